@@ -1,6 +1,6 @@
-"""The paper's figures from our own runs: what it shows, what ours shows in words made from its numbers, what differs.
+"""The paper's figures from our own runs: what each shows, a finding from our numbers, and the differences.
 
-The paper: Beck, Rudman, Eickhoff, arXiv 2505.16743. Said of it is what its figures draw and its abstract states.
+The paper: Beck, Rudman, Eickhoff, arXiv 2505.16743. Texts about it state only what its figures and abstract state.
 """
 
 from collections.abc import Callable, Hashable, Sequence
@@ -32,7 +32,7 @@ from diagnostics.similarity import PERCENTILES, CosineStatistics, cosine_statist
 from trim.runs.folder import Run
 from trim.sweeps.folder import Sweep
 
-FIRST_SPARSITY = 0.7  # where the paper's figure 2 begins
+FIRST_SPARSITY = 0.7  # the lowest sparsity in the paper's figure 2
 KEYS = "k_proj"
 MIN_LAYERS_PER_SIGN = 10
 FIGURE_CACHE_SIZE = 64
@@ -44,10 +44,10 @@ class Redrawn:
     """A figure of the paper and ours next to it.
 
     Attributes:
-        title: what it is of.
+        title: the figure's title.
         paper: what the paper's figure shows.
-        differs: in what ours differs, and why.
-        views: ours, one or several; each says in a sentence what is to be seen.
+        differs: how our figure differs, and why.
+        views: our figures, each with its finding.
     """
 
     title: str
@@ -57,11 +57,11 @@ class Redrawn:
 
 
 def redrawn(made_of: Hashable, draw: Callable[[], Redrawn | None]) -> Redrawn | None:
-    """Return what was drawn of the same before, for all readers, or draw it now.
+    """Return a figure from the cache of all readers, or draw it.
 
     Args:
-        made_of: which figure, and everything that it is made of.
-        draw: one of the functions below; None where the figure cannot be drawn.
+        made_of: a key: the figure's name, and everything that it depends on.
+        draw: one of the functions below, which returns None if the figure cannot be drawn.
     """
     return _redrawn.get(made_of, draw)
 

@@ -1,6 +1,6 @@
-"""The page's address: what it asks for, and what of that the page cannot show.
+"""The page's address: the values that it asks for, and those that the page cannot show.
 
-Streamlit drops a value it cannot use without a word; a presenter who shares a link should hear of it.
+Streamlit silently drops a value that it cannot use; a presenter who shares a link should hear of it.
 """
 
 import math
@@ -15,7 +15,7 @@ Bind = Literal["query-params"] | None
 
 
 def store_asked() -> None:
-    """Keep what the address asked for when the session began, before any widget has read it; drop what none can."""
+    """Store the address's values at the start of the session, before widgets read them; drop unreadable ones."""
     if "asked" not in st.session_state:
         st.session_state["asked"] = {name: st.query_params.get_all(name) for name in st.query_params}
     endless = [name for name in st.query_params if any(map(_endless, st.query_params.get_all(name)))]
@@ -26,7 +26,7 @@ def store_asked() -> None:
 
 
 def show_refused() -> None:
-    """Report once, after the widgets, which of the asked values are not the ones shown."""
+    """Report once, after the widgets, which values of the address are not shown."""
     asked = st.session_state.get("asked", {})
     refused = [
         f"{name}={values[-1][:40]}"

@@ -1,4 +1,4 @@
-"""How far two masks of a layer agree, as views of a card."""
+"""The agreement of two masks of a layer, as views of a card."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -27,8 +27,8 @@ def agreement_views(agreement: MaskAgreement, first: str, second: str) -> dict[s
 
     Args:
         agreement: the masks' agreement.
-        first: what the one is called.
-        second: what the other is called.
+        first: name of one mask.
+        second: name of the other.
     """
     seen = agreement_text(agreement, first, second)
 
@@ -49,7 +49,7 @@ def agreement_views(agreement: MaskAgreement, first: str, second: str) -> dict[s
 
 
 def agreement_text(agreement: MaskAgreement, first: str, second: str) -> str:
-    """Say how much of what either keeps both keep."""
+    """Describe which share of the weights that either mask keeps both keep."""
     return (
         f"{first} and {second} share {percent(agreement.whole)} of the weights that either keeps; at random "
         f"{percent(agreement.expected)}. By row {percent(agreement.by_row.min())} to {percent(agreement.by_row.max())}."

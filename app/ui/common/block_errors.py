@@ -1,4 +1,4 @@
-"""Show how errors build up from block to block, of a run and of others."""
+"""The errors of runs from block to block."""
 
 from collections.abc import Sequence
 
@@ -32,7 +32,7 @@ _FIELDS = ("error", "low", "high", "cosine", "carried", "added")
 
 
 def block_line(run: Run) -> BlockErrorLine:
-    """Return the measured errors of a run as the figure takes them."""
+    """Return the measured errors of a run, for the figure."""
     blocks = run.diagnoses["blocks"]["blocks"]
     columns = {
         field: np.array([float(each[field]) for each in blocks])  # type: ignore[literal-required]
@@ -42,7 +42,7 @@ def block_line(run: Run) -> BlockErrorLine:
 
 
 def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
-    """Draw the errors of the runs that were measured on the text of the first of them that was."""
+    """Draw the errors of the runs that share the text of the first measured one."""
     measured = [run for run in runs if "blocks" in run.diagnoses]
     text = measured[0].diagnoses["blocks"]["text"]
     alike = [run for run in measured if run.diagnoses["blocks"]["text"] == text]

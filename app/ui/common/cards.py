@@ -1,4 +1,4 @@
-"""Charts in frames: the figure, what is to be seen in it, its formula and its numbers one click away."""
+"""Charts in frames: the figure, its finding, and its formula and numbers one click away."""
 
 import dataclasses
 import json
@@ -30,7 +30,7 @@ _CONFIG = {
     "displayModeBar": "hover",
     "modeBarButtonsToRemove": ["toImage", "autoScale2d", "zoomIn2d", "zoomOut2d"],
 }
-# Of an axis what it is, in brackets after its name; a unit stays.
+# The explanation in brackets after an axis's name; units are kept.
 _DEFINITION = re.compile(r"(<br>| )\((share|count|index|dimensionless|0 = |in units)[^)]*\)$")
 _drawn: Shared[Hashable, "_Drawn"] = Shared(DRAWN_CACHE_SIZE)
 
@@ -41,7 +41,7 @@ class View:
 
     Attributes:
         figure: the chart.
-        seen: one sentence of what is to be seen in it.
+        seen: the finding: one sentence on what the chart shows.
         formula: Markdown.
         alt: a text for readers who cannot see the chart.
         numbers: the columns behind the chart; called only when they are downloaded.
@@ -71,18 +71,18 @@ def card(
     """Show a framed view; with several variants, a control says which.
 
     Args:
-        key: names the card's widgets; the chart's own key is `key` itself.
-        variants: makes each view when it is wanted.
-        file_name: the downloads' name, without its ending.
+        key: prefix of the keys of the card's widgets; the chart's own key is `key` itself.
+        variants: functions that make the views on demand.
+        file_name: name of downloads, without suffix.
         on_select: called when bars or points are selected in a selectable variant.
         selectable: the names of the variants whose bars or points can be selected.
         clickable: whether a click selects, and the box tool has to be chosen above the chart; otherwise a drag selects
             bars by where they are, however high they are.
-        shared: everything that the views are made of, where several readers look at the same: they are drawn once.
-        missing: which views there are not, and why.
-        bind: "query-params" where the address holds which variant is seen.
-        brief: whether the finding below the chart is all that is said of it, without the figure's own subtitle, and
-            an axis is only named: the page defines its words once, and the figure that is saved by itself.
+        shared: a key of everything that the views depend on, so that they are drawn once for all readers.
+        missing: the views that do not exist, and why.
+        bind: "query-params" if the address holds the shown variant.
+        brief: whether to leave out the figure's subtitle and the explanations of its axes, because the page defines
+            its terms once; a saved figure has them.
         title: Markdown; None: the figure's own.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
@@ -123,12 +123,12 @@ def card(
 
 @dataclass(frozen=True)
 class _Drawn:
-    """A view ready for the page; nothing in it changes any more, so readers can share it.
+    """A view ready for the page, immutable so that readers can share it.
 
     Attributes:
         title, subtitle: the figure's, as text of the page, which wraps where Plotly would cut.
-        figure: the chart without them.
-        height: what is left for it, in pixels.
+        figure: the chart without title and subtitle.
+        height: the chart's height in pixels.
     """
 
     view: View
@@ -155,7 +155,7 @@ def _draw(view: View, drag: str | None, brief: bool) -> _Drawn:
 
 
 def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
-    """Return what a session has drawn before in the same looks for the same kind of reader, or draw it now."""
+    """Return a view that was drawn before in the same theme for the same kind of reader, or draw it now."""
     key = (key, theme(), presenting(), SEMINAR.may())
 
     def draw_for_all() -> _Drawn:
@@ -166,7 +166,7 @@ def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
 
 
 class _Sent(go.Figure):
-    """A figure that is sent to many pages: it is turned into plain JSON once, and does not change any more."""
+    """An immutable figure that is sent to many pages, converted to plain JSON once."""
 
     def __init__(self, figure: go.Figure) -> None:
         """Take the content of a figure."""
@@ -174,12 +174,12 @@ class _Sent(go.Figure):
         self._content: dict = json.loads(figure.to_json())
 
     def to_dict(self) -> dict:
-        """Return the content, as Streamlit asks for it at each run of a page."""
+        """Return the content; Streamlit asks for it at each run of a page."""
         return self._content
 
 
 def fact_columns() -> list[DeltaGenerator]:
-    """Return four columns for facts; on a narrow page two and two."""
+    """Return four columns for facts, in two lines on a narrow page."""
     with st.container(key="facts"):
         st.html(
             "<style>@media (max-width: 640px) {"
@@ -191,7 +191,7 @@ def fact_columns() -> list[DeltaGenerator]:
 
 
 def fact(column: DeltaGenerator, label: str, value: str, words: str | None, help: str | None = None) -> None:
-    """Draw it; `help` is one hover away."""
+    """Show a fact; `help` appears on hover."""
     column.metric(
         label, value, words, delta_color="off", delta_arrow="off", border=True, height="stretch", help=help
     )

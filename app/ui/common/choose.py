@@ -1,4 +1,4 @@
-"""The side bar: which model, which text, which layer, which score."""
+"""The side bar's choices of model, text, layer and score."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ DEFAULT_SAMPLE = SampleKey()
 
 
 def model_box(key: str, bind: Bind = None) -> str | None:
-    """Show the box in which a model's source is chosen or typed."""
+    """Show the box to choose or type a model's source."""
     return st.selectbox(
         "Model",
         ["demo"],
@@ -58,7 +58,7 @@ def choose_model(devices: list[str]) -> ModelKey:
 
 
 def choose_text() -> SampleKey:
-    """Choose the text that the model reads, and how much of it."""
+    """Choose the calibration text, and how much of it the model reads."""
     with st.sidebar:
         corpus = text_box("text", bind="query-params")
         with st.popover("Text options", icon=":material/article:", width="stretch"):
@@ -95,7 +95,7 @@ def choose_text() -> SampleKey:
 
 
 def text_box(key: str, bind: Bind = None) -> str | None:
-    """Show the box in which a calibration text is chosen or typed."""
+    """Show the box to choose or type a calibration text."""
     words = TEXT_WORDS | _uploaded()
     corpus = st.selectbox(
         "Calibration text",
@@ -112,7 +112,7 @@ def text_box(key: str, bind: Bind = None) -> str | None:
 
 
 def bring_text(key: str) -> None:
-    """Show the upload of a text of one's own; the text box of that key then has it."""
+    """Show the upload of a text, which the text box of this key then selects."""
 
     def keep() -> None:
         file = st.session_state[f"{key}_file"]
@@ -125,15 +125,15 @@ def bring_text(key: str) -> None:
 
 
 def _uploaded() -> dict[str, str]:
-    """Return the texts that this session brought: path and name."""
+    """Return the paths and names of the texts that this session uploaded."""
     texts: dict[str, str] = st.session_state.setdefault("uploaded_texts", {})
     return texts
 
 
 def default_layer(names: Sequence[str], source: str) -> tuple[int, str]:
-    """Return the layer with which the page begins, as block and path.
+    """Return the block and path of the layer that the page opens with.
 
-    That is `FIRST_LAYER` of the demo; of others the middle block's gate projection, or its last layer without a gate.
+    For the demo it is `FIRST_LAYER`; for others the middle block's gate projection, or without a gate its last layer.
     """
     if source == "demo":
         block, path = FIRST_LAYER.split(".", 1)

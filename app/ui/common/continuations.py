@@ -10,7 +10,7 @@ MAX_COLUMNS = 4
 
 
 def continuations_card(run: Run) -> None:
-    """Show what a run keeps of its prompts; nothing where it keeps none."""
+    """Show the stored continuations of a run, if it has any."""
     for entry in run.metrics.get("continuations", []):
         with st.container(border=True):
             st.markdown("**What does the model still say?**")

@@ -21,7 +21,7 @@ geometric mean, with bars from the least to the most.
 
 
 def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
-    """Describe which method predicts best where they all are farthest from the dense model."""
+    """Describe which method predicts best at the highest measured sparsity."""
     last = max((s for curve in curves for s in curve.sparsity), default=0.0)
     ends = sorted(
         (known[last], curve.label)
@@ -40,7 +40,7 @@ def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
 def curves_view(
     lines: Sequence[PerplexityCurve], dense: float | None, text: str, words: str, what: str
 ) -> View:
-    """Show curves of perplexity; `words` is what is seen, `what` describes the drawing to those who do not see it."""
+    """Show curves of perplexity; `words` is the finding, `what` describes the drawing to those who cannot see it."""
     return View(
         perplexity_curves_figure(lines, dense, text, theme()),
         plain(words),

@@ -1,4 +1,4 @@
-"""One diagnosis of a run or a layer of it: asked for, watched while it is made, and shown when it is there."""
+"""One diagnosis of a run or of one of its layers: start it, watch it, show it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -28,14 +28,13 @@ class Diagnosis:
     """A diagnosis of a run or of one of its layers.
 
     Attributes:
-        what: which, of `DIAGNOSES` or `LAYER_DIAGNOSES`.
-        question: what it answers.
-        cost: what measuring it takes, in a sentence.
-        made: returns whether it was made.
-        show: draws it; called where it was.
-        options: draws the controls of what is measured, and returns options of `python -m trim diagnose`; None:
-            something is missing yet.
-        layer: of which layer; "": of the run.
+        what: one of `DIAGNOSES` or `LAYER_DIAGNOSES`.
+        question: the question that it answers.
+        cost: a sentence on the cost of measuring it.
+        made: returns whether it was measured.
+        show: draws a measured diagnosis.
+        options: draws controls, and returns options of `python -m trim diagnose`; None: an input is still missing.
+        layer: the layer; "": the run.
     """
 
     what: str
@@ -48,7 +47,7 @@ class Diagnosis:
 
 
 def diagnosis(run: Run, of: Diagnosis) -> None:
-    """Show a diagnosis of a run, where it was made; and the way to make it."""
+    """Show a diagnosis if it was measured, and a way to measure it."""
     made = False
     with guarded():
         made = of.made()
@@ -112,7 +111,7 @@ def _ask(run: Run, of: Diagnosis) -> None:
 
 
 def text_options(run: Run, what: str) -> list[str]:
-    """Ask how much of the evaluation part of the run's text is read."""
+    """Ask how much of the evaluation part of the run's text to read."""
     windows = st.number_input(
         "Windows",
         1,
@@ -138,5 +137,5 @@ def _watch(key: str) -> None:
 
 
 def measured_on(text: MeasuredText) -> None:
-    """Say on which text a diagnosis was made."""
+    """Describe the text of a diagnosis."""
     st.caption(plain(f"Measured on {format_text(text)}, {text['dtype']}."))

@@ -1,4 +1,4 @@
-"""The first page for the first reader of a server: what it imports, and what is made ready for the first move."""
+"""Make the first page quick for the first reader of a server: import and compute ahead."""
 
 import functools
 import importlib
@@ -14,7 +14,7 @@ _FRAME = ("app.ui.common.seminar", "app.ui.common.present", "app.ui.common.slots
 
 @functools.cache
 def import_ahead() -> None:
-    """Begin to import what the first page takes, once: the server is idle while the first browser loads its frame."""
+    """Start the first page's imports in the background, once, while the first browser loads the frame."""
 
     def import_all() -> None:
         for name in (*_FRAME, *_IMPORTED):
@@ -24,10 +24,10 @@ def import_ahead() -> None:
 
 
 def import_first_page() -> None:
-    """Import what the Layer page takes, and say so meanwhile.
+    """Import the modules of the Layer page, and show a message meanwhile.
 
-    The message's place is there in every run: without it all that is below would move up by one in the second run,
-    and Streamlit would draw it anew.
+    The message's place exists in every run: without it, all elements below would move up by one in the second run,
+    and Streamlit would redraw them.
     """
     message = st.empty()
     if all(name in sys.modules for name in _IMPORTED):
@@ -40,7 +40,7 @@ def import_first_page() -> None:
 
 @functools.cache
 def prepare_first_move() -> None:
-    """Sweep the shipped layer in the background, once: its first view needs no curves, another target does."""
+    """Sweep the shipped layer in the background, once: its first view needs no curves, but another target does."""
     timer = threading.Timer(_WAIT, _sweep)
     timer.daemon = True
     timer.start()

@@ -1,4 +1,4 @@
-"""For each view: the formula behind it, and one sentence that says what is to be seen in this very layer."""
+"""The formula behind each view, and the finding: one sentence on what this very layer shows."""
 
 from diagnostics.allocation import RowScatter
 from diagnostics.format import change
@@ -103,7 +103,7 @@ input features whose weights hardly any row needs.
 """
 
 
-# What the rows of a scatter may be ordered by, in a sentence.
+# Names in sentences of the properties in a scatter of rows.
 QUANTITY = {
     "gini": "Gini",
     "weight_norm": "weight norm",
@@ -115,7 +115,7 @@ QUANTITY = {
 
 
 def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
-    """Describe whether row sparsity goes with another property of the rows; of several allocations, say of which."""
+    """Describe whether row sparsity correlates with another property of the rows, for each allocation."""
     name = f"{scatter.allocation.label}: " if several else ""
     if scatter.correlation is None:
         said = "one of the two is the same in every row, so no correlation is defined."

@@ -52,7 +52,7 @@ _SCRIPTS = "".join(
 
 
 def frame() -> None:
-    """Give the page its looks, its Back and a run in each theme; called once, before anything is drawn."""
+    """Set up the page's style, the Back button and reruns on a change of theme; called once, before drawing."""
     st.html(_STYLE)
     with st.container(key="scripts"):
         st.html(_SCRIPTS, unsafe_allow_javascript=True)

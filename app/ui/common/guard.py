@@ -1,4 +1,4 @@
-"""A part of a page that may fail without the rest."""
+"""Contain the failure of a part of a page."""
 
 import contextlib
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from app.ui.common.text import plain
 
 @contextlib.contextmanager
 def guarded(before: str = "", **words: str) -> Iterator[None]:
-    """Show, in place of what fails inside, why; `before` stands before the reason, `words` are those of `explain`."""
+    """Show why the part inside failed, in its place, after the text `before`; `words` go to `explain`."""
     try:
         yield
     except Exception as error:

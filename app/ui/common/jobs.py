@@ -1,4 +1,4 @@
-"""A job on a page: the box of a run, recovery or diagnosis that is being made, and of one that stopped."""
+"""The boxes of a running and of a stopped job: a run, recovery or diagnosis."""
 
 import streamlit as st
 
@@ -13,14 +13,14 @@ from trim.progress import Progress
 
 
 def running_job(job_id: str, state: JobState, kind: str, *, first: str, kept: str, ending: str = "") -> None:
-    """Show how far a job is, and let it be cancelled; called inside a fragment.
+    """Show the progress of a job and a button to cancel it; called inside a fragment.
 
     Args:
-        job_id: the run, recovery or diagnosis.
-        state: its state.
-        kind: "run", "recovery" or "diagnosis", in texts and keys.
-        first: what is done before the first progress is reported.
-        kept: what stays when it is cancelled.
+        job_id: id of the run, recovery or diagnosis.
+        state: the job's state.
+        kind: "run", "recovery" or "diagnosis", for texts and keys.
+        first: the step before the first reported progress.
+        kept: what is kept when the job is cancelled.
         ending: how a cancelled job ends; "": at once.
     """
     with st.container(border=True, key=f"{kind}-progress"):
@@ -47,13 +47,13 @@ def running_job(job_id: str, state: JobState, kind: str, *, first: str, kept: st
 
 
 def stopped_job(job_id: str, kind: str, *, title: str, resumed: str) -> None:
-    """Show that a job stopped, and let it be resumed.
+    """Show that a job stopped, and a button to resume it.
 
     Args:
-        job_id: the run or recovery.
-        kind: "run" or "recovery", in keys.
-        title: that it stopped, and why, as Markdown.
-        resumed: where it resumes.
+        job_id: id of the run or recovery.
+        kind: "run" or "recovery", for keys.
+        title: Markdown that says that the job stopped, and why.
+        resumed: where the job resumes.
     """
     with st.container(border=True, key=f"{kind}-progress"):
         st.markdown(title)

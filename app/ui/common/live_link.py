@@ -1,4 +1,4 @@
-"""The ways from a run to the dense model: to a layer of it, and to a new run with the same settings."""
+"""Links from a run to the dense model: to one of its layers, and to a new run with the same settings."""
 
 import streamlit as st
 
@@ -17,15 +17,15 @@ def live_link(
     rows: str | None = None,
     label: str = "Open this layer live",
 ) -> None:
-    """Show the way to the same layer of the dense model, where its target can be moved.
+    """Show a link to the same layer of the dense model, where its target can be moved.
 
     Args:
         request: the run's settings.
-        name: of the layer.
-        sparsity: of the layer, which is the target there.
-        score: by which it was pruned; "": the run's.
-        rows: that are selected.
-        label: of the link.
+        name: the layer's name.
+        sparsity: the layer's sparsity, the target there.
+        score: the score that it was pruned by; "": the run's.
+        rows: the selected rows.
+        label: the link's label.
     """
     block, _, path = name.partition(".")
     asked = {
@@ -56,7 +56,7 @@ def live_link(
 
 
 def prune_again(run: Run) -> None:
-    """Show the way to the form for a new run, filled with the settings of a run."""
+    """Show a link to the form for a new run, filled with the settings of a run."""
     st.page_link(
         "views/model.py",
         label="Prune with these settings",

@@ -1,4 +1,4 @@
-"""Whether a figure is open over the page: running all of the page would close it, and what was typed would be lost."""
+"""Whether a figure is open over the page: a rerun of the whole page would close it and lose typed texts."""
 
 import streamlit as st
 
@@ -11,11 +11,11 @@ def figure_opened() -> None:
 
 
 def figure_closed() -> None:
-    """Note that it was closed, by its reader or because all of the page runs."""
+    """Note that the figure was closed, by its reader or by a rerun of the whole page."""
     st.session_state[_OPEN] = False
 
 
 def rerun_page() -> None:
-    """Run all of the page for something that came by itself; while a figure is open, return and do nothing."""
+    """Rerun the whole page after an update that no reader asked for, unless a figure is open."""
     if not st.session_state.get(_OPEN):
         st.rerun()

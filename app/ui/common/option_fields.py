@@ -6,20 +6,20 @@ from app.ui.common.address import Bind
 from trim.errors import SettingsError
 from trim.runs.options import Option
 
-AUTOMATIC = "automatic"  # in lists, of an option that may be left open
+AUTOMATIC = "automatic"  # the choice that leaves an option open
 
 
 def option_field(each: Option, key: str, *, first: object = None, names: list[str] | None = None) -> object:
-    """Show the widget of an option, and return the value that is chosen in it.
+    """Show the widget of an option, and return the chosen value.
 
     Args:
         each: the option.
         key: the widget's key.
-        first: what it holds at first instead of the option's default.
-        names: what can be chosen, where that is not known to the option.
+        first: the initial value, instead of the option's default.
+        names: the choices, if the option does not know them.
 
     Raises:
-        SettingsError: what was typed is not such a value.
+        SettingsError: the typed text is not a valid value.
     """
     shown = option_widget(each, key, first=first, names=names)
     if names or each.choices:
@@ -32,7 +32,7 @@ def option_field(each: Option, key: str, *, first: object = None, names: list[st
 def option_widget(
     each: Option, key: str, *, first: object = None, names: list[str] | None = None, bind: Bind = None
 ) -> str | bool | int | float | None:
-    """Show the widget of an option, and return what is in it; `bind` where the address shall hold that."""
+    """Show the widget of an option, and return its content; with `bind` the address holds it."""
     shown = to_widget(each, each.default if first is None else first, listed=names is not None)
     if each.kind is bool:
         return st.checkbox(each.label, bool(shown), key=key, help=each.sentence, bind=bind)
@@ -55,7 +55,7 @@ def option_widget(
 
 
 def to_widget(each: Option, value: object, *, listed: bool = False) -> str | bool | int | float | None:
-    """Return a value as its option's widget holds it; `listed` where the names to choose come from elsewhere."""
+    """Convert a value to that of its option's widget; `listed`: the choices come from elsewhere."""
     if isinstance(value, tuple):
         return as_text(value) if each.kind is float else " ".join(value)
     if value is None:
@@ -106,7 +106,7 @@ def _number(each: Option, shown: object, key: str, bind: Bind) -> int | float | 
 
 
 def as_text(rates: tuple[float, ...]) -> str:
-    """Format learning rates as they are typed."""
+    """Format learning rates as typed text."""
     return ", ".join(f"{rate:g}" for rate in rates)
 
 

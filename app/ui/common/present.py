@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-LARGER = 1.35  # what letters grow by; charts, which measure in pixels, are enlarged by `cards`
+LARGER = 1.35  # growth of letters; `cards` enlarges charts, which measure in pixels
 _BASE_PIXELS = 15  # baseFontSize of the theme
 
-# All sizes of the page hang on the root's. Side bar and the buttons above the page go.
+# All sizes of the page depend on the root's. The side bar and the buttons above the page are hidden.
 _STYLE = f"""
 <style>
 :root {{ font-size: {_BASE_PIXELS * LARGER:.4g}px !important; }}
@@ -24,12 +24,12 @@ def presenting() -> bool:
 
 
 def present() -> None:
-    """Give the page a presenter's looks; called once, before the page is drawn."""
+    """Apply the presenter's style; called once, before the page is drawn."""
     st.html(_STYLE)
 
 
 def kept() -> dict[str, str]:
-    """Return what links within the app hand on of the address: presenter mode, where it is on."""
+    """Return the part of the address that links within the app pass on: presenter mode, if it is on."""
     return {"present": "1"} if presenting() else {}
 
 

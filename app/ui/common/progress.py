@@ -1,4 +1,4 @@
-"""The bar of a piece of work that the page waits for."""
+"""The progress bar of work that the page waits for."""
 
 import streamlit as st
 
@@ -7,5 +7,5 @@ from trim.progress import Progress
 
 
 def progress_bar(progress: Progress) -> None:
-    """Show what is being done, how much of it, and for how long."""
+    """Show the step, the share that is done, and the time left."""
     st.progress(progress.fraction or 0.0, text=plain(progress))

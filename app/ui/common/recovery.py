@@ -1,4 +1,4 @@
-"""A recovery on a page: how far it is, its curve, and what it moved."""
+"""A recovery on a page: its progress, its curve, and how far weights moved."""
 
 import functools
 
@@ -33,7 +33,7 @@ _CURVES = {"Perplexity": ("perplexity", "held-out windows"), "Divergence": ("div
 
 
 def recovery_views(recovery: Recovery) -> None:
-    """Show a recovery: its progress while it runs or waits, its curve, and what it moved."""
+    """Show a recovery: its progress while it runs or waits, its curve, and how far weights moved."""
     state = JOBS.state(recovery.id, recovery)
     if state.active:
         _live(recovery.id)
@@ -53,7 +53,7 @@ def recovery_views(recovery: Recovery) -> None:
 
 
 def watch_recovery(recovery_id: str) -> None:
-    """Show a recovery that has no folder yet: it is being begun, or never was."""
+    """Show a recovery without a folder: it is starting, or it failed to start."""
     state = JOBS.state(recovery_id)
     if state.active:
         _live(recovery_id)
@@ -116,7 +116,7 @@ def curve_card(recovery: Recovery) -> None:
 
 
 def moved_card(recovery: Recovery) -> None:
-    """Show how far the kept weights moved, by layer and, of one layer, by row."""
+    """Show how far the kept weights moved, by layer, and for one layer by row."""
     moved = recovery.rows_moved()
     chosen = st.selectbox("Layer whose rows are shown", list(moved), len(moved) // 2, key="moved_layer")
     card(

@@ -20,7 +20,7 @@ ROW_WEIGHT_WORDS = {
 SHOWN = {"TRIM": ("trim",), "Optimal": ("optimal",), "Both": ("trim", "optimal")}
 
 
-# What the address calls the options that are those of a run; the row cap here is TRIM's alone.
+# Names in the address of options that a run has too; the row cap here is TRIM's alone.
 _IN_ADDRESS = {
     "layer_quality": "layer_quality",
     "row_quality": "row_quality",
@@ -42,7 +42,7 @@ class SearchOptions(TypedDict):
 
 
 def choose_search_options() -> SearchOptions:
-    """Show the side bar's search options, and return them as typed; `settings` makes sense of them."""
+    """Show the side bar's search options, and return them as typed; `settings` parses them."""
     with st.sidebar.popover("Search options", icon=":material/tune:", width="stretch"):
         typed = {
             name: option_widget(_OPTIONS[name], key, bind="query-params") for name, key in _IN_ADDRESS.items()
@@ -61,7 +61,7 @@ def choose_search_options() -> SearchOptions:
 
 
 def default_options() -> SearchOptions:
-    """Return the search options where nothing was changed."""
+    """Return the default search options."""
     return {
         "layer_quality": DEFAULTS.layer_quality,
         "row_quality": DEFAULTS.row_quality,
@@ -73,7 +73,7 @@ def default_options() -> SearchOptions:
 
 
 def fisher_wanted() -> bool:
-    """Choose in the side bar whether the optimum's row weights are the rows' sensitivities."""
+    """Choose in the side bar whether the optimum weighs rows by their sensitivities."""
     with st.sidebar.popover("Optimal allocation", icon=":material/balance:", width="stretch"):
         chosen = segments(
             "Row weights of the optimum",
@@ -107,7 +107,7 @@ def settings(target_sparsity: float, options: SearchOptions) -> trim.SearchSetti
     """Return the settings of a search.
 
     Raises:
-        SettingsError: they do not fit together; the message says what to do.
+        SettingsError: the options do not fit together; the message says what to do.
     """
     return trim.SearchSettings(
         target_sparsity,

@@ -24,14 +24,14 @@ def segments(
     """Show the control, and return what is chosen; the default where the address holds nothing after its "=".
 
     Args:
-        label: for those who do not see it, too.
-        options: what can be chosen.
-        key: the control's, and its name in the address.
-        default: of the options; None: the first.
-        bind: "query-params" where the address shall hold the choice.
-        format_func: writes an option.
-        labelled: whether the label is seen.
-        help: about it.
+        label: the control's label, for screen readers too.
+        options: the choices.
+        key: the control's key, and its name in the address.
+        default: the option that is chosen at first; None: the first.
+        bind: "query-params" if the address holds the choice.
+        format_func: returns the text of an option.
+        labelled: whether the label is visible.
+        help: a text that appears on hover.
     """
     options = list(options)
     first = options[0] if default is None else default

@@ -1,7 +1,7 @@
-"""The rows a reader has selected: one text, which charts, quick picks and the keyboard write to.
+"""The selected rows: one text, which charts, quick picks and the keyboard write to.
 
-The text is in the address, so a shared view has its rows. Whatever is selected in one chart is highlighted in the
-others; the chart itself is left alone as long as it shows the same, since redrawing it would end its selection.
+The text is in the address, so a shared view has its rows. Rows selected in one chart are highlighted in the others;
+the chart itself is not redrawn while it shows the same, since that would end its selection.
 """
 
 import functools
@@ -66,7 +66,7 @@ def parse_rows(text: str, rows: int) -> list[int]:
 
 
 def format_rows(rows: list[int]) -> str:
-    """Return the shortest text that `parse_rows` reads as these ascending rows."""
+    """Return the shortest text that `parse_rows` reads as these rows, which ascend."""
     parts: list[list[int]] = []
     for row in rows:
         if parts and row == parts[-1][1] + 1:
@@ -78,14 +78,14 @@ def format_rows(rows: list[int]) -> str:
 
 @dataclass(frozen=True)
 class SelectionSource:
-    """A chart in which rows can be selected, and what it shows: everything that a redrawing comes from."""
+    """A chart in which rows can be selected, and a key of everything that it shows."""
 
     chart: str
     shown: Hashable
 
 
 def select(rows: np.ndarray | list[int], source: SelectionSource | None) -> None:
-    """Select rows from a callback; `source` is the chart they were selected in."""
+    """Select rows in a callback; `source` is the chart in which they were selected."""
     chosen = sorted({int(row) for row in rows})
     if len(chosen) > MAX_ROWS:
         st.toast(f"{len(chosen):,} rows selected; the first {MAX_ROWS} are shown.", icon=":material/info:")
@@ -99,7 +99,7 @@ def on_chart(
 ) -> Callable[[], None]:
     """Return a callback for the chart; `rows_of` turns its selected points into rows.
 
-    Where rows were `marked` in it, it cannot be left alone: it is redrawn with the marks of the new ones.
+    If rows were `marked` in it, it is redrawn with the marks of the new rows.
     """
     # Streamlit keeps the callback of every figure that a session has ever shown, so it must hold no study.
     st.session_state.setdefault("charts", {})[source.chart] = (source, marked, rows_of)
@@ -116,7 +116,7 @@ def _selected(chart: str) -> None:
 
 
 def rows_for(source: SelectionSource, rows: list[int]) -> list[int]:
-    """Return the rows to highlight in a chart: none where they were selected, since that selection shows them."""
+    """Return the rows to highlight in a chart: none in the chart in which they were selected, which shows them."""
     if st.session_state.get("selected_in") == source:
         return []
     drawn_anew(source.chart)
@@ -124,7 +124,7 @@ def rows_for(source: SelectionSource, rows: list[int]) -> list[int]:
 
 
 def drawn_anew(chart: str) -> None:
-    """Forget the own selection of a chart that shows something else or is not shown."""
+    """Forget the selection of a chart that shows something else or is not shown."""
     selected_in = st.session_state.get("selected_in")
     if selected_in is not None and selected_in.chart == chart:
         st.session_state["selected_in"] = None
@@ -145,10 +145,10 @@ def choose_rows(
     """Show the controls for selecting rows, and return the rows.
 
     Args:
-        count: of the layer's rows.
+        count: number of the layer's rows.
         view: returns the layer as it is shown.
-        whole: the same with all allocations, where rows can be picked by how far TRIM is from the optimum.
-        messages: where to say what is wrong with typed rows; None: below them.
+        whole: returns it with all allocations, if rows can be picked by TRIM's distance from the optimum.
+        messages: the place for errors in typed rows; None: below the box.
     """
 
     def typed() -> None:

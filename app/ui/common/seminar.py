@@ -1,4 +1,4 @@
-"""The seminar on pages: who asks, the presenter's code, what is being computed, and what readers see of a layer."""
+"""The seminar on pages: the session's role, the presenter's code, running jobs, and the layers open to readers."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.ui.common.waiting import NothingToShow, laboratory
 if TYPE_CHECKING:  # it computes, and imports torch
     from app.services.layer.study import Study
 
-QUEUE_SECONDS = 3.0  # how often what is being computed is updated, while something is
+QUEUE_SECONDS = 3.0  # between updates of the list of running jobs
 
 
 def _session() -> str | None:
@@ -29,10 +29,10 @@ SEMINAR.who = _session
 
 
 def presenter_only(what: str) -> bool:
-    """Return whether what follows on the page may be used; tell a reader what it would be.
+    """Return whether the session may use the next part of the page; tell a reader what the part is for.
 
     Args:
-        what: a subject: "Pruning a model".
+        what: the action, as the subject of a sentence: "Pruning a model".
     """
     if SEMINAR.may():
         return True
@@ -41,7 +41,7 @@ def presenter_only(what: str) -> bool:
 
 
 def seminar_bar() -> None:
-    """Show in the side bar, during a seminar, the presenter's code and what is being computed; presenting, the code."""
+    """Show the presenter's code and the running jobs in the side bar of a seminar; in presenter mode the code."""
     if not SEMINAR.on:
         return
     if presenting():  # which hides the side bar
@@ -91,10 +91,10 @@ def _queue() -> None:
 
 
 def open_study() -> Study:
-    """Choose, as a reader, a layer that the presenter has open.
+    """Let a reader choose a layer that the presenter has open.
 
     Raises:
-        NothingToShow: none is; the page says where stored layers are.
+        NothingToShow: no layer is open; the page links to stored layers.
     """
     studies = {str(study.key): study for study in laboratory().open_studies()}
     if not studies:

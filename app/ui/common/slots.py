@@ -23,23 +23,23 @@ _SLOTS = "compared"
 
 
 def slots() -> list[str]:
-    """Return what this reader compares, as the address writes it."""
+    """Return the reader's picks as the address writes them."""
     found: list[str] = st.session_state.setdefault(_SLOTS, [])
     return found
 
 
 def set_slots(picks: Sequence[Pick]) -> None:
-    """Compare these from now on."""
+    """Replace the reader's picks."""
     st.session_state[_SLOTS] = [str(pick) for pick in picks[: len(LETTERS)]]
 
 
 def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, too: str = "") -> None:
-    """Show the button "Add to compare" and, once something was added, the way to the Compare page.
+    """Show the button "Add to compare" and, once something was added, a link to the Compare page.
 
     Args:
-        make: returns what to add, when the button is pressed.
+        make: returns the picks to add when the button is pressed.
         key: the button's key.
-        too: what is added with that which is shown.
+        too: names further picks in the button's help, such as " and uniform".
     """
     count = len(slots())
     with st.container(
@@ -50,7 +50,7 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, too: str = "") 
             icon=":material/add_chart:",
             key=key,
             type="tertiary",
-            on_click=lambda: _add(make()),  # at once: what draws the page may be interrupted
+            on_click=lambda: _add(make()),  # in a callback, as the page's script may be interrupted
             help=f"What is shown{too}: a curve each on Compare, up to eight.",
         )
         if count:
@@ -58,7 +58,7 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, too: str = "") 
 
 
 def compare_link(picks: Sequence[Pick], label: str = "Compare it") -> None:
-    """Show a link that adds picks and opens the Compare page, where a button would be gone when it is pressed."""
+    """Show a link that adds picks and opens Compare, for places where a button would vanish before its click counts."""
     texts = [*slots(), *(str(pick) for pick in picks if str(pick) not in slots())]
     st.page_link(
         "views/compare.py",
@@ -69,7 +69,7 @@ def compare_link(picks: Sequence[Pick], label: str = "Compare it") -> None:
 
 
 def slot_address(texts: Sequence[str]) -> dict[str, str]:
-    """Return the part of the address that holds picks, a=… and so on."""
+    """Return the part of an address that holds picks: "a=…&b=…"."""
     return {letter.lower(): text for letter, text in zip(LETTERS, texts, strict=False)}
 
 
@@ -89,9 +89,9 @@ class LiveOrigin:
     """The study and settings from which another target of a live layer is computed.
 
     Attributes:
-        key: of its study.
-        settings: of the search.
-        weighed: whether the optimum took the rows' sensitivities.
+        key: the study's key.
+        settings: the search's settings.
+        weighed: whether the optimum weighs rows by their sensitivities.
     """
 
     key: StudyKey
@@ -100,7 +100,7 @@ class LiveOrigin:
 
 
 def live_pick(study: Study, outcome: Outcome, method: str) -> Pick:
-    """Put an allocation of a live layer where the Compare page finds it, without keeping a run.
+    """Store an allocation of a live layer for the Compare page, without keeping a run.
 
     Args:
         study: the study that is explored.

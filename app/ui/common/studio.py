@@ -31,17 +31,17 @@ if TYPE_CHECKING:
 
     from app.ui.common.cards import View
 
-MAX_LABELS = 16  # that can be changed
+MAX_LABELS = 16  # labels of a figure that can be changed
 MAX_LABEL_CHARACTERS, MAX_CAPTION_CHARACTERS = 120, 2000
 PREVIEW_PIXELS = 640
 MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
 _SETTINGS, _FAILED = "figure_settings", "figure_failed"
-QUEUE_SECONDS = 2.0  # how often an open studio asks what became of its picture
+QUEUE_SECONDS = 2.0  # between two looks of an open studio at the state of its picture
 _on_paper: ContextVar[bool] = ContextVar("on_paper", default=False)
 
 
 def theme() -> Theme:
-    """Light or dark, as the reader's page is now; light where a figure is drawn for paper."""
+    """Return the reader's theme, light or dark; light while a figure is drawn for paper."""
     return "light" if _on_paper.get() else st.context.theme.type or "light"
 
 
@@ -55,7 +55,7 @@ def _for_paper() -> Iterator[None]:
 
 
 def figures_are_of(*settings: object) -> None:
-    """Say what the charts of this page are made of: model, layer, target, text; captions of saved figures state it."""
+    """Set what the page's charts show, for captions of saved figures: model, layer, target, text."""
     st.session_state[_SETTINGS] = ", ".join(str(each) for each in settings if each not in (None, ""))
 
 
@@ -64,15 +64,15 @@ def save_button(make: Callable[[], View], file_name: str, key: str) -> None:
 
     Args:
         make: draws the chart; called when the studio is open, in the light theme.
-        file_name: name of what is saved, without its ending.
-        key: the chart's key; the button's is that and "_save".
+        file_name: name of saved files, without suffix.
+        key: the chart's key; the button's key is this with "_save".
     """
     if st.button("Save", type="tertiary", icon=":material/download:", key=f"{key}_save"):
         open_studio(make, file_name)
 
 
 def open_studio(make: Callable[[], View], file_name: str) -> None:
-    """Open a chart in the studio; the arguments are those of `save_button`."""
+    """Open a chart in the studio, with the arguments of `save_button`."""
     st.session_state[_FAILED] = []
     figure_opened()
     with _for_paper():
@@ -134,7 +134,7 @@ def _changed_labels(figure: go.Figure) -> dict[str, str]:
 
 
 def _text(widget: Callable[..., str | None], label: str, text: str, most: int, **more: object) -> str:
-    """Show a text that can be changed. Its key is the text: what was typed stays with that chart, and only there."""
+    """Show an editable text. Its key holds the original, so that a changed text stays with its chart only."""
     return (widget(label, text[:most], max_chars=most, key=f"studio_{label}_{hash(text)}", **more) or "")[
         :most
     ]
@@ -195,7 +195,7 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
 
 
 def _queue() -> None:
-    """Show why the last picture could not be made, or that others are being made."""
+    """Show why the last picture failed, or how many others are ahead."""
     for reason in st.session_state[_FAILED]:
         st.error(plain(reason), icon=":material/error:")
     if (asked := PICTURES.asked) > 1:

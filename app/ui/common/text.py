@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 from app.services.server.access import SEMINAR
 
-# What Streamlit reads into text after Markdown has taken the backslashes away: addresses, icons, arrows and dashes.
+# Streamlit replaces these after Markdown has removed backslashes: addresses, icons, arrows and dashes.
 _READ_LATER = re.compile(
     r"(?<=:/)(?=/)|(?<=www)(?=\.)|(?<=@)(?=[-\w])|(?<=:)(?=material/|streamlit:)|(?<=[<~>-])(?=[->=])", re.I
 )
@@ -15,7 +15,7 @@ _WORD_JOINER = "\u2060"  # has no width and breaks no line
 
 
 def plain(text: object) -> str:
-    """Escape text so that Markdown shows it as it is: no emphasis, link, picture, formula, colour or icon.
+    """Escape text so that Markdown shows it literally: no emphasis, link, picture, formula, colour or icon.
 
     White space becomes single blanks, as on any page. Readers of a seminar see no path on the server.
     """
@@ -24,9 +24,9 @@ def plain(text: object) -> str:
 
 
 def distinct(labels: Mapping[str, str]) -> dict[str, str]:
-    """Return the labels of a list of choices by their keys; those that several share have their key, too.
+    """Return distinct labels of choices by their keys; a label that several share gets the key added.
 
-    Streamlit finds a choice by its label: of two that are called the same, the second could not be chosen.
+    Streamlit finds a choice by its label: the second of two equal labels could not be chosen.
     """
     times = Counter(labels.values())
     return {key: f"{label} ({key})" if times[label] > 1 else label for key, label in labels.items()}
@@ -38,5 +38,5 @@ def from_figure(label: str) -> str:
 
 
 def from_markdown(text: str) -> str:
-    """Return what `plain` made safe for Markdown as it was, but for its white space; bold type becomes plain."""
+    """Undo `plain`, but for white space; bold type becomes plain."""
     return re.sub(r"\\(.)", r"\1", text.replace("**", "").replace(_WORD_JOINER, ""))

@@ -23,13 +23,13 @@ $$
 in nats: $p$ of the dense and $\hat p$ of the pruned model. Above 0 the pruned model foresees the token less well. The
 first token of a window is given, not foreseen.
 """
-MAX_COLOURED_NATS = 4.0  # from which on colours grow no stronger
+MAX_COLOURED_NATS = 4.0  # the loss at which colours are strongest
 MAX_TOKENS_LISTED = 2000
 TEXT_HEIGHT = 300
 
 
 def token_card(facts: TokenFacts, file_name: str) -> None:
-    """Draw the losses of all tokens."""
+    """Show the losses of all tokens."""
 
     def view() -> View:
         tokens = tokens_of(facts)
@@ -56,7 +56,7 @@ def token_card(facts: TokenFacts, file_name: str) -> None:
 
 
 def coloured_text(facts: TokenFacts, window: int) -> str:
-    """Return a window as HTML: what lost is brown and underlined, what gained teal, the more the stronger."""
+    """Return a window as HTML: tokens that lost are brown and underlined, those that gained are teal."""
     palette = PALETTES[theme()]
     pieces = facts["pieces"][window]
     spans = [html.escape(pieces[0])]
@@ -97,7 +97,7 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
 
 
 def token_table(facts: TokenFacts) -> None:
-    """List tokens with what is before them, those that lost most first; a click on a heading sorts."""
+    """List tokens with the text before them, those that lost most first; a click on a heading sorts."""
     tokens = sorted(tokens_of(facts), key=lambda each: -np.nan_to_num(each.difference, nan=np.inf))
     st.dataframe(
         [
@@ -126,7 +126,7 @@ def token_table(facts: TokenFacts) -> None:
 
 
 def tokens_views(shown: Sequence[tuple[str, TokenFacts]], file_name: str) -> None:
-    """Show everything of the first, and its text next to that of the second, if there is one on the same text."""
+    """Show all views of the first, and its text next to that of the second, if that was measured on the same text."""
     facts = shown[0][1]
     token_texts([(name, each) for name, each in shown if each["text"] == facts["text"]][:2])
     left, right = st.columns([4, 5])  # the table is not cut on a page of 1,280 pixels

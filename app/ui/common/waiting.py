@@ -21,17 +21,17 @@ R = TypeVar("R")
 
 
 class NothingToShow(Exception):  # noqa: N818, the page says why by itself
-    """A job ended without a result; the reader has seen why."""
+    """Raised when a job ended without a result; the reader has seen why."""
 
 
 @functools.cache  # of the process: any session can empty the caches of Streamlit
 def laboratory() -> Laboratory:
-    """Return what all sessions share; its models and studies are bounded there."""
+    """Return the laboratory, which all sessions share and whose caches are bounded."""
     return Laboratory()
 
 
 def study_in_memory(key: StudyKey) -> Study | None:
-    """Return a layer's study if it is there: the live one, or the one that came with the app."""
+    """Return a layer's study if it is in memory: the live one, or the shipped one."""
     if (live := laboratory().finished_study(key)) is not None:
         return live
     shipped = shipped_layer()
@@ -41,12 +41,12 @@ def study_in_memory(key: StudyKey) -> Study | None:
 
 
 def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> R:
-    """Return the job's result, or what can be shown of it before; without either the page shows progress and stops.
+    """Return the job's result or its preview; without either, show its progress and stop the page.
 
     Raises:
         NothingToShow: the job failed or was cancelled; the page says so and offers another try.
     """
-    # A layer whose inputs are in the cache takes less than this: no progress flashes by for it.
+    # A layer whose inputs are cached takes less, so that its progress does not flash up.
     if job.preview is None:
         job.wait(timeout_seconds=0.8)
     if not job.done:
@@ -71,7 +71,7 @@ def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> 
 
 
 def result_or_progress(job: Job[R], key: Hashable, title: str) -> R | None:
-    """Return the job's result. Until then show its progress and go on; nor does a failure stop the page."""
+    """Return the job's result, or show its progress or failure without stopping the page."""
     if not job.wait(timeout_seconds=0.8):
         _progress(job, title)
         return None

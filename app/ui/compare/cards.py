@@ -49,7 +49,7 @@ from trim.names import expert_number
 
 FILE_NAME = "compare"
 QUANTITIES = {"Row sparsity": ROW_SPARSITY, "Gini": GINI, "Cosine": COSINE}
-# Of layers whose kept weights were changed, by the names of `LayerView.changes`.
+# Quantities of changed kept weights, by the names in `LayerView.changes`.
 CHANGES = {"row_error_masked": MASK_ERROR, "row_error": ERROR, "row_moved": MOVED}
 FORMULAS = {
     ROW_SPARSITY: explanations.ROW_SPARSITY_FORMULA,
@@ -59,13 +59,13 @@ FORMULAS = {
 
 
 def quantities(compared: Sequence[Compared]) -> dict[str, RowQuantity]:
-    """Return what all rows have: of changed weights only where the weights of all layers were."""
+    """Return the quantities that all rows have; those of changed weights only if all layers have them."""
     changed = all(view.changes for each in compared for view in each.views)
     return QUANTITIES | ({each.name.capitalize(): each for each in CHANGES.values()} if changed else {})
 
 
 def pairable(compared: Sequence[Compared]) -> bool:
-    """Return whether the rows of all are the same ones."""
+    """Return whether all slots have the same rows."""
     return len({each.rows_are for each in compared}) == 1 and compared[0].single is not None
 
 
@@ -79,7 +79,7 @@ def _values(view: LayerView, quantity: RowQuantity) -> np.ndarray:
 
 
 def _sets(compared: Sequence[Compared], quantity: RowQuantity) -> list[RowNumbers]:
-    """Return one set for each slot, of a kind one for each block."""
+    """Return one set for each slot; for a kind of layers, one for each block."""
     return [
         RowNumbers(
             each.label if each.single is not None else f"{each.letter} {_member(each.pick.layer, view.name)}",
@@ -93,14 +93,14 @@ def _sets(compared: Sequence[Compared], quantity: RowQuantity) -> list[RowNumber
 
 
 def _member(picked: str, name: str) -> str:
-    """Return which of several layers this is: "block 12" or "expert 37"."""
+    """Return what tells a layer from the others of its slot: "block 12" or "expert 37"."""
     if picked.startswith(EVERY_BLOCK):
         return f"block {name.partition('.')[0]}"
     return f"expert {expert_number(name)}"
 
 
 def distribution_card(compared: Sequence[Compared], rows: list[int], name: str) -> None:
-    """Show a number of the rows of all, of those of `quantities`, on shared axes; many are ridges."""
+    """Show one of `quantities` for the rows of all slots on shared axes; many slots are drawn as ridges."""
     heads = _heads(compared)
     quantity = quantities(compared)[name]
     sets = _sets(compared, quantity)
@@ -161,7 +161,7 @@ def distribution_card(compared: Sequence[Compared], rows: list[int], name: str) 
 
 
 def _heads(compared: Sequence[Compared]) -> list[LayerHeads]:
-    """Return each layer's heads; none where one of the layers has no rows of heads, or they are many."""
+    """Return each layer's heads; none if a layer has no heads, or too many."""
     found = [
         view.heads
         for each in compared
@@ -173,7 +173,7 @@ def _heads(compared: Sequence[Compared]) -> list[LayerHeads]:
 def pair_cards(
     compared: Sequence[Compared], rows: list[int], letter: str, what: str
 ) -> AllocationComparison | None:
-    """Show the same rows, or the masks, of the first slot and another; return their comparison, None of kinds."""
+    """Show the same rows, or the masks, of the first slot and another; return their comparison, None for kinds."""
     first = compared[0]
     other = next((each for each in compared[1:] if each.letter == letter), compared[1])
     if first.single is None or other.single is None:
@@ -254,7 +254,7 @@ def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, row
 
 
 def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
-    """List every row of every layer, a line each."""
+    """Return a table with one line for each row of every layer."""
     views = [(each, view) for each in compared for view in each.views]
     sizes = [view.rows for _, view in views]
     return {
@@ -271,7 +271,7 @@ def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
 
 
 def sweep_card() -> None:
-    """Perplexity against sparsity, of the sweeps of the store and of what was recovered on the same text."""
+    """Show perplexity against sparsity, of the stored sweeps and of recoveries on the same text."""
     known = {entry.id: entry.sweep for entry in STORE.sweeps() if entry.sweep is not None}
     if not known:
         with st.container(border=True, key="card-compare_curves"):

@@ -1,4 +1,4 @@
-"""The controls above the charts: which number of the rows, and which slot beside the first."""
+"""The controls above the charts: the quantity of the rows, and the slot to compare with the first."""
 
 from collections.abc import Iterable, Sequence
 
@@ -9,12 +9,12 @@ from app.ui.common.segments import segments
 
 
 def choose_quantity(names: Iterable[str]) -> str:
-    """Choose which number of the rows is drawn."""
+    """Choose the quantity of the rows to draw."""
     return segments("Of each row", names, "compare_quantity")
 
 
 def choose_pair(compared: Sequence[Compared]) -> tuple[str, str]:
-    """Choose which slot is set beside the first, by its letter, and whether rows or masks are."""
+    """Choose the slot to compare with the first, by its letter, and whether to compare rows or masks."""
     first, letters = compared[0].letter, [each.letter for each in compared[1:]]
     st.markdown(f"{first} against", width="content")
     letter = segments(f"{first} against", letters, "against")

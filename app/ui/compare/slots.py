@@ -1,4 +1,4 @@
-"""The bar of slots: what each shows, how to change it, and what can be added."""
+"""The bar of slots: what each shows, how to change it, and how to add another."""
 
 from collections.abc import Callable
 from functools import lru_cache
@@ -15,7 +15,7 @@ from app.ui.compare.targets import open_live, other_targets
 from diagnostics.figures.theme import slot_style
 from trim.runs.folder import Run
 
-# The first picture is seen without scrolling on a screen of 720 pixels.
+# The first picture is visible without scrolling on a screen of 720 pixels.
 _CLOSE_TOGETHER = """
 .st-key-slots {padding-top: 0.5rem}
 [data-testid=stMarkdownContainer] > table {font-size: 0.875rem}
@@ -35,9 +35,9 @@ def slot_bar(
     """Show a button for each slot, which opens its choices, and one to add another.
 
     Args:
-        picks: what is shown.
-        chosen: to what another is added: `picks`, without what was only set beside a single one.
-        compared: of the picks those that could be read.
+        picks: the shown picks.
+        chosen: the picks that the reader chose: `picks`, without one that was added to a single pick for contrast.
+        compared: the picks that could be read.
         entries: the runs of the store.
         write: receives the new picks.
     """
@@ -56,7 +56,7 @@ def slot_bar(
         return labels.get(run_id) or names.get(run_id, run_id)
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="slots"):
-        # First: the others move as layers come and go.
+        # At the start of the bar, as the other buttons move when layers are added or removed.
         full = len(picks) == len(LETTERS)
         with st.popover("Add", icon=":material/add:", key="compare_add_box", disabled=full):
             if not full:
@@ -69,7 +69,7 @@ def slot_bar(
         for slot in range(len(picks)):
             letter = LETTERS[slot]
             with st.container(key=f"slot-{letter}", width="content"):
-                # By its pick: of the next one, which takes its place when it is removed, the box is closed.
+                # Keyed by its pick: when a slot is removed, the next one takes its place with a closed box.
                 box = st.popover(
                     plain(shown[slot].label if slot in shown else f"{letter} cannot be read"),
                     key=f"box-{letter}-{picks[slot]}",
@@ -109,7 +109,7 @@ def slot_bar(
 
 
 def _in_order(each: Compared) -> tuple[str, str, str, float]:
-    """By model, layer and method, and within them by sparsity."""
+    """Sort by model, layer, method and sparsity."""
     return each.source.model.title, each.pick.layer, each.stored.own.label, each.sparsity
 
 

@@ -17,7 +17,7 @@ _tables: Shared[Hashable, tuple[str, str]] = Shared(TABLE_CACHE_SIZE)
 
 
 def settings_table(compared: Sequence[Compared]) -> None:
-    """Show what differs, and what does not one click away."""
+    """Show the settings that differ, and the equal ones one click away."""
     key = tuple((each.key, each.source.name) for each in compared), SEMINAR.may()
     different, same = _tables.get(key, lambda: _settings_tables(compared))
     if different:
@@ -28,7 +28,7 @@ def settings_table(compared: Sequence[Compared]) -> None:
 
 
 def _settings_tables(compared: Sequence[Compared]) -> tuple[str, str]:
-    """Return what differs and what is the same as tables of Markdown; "" where nothing differs."""
+    """Return the differing and the equal settings as Markdown tables; "": nothing differs."""
     lines, letters = settings(compared), [each.letter for each in compared]
 
     def table(chosen: Sequence[Setting]) -> str:
@@ -39,7 +39,7 @@ def _settings_tables(compared: Sequence[Compared]) -> tuple[str, str]:
 
 
 def _setting(line: Setting, letters: Sequence[str]) -> str:
-    """Write a setting as a line of a table: each value once, after the letters of the slots that have it."""
+    """Format a setting as a line of a table: each value once, after the letters of the slots that have it."""
     slots: dict[str, list[str]] = {}
     for letter, value in zip(letters, line.values, strict=True):
         slots.setdefault(value, []).append(letter)
@@ -51,7 +51,7 @@ def _setting(line: Setting, letters: Sequence[str]) -> str:
 
 
 def distances(compared: Sequence[Compared], pair: AllocationComparison | None) -> None:
-    """Show how far every slot is from the first, and what that says of the chosen pair."""
+    """Show how far every slot is from the first, and explain the distance of the chosen pair."""
     if len(compared) < 2:
         return
     first = compared[0]
@@ -81,7 +81,7 @@ def moved_table(pair: AllocationComparison) -> None:
 
 
 def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
-    """Show the selected rows under each."""
+    """Show the selected rows in each slot."""
     st.markdown("**Selected rows**")
     table = {"row": rows, "Gini": compared[0].stored.coefficients[rows]}
     for each in compared:

@@ -1,4 +1,4 @@
-"""Other targets of a compared layer: computed at once where the layer is in memory, else the way to where it is."""
+"""Other targets of a compared layer: computed at once if the layer is in memory, else a link to the Layer page."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ TARGETS = (50, 60, 70, 80, 90)  # percent
 def other_targets(
     of: Compared, picks: Sequence[Pick], compared: Sequence[Compared], write: Callable[[list[Pick]], None]
 ) -> None:
-    """Show a button for each target that is not compared yet; of a layer that is not in memory a link."""
+    """Show a button for each target that is not compared yet, or a link if the layer is not in memory."""
     origin = of.source.live
     if isinstance(origin, LiveOrigin) and study_in_memory(origin.key) is not None:
         there = {
@@ -48,7 +48,7 @@ def other_targets(
 
 
 def open_live(of: Compared, label: str) -> None:
-    """Show the way to a layer of the dense model; none where the slot holds several layers."""
+    """Show a link to a layer of the dense model, unless the slot holds several layers."""
     if of.single is not None and "*" not in of.pick.layer:
         live_link(of.source.request, of.pick.layer, of.sparsity, score=of.single.score_name, label=label)
 

@@ -1,4 +1,4 @@
-"""Sentences on the numbers of a comparison."""
+"""Sentences about the numbers of a comparison."""
 
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
@@ -24,7 +24,7 @@ between them. Spearman's $\rho$ compares the *order* of the same rows: 1 the sam
 
 
 def spread_text(found: Distributions, quantity: RowQuantity) -> str:
-    """Say over which numbers the rows of each set are spread; of many sets, of the widest and the narrowest."""
+    """Describe the spread of the rows of each set; for many sets only the widest and the narrowest."""
     spreads = {
         short(each.label): (float(values.min()), float(values.max()))
         for each in found.sets
@@ -41,7 +41,7 @@ def spread_text(found: Distributions, quantity: RowQuantity) -> str:
 
 
 def agreement_by_layer_text(shares: dict[str, float], first: str, second: str) -> str:
-    """Say in which layers two masks agree least and most."""
+    """Describe in which layers two masks agree least and most."""
     least, most = min(shares, key=shares.__getitem__), max(shares, key=shares.__getitem__)
     middle = sorted(shares.values())[len(shares) // 2]
     return (
@@ -71,7 +71,7 @@ def _order(comparison: AllocationComparison) -> str:
 
 
 def distance_text(comparison: AllocationComparison) -> str:
-    """Say what the numbers of one pair mean."""
+    """Explain the distances of one pair."""
     first, second = comparison.first, comparison.second
     words = (
         f"{first.label[0]} to {second.label[0]}: the distributions lie "

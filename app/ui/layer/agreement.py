@@ -1,4 +1,4 @@
-"""How far the masks of any two methods and scores agree on a layer computed now."""
+"""The agreement of the masks of any two methods and scores on a live layer."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
     from app.ui.layer.more import Seen
 
-Choice = tuple[str, str]  # a score and an allocation, or "" and a solver, which looks at none
+Choice = tuple[str, str]  # a score and an allocation, or "" and a solver, which uses no score
 COST = (
     "The run's text is read up to this layer, with the blocks before it pruned; then every method and score of the "
     "library prunes the layer as far as the run did."
@@ -63,7 +63,7 @@ def agreement_section(seen: Seen) -> None:
 
 
 def _stored_section(seen: Seen) -> None:
-    """Compare the run's own mask with those that the library makes of what the layer received."""
+    """Compare the run's own mask with the library's masks on the layer's inputs."""
     run, name = seen.stored
 
     def show() -> None:
@@ -83,7 +83,7 @@ def _stored_section(seen: Seen) -> None:
 
 
 def _choices(study: Study, outcome: Outcome) -> list[Choice]:
-    """Return what there is a mask of: the layer that came with the app has its own score's only."""
+    """Return the choices that have a mask; the shipped layer has masks of its own score only."""
     own = [(study.key.score, method) for method in outcome.view.masks]
     if not is_live(study):
         return own

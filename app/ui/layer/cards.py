@@ -1,4 +1,4 @@
-"""The charts of one layer beyond its four linked ones; the same for a layer computed now and a stored one."""
+"""The charts of one layer beyond its four linked ones, for live and stored layers alike."""
 
 import dataclasses
 from collections.abc import Callable
@@ -37,7 +37,7 @@ MAX_LINES = 6  # rows drawn as lines of their own; more cannot be told apart
 
 
 def concentration_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show how concentrated the score is: Lorenz curves, which the Gini condenses, and what pruning leaves."""
+    """Show how concentrated the score is: Gini, Lorenz curves, and the Gini of the kept scores."""
     variants = {"Gini": lambda: gini_view(view, rows)}
     if (score := view.score) is not None:
         variants = {
@@ -105,7 +105,7 @@ def _gini_after(view: LayerView, score: np.ndarray) -> View:
 
 
 def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show how fast rows lose their output."""
+    """Show how fast the rows' outputs turn away with sparsity."""
 
     def after() -> View:
         distribution = cosine_distribution(view.cosines, view.dead_rows)
@@ -144,7 +144,7 @@ def cosine_view(view: LayerView, rows: list[int]) -> View:
 
 
 def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show what goes with the sparsity of a row, and how the sparsities are distributed."""
+    """Show the distribution of row sparsities, and properties of rows that correlate with them."""
     statistics = row_sparsity_statistics(view.allocations)
 
     def drawn(figure: go.Figure, seen: str) -> View:
@@ -193,7 +193,7 @@ def _row_sparsities(view: LayerView, figure: go.Figure, seen: str) -> View:
 
 
 def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show how each rate went, and the paths of selected rows."""
+    """Show the result of each rate, and the paths of selected rows."""
     search = view.search
     if search is None:
         st.info(

@@ -1,4 +1,4 @@
-"""Gate and up row by row, and the columns of down that read them."""
+"""The channels of an MLP: the rows of gate and up, and the columns of down that read them."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _view(pair: tuple[str, str], pruned: dict[str, np.ndarray], rows: list[int],
 
 
 def channels_seen(label: str, pairs: dict[tuple[str, str], ChannelPair]) -> str:
-    """Say of each pair whether they prune the same channels."""
+    """Describe for each pair whether both prune the same channels."""
     parts = []
     for (first, second), pair in pairs.items():
         agree = (

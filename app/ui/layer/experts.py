@@ -1,4 +1,4 @@
-"""An expert's rows beside those of the same layer of the other experts of its block."""
+"""An expert's rows next to those of the same layer in the other experts of its block."""
 
 from collections.abc import Iterable
 from functools import partial
@@ -19,7 +19,7 @@ from diagnostics.heads import HeadNumbers, by_head
 from trim.errors import RunError
 from trim.names import expert_number, experts_of
 
-LIVE_EXPERTS = 8  # each of which is swept first
+LIVE_EXPERTS = 8  # each must be swept first
 FORMULA = r"""
 All rows of one layer of all experts; the share of the differences that is between experts:
 
@@ -33,7 +33,7 @@ average, of $n$ rows in all. Row 5 of one expert has nothing to do with row 5 of
 
 
 def experts_card(seen: Seen) -> None:
-    """Show sparsity, Gini and cosine of the rows of all experts of the block; live, of eight that follow each other."""
+    """Show sparsity, Gini and cosine of the rows of all experts of the block; live, of eight neighbouring ones."""
     name, method = seen.view.name, seen.view.own.method
 
     def chosen(layers: Iterable[str]) -> list[str]:
@@ -86,7 +86,7 @@ def experts_card(seen: Seen) -> None:
 
 
 def experts_seen(found: HeadNumbers, quantity: RowQuantity, place: int) -> str:
-    """Say where an expert stands among the others, and how much of the differences is between experts."""
+    """Describe an expert's rank among the others, and the share of the variance that is between experts."""
     if found.between is None:
         return "All rows of all experts are alike."
     known = np.flatnonzero(np.isfinite(found.means))

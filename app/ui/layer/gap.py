@@ -26,7 +26,7 @@ def gap_section(study: "Study", outcome: "Outcome", rows: list[int], layer_name:
         study: the layer's study.
         outcome: its outcome at the chosen target.
         rows: the selected ones.
-        layer_name: the downloads' name, without the target.
+        layer_name: the downloads' name without the target.
         file_name: the downloads' name, with the target.
     """
     left, right = st.columns(2)
@@ -218,7 +218,7 @@ def gap_curve_seen(curve: GapCurve) -> str:
 
 
 def gap_loss_seen(curve: GapCurve) -> str:
-    """Describe how much of uniform's error is left at several targets."""
+    """Describe the share of uniform's error that is left at several targets."""
     parts = [
         f"{label} leaves {percent(np.nanmin(shares))} to {percent(np.nanmax(shares))}"
         for label, shares in (("the optimum", curve.best_loss), ("TRIM", curve.reached_loss))

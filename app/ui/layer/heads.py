@@ -85,7 +85,7 @@ def heads_card(view: LayerView, file_name: str) -> None:
 def _numbers(
     view: LayerView, heads: LayerHeads
 ) -> tuple[dict[str, tuple[RowQuantity, dict[str, np.ndarray]]], str]:
-    """Return the numbers that there are, by the words of the control, and why others are missing."""
+    """Return the available numbers by their labels in the control, and why others are missing."""
     if heads.axis == "rows":
         shown = view.learned or view.allocations
         return {
@@ -116,7 +116,7 @@ def _numbers(
 
 
 def heads_seen(sets: list[HeadNumbers], quantity: RowQuantity, of: str) -> str:
-    """Say which heads have most and least, how much of the differences is between heads, and whether one went whole."""
+    """Describe the highest and lowest heads, the variance between heads, and whether a head was pruned completely."""
     several = len(sets) > 1
     sentences = []
     for each in sets:

@@ -1,4 +1,4 @@
-"""The column side of a layer: large input features, and how the kept weights spread over them, here and elsewhere."""
+"""The columns of a layer: large input features, and the kept weights on each, here and in other layers."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def _by_norm(view: LayerView, norm: np.ndarray, found: list[FeatureStatistics]) 
 
 
 def norms_seen(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatistics]) -> str:
-    """Name the largest features, and say what they hold of the kept weights."""
+    """Name the largest features, and describe their share of the kept weights."""
     median, largest = float(np.median(norm)), int(norm.argmax())
 
     def named(feature: int) -> str:
@@ -140,7 +140,7 @@ def _sorted(view: LayerView, found: list[FeatureStatistics]) -> View:
 
 
 def sorted_seen(found: list[FeatureStatistics]) -> str:
-    """Say how the kept weights are concentrated over the columns."""
+    """Describe how concentrated the kept weights are over the columns."""
     return " ".join(
         f"{each.label}: the {percent(TOP, 0)} of the features with most of them hold "
         f"{percent(each.top_share, 2)} of the kept "
@@ -165,7 +165,7 @@ def _shared(page: Seen, own: FeatureStatistics) -> View:
 
 
 def shared_seen(own: FeatureStatistics, others: dict[str, np.ndarray]) -> str:
-    """Say how far layers that share an input keep the same features."""
+    """Describe how far layers with the same input keep the same features."""
     if not others:
         return "No other layer that reads the same input is here."
     parts = []

@@ -57,7 +57,7 @@ def row_table(view: LayerView, rows: list[int]) -> None:
 
 
 def row_inspector(view: LayerView, rows: list[int], file_name: str) -> None:
-    """Show one row: its scores and their cut, its cosine, and how its counts were reached."""
+    """Show one row: its scores and where they are cut, its cosine, and the path to its counts."""
     row = st.selectbox("Row", rows, key="inspected_row")
     cards: list[Callable[[], None]] = []
     if view.score is not None:

@@ -1,4 +1,4 @@
-"""The control that keeps what is on the page as a run."""
+"""The control that keeps the layer on the page as a run."""
 
 from typing import TYPE_CHECKING
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:  # it computes, and imports torch
 
 
 def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
-    """Keep this layer, its settings and the allocation that is shown under a name; of two shown, one is chosen."""
+    """Keep this layer, its settings and a shown allocation under a name."""
     if not presenter_only("Keeping this layer as a run"):
         return
     labels = {each.label: each.method for each in shown.learned}

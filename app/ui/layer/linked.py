@@ -1,6 +1,6 @@
-"""The four charts of a layer in one component of ours, where a row that is pointed at lights up in all of them.
+"""The four charts of a layer in one component of ours, where a row under the pointer lights up in all of them.
 
-Everything it needs goes to the browser in one message: what is drawn, and where each row is in each chart.
+One message to the browser holds everything: the drawings, and the place of each row in each chart.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from diagnostics.panels import CosineAxis, Panels, linked_panels
 
 KEY = "linked"
 _HERE = Path(__file__).parent
-# Of Plotly's names for dashes, what SVG takes.
+# Plotly's names for dashes as SVG dash arrays.
 _DASHES = {
     "solid": "",
     "dash": "7 4",
@@ -37,9 +37,9 @@ _DASHES = {
     "longdash": "11 4",
     "longdashdot": "11 3 2 3",
 }
-PANELS_CACHE_SIZE = 8  # of one layer
-MOST_UNPACKED = 200_000  # bytes of where each row is
-# What was drawn of a layer goes when the layer does.
+PANELS_CACHE_SIZE = 8  # panels of one layer
+MOST_UNPACKED = 200_000  # bytes of row positions that are sent without compression
+# Weak keys: the panels of a layer are dropped with the layer.
 _drawn: WeakKeyDictionary[LayerView, Shared[tuple, tuple[Panels, list[dict]]]] = WeakKeyDictionary()
 _mount = st.components.v2.component(
     "trim_linked_charts",
@@ -62,17 +62,17 @@ def linked_charts(
     gains: Gains | None = None,
     live: bool = False,
 ) -> None:
-    """Show the line of numbers and, unless another part of the page is open, the four charts.
+    """Show the line of numbers and, if they are open, the four charts.
 
     Args:
-        view: of the layer, with the allocations that are shown.
-        whole: the same with all of them, for the numbers.
-        rows: the selected ones.
+        view: the layer with the shown allocations.
+        whole: the layer with all allocations, for the numbers.
+        rows: the selected rows.
         pinned: a second layer, drawn into the same charts.
-        pinned_label: in what it differs.
-        charts: whether the four are open.
-        file_name: of what is saved, without its ending.
-        gains: of all layers of the model, where they are known.
+        pinned_label: how the pinned layer differs.
+        charts: whether the charts are open.
+        file_name: name of saved files, without suffix.
+        gains: the gains of all layers of the model, if they are known.
         live: whether another layer of the model can be opened from here.
     """
     if "go_to_layer" in st.session_state:
@@ -120,7 +120,7 @@ def linked_charts(
 def _panels(
     view: LayerView, whole: LayerView, pinned: LayerView | None, cosine_axis: CosineAxis
 ) -> tuple[Panels, list[dict]]:
-    """Return the four panels, and what of them becomes JSON; without a second layer those of the last reader."""
+    """Return the four panels and their JSON; without a pinned layer, cached for all readers."""
 
     def make() -> tuple[Panels, list[dict]]:
         panels = linked_panels(_numbers(view), None if pinned is None else _numbers(pinned), cosine_axis)
@@ -167,7 +167,7 @@ def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> b
 
 
 def decode(message: bytes) -> tuple[dict, dict[str, np.ndarray]]:
-    """Return what `encode` was given, as the browser reads it."""
+    """Decode a message of `encode`, as the browser does."""
     length = int.from_bytes(message[:4], "little")
     content, body = json.loads(message[4 : 4 + length]), message[4 + length :]
     if content.pop("packed"):
@@ -220,7 +220,7 @@ def _styles(view: LayerView, pinned: LayerView | None) -> dict[str, dict[str, st
 
 
 def _headline(view: LayerView, whole: LayerView, pinned: LayerView | None) -> list[tuple[str, ...]]:
-    """Return the line of numbers; those of methods in the charts have the line by which they are drawn there."""
+    """Return the line of numbers; a method in the charts gets the line style that it has there."""
     drawn = {each.label: each.method for each in view.allocations}
     return [
         (*entry, drawn.get(entry[0].removeprefix(linked_text.QUALITY), ""))
@@ -229,7 +229,7 @@ def _headline(view: LayerView, whole: LayerView, pinned: LayerView | None) -> li
 
 
 def _selected() -> None:
-    """Select the rows that were clicked or boxed; what a browser sends is checked."""
+    """Select the rows that were clicked or boxed, after checking the browser's message."""
     sent = st.session_state[KEY]["rows"]
     count = st.session_state["linked_rows"]
     if isinstance(sent, list) and all(type(row) is int and 0 <= row < count for row in sent):
@@ -237,7 +237,7 @@ def _selected() -> None:
 
 
 def _opened() -> None:
-    """Open the part of the page that has more on a chart."""
+    """Open the part of the page with more on a chart."""
     if (part := linked_text.PART_OF_CHART.get(st.session_state[KEY]["opened"])) is not None:
         st.session_state["part"] = part
         rerun_control("part")

@@ -1,4 +1,4 @@
-"""The words around the four linked charts: the line of numbers, the legends, the findings, the terms."""
+"""The texts around the four linked charts: the line of numbers, legends, findings and terms."""
 
 from app.services.runs.layer import LayerView
 from app.ui.common.parts import ALL_LAYERS
@@ -15,8 +15,8 @@ PART_OF_CHART = {
     "layers": ALL_LAYERS,
 }
 QUALITY = "Quality: "
-LAYER_QUALITY, LEARNING_RATE = "Layer quality", "Learning rate η"  # of the words of the page
-# Below the finding of each linked chart: the words that it takes for granted.
+LAYER_QUALITY, LEARNING_RATE = "Layer quality", "Learning rate η"  # terms that the page defines
+# The terms that each linked chart uses, shown below its finding.
 _IN_A_FEW_WORDS = {
     "gini": "Gini: 0 if a row's weights score alike, near 1 if few hold all.",
     "cosine": "Cosine of the output before and after pruning: 1 unchanged, 0 lost.",
@@ -31,7 +31,7 @@ _SYMBOLS = {
 
 
 def legend(panel: Panel) -> list[tuple[str, str, str]]:
-    """Return what is said below a chart's finding: symbols, each with its style, and words."""
+    """Return the legend below a chart's finding: symbols, each with its style, and words."""
     if words := _IN_A_FEW_WORDS.get(panel.name):
         return [("", "", words)]
     shown = {mark.symbol: mark.style for mark in panel.marks if not mark.pinned}
@@ -39,7 +39,7 @@ def legend(panel: Panel) -> list[tuple[str, str, str]]:
 
 
 def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str, str, str]]:
-    """Return the line of numbers: what each is, its value, a note, where there is room more words, and its meaning."""
+    """Return the line of numbers, each with a label, its value, a note, a longer note if it fits, and its meaning."""
     uniform = view.qualities["uniform"] if "uniform" in view.qualities else float("nan")
     meaning = dict(meanings(view))
     line = []
@@ -68,7 +68,7 @@ def _kept(view: LayerView) -> str:
 
 
 def meanings(view: LayerView) -> list[tuple[str, str]]:
-    """Return the words of the page, each defined once."""
+    """Return the page's terms with their definitions."""
     words = [
         ("Row", "an output dimension of the layer: one line of its weight matrix."),
         (

@@ -1,4 +1,4 @@
-"""Which of the two is seen, the layer that came with the app or that of the live model; and how the second comes."""
+"""Whether the page shows the shipped layer or the live one, and the loading of the live model."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ POLL_SECONDS = 1.0
 
 
 def is_live(study: Study) -> bool:
-    """Return whether a study is of a model in memory, not of the layer that came with the app."""
+    """Return whether a study is of a model in memory, not of the shipped layer."""
     return not isinstance(study.layer, ArrayLayer | PreparedLayer)
 
 
 def which_is_seen(study: Study) -> None:
-    """Say in one line whether the live model is seen; until it is, load it without moving the page."""
+    """Show in one line whether the live model is shown; until it is, load it without moving the page."""
     shipped = shipped_layer()
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="seen"):
         if is_live(study):

@@ -1,4 +1,4 @@
-"""Another layer, picked from a map of the model as a stored run has coloured it."""
+"""A map of the model, coloured by a stored run, to pick another layer from."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Further views of a layer, each with its question, of which one is open."""
+"""Further views of a layer, each with its question; one is open at a time."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ class Seen:
     """The layer of the page.
 
     Attributes:
-        view: with the allocations that are shown.
-        whole: the same with all of them.
-        rows: the selected ones.
-        file_name: the downloads' name, without an ending.
-        live: study and outcome of a layer computed now; None: it is stored.
-        run: the run of a stored layer; None: it is computed now.
+        view: the layer with the shown allocations.
+        whole: the layer with all allocations.
+        rows: the selected rows.
+        file_name: name of the downloads, without suffix.
+        live: study and outcome of a live layer; None: the layer is stored.
+        run: the run of a stored layer; None: the layer is live.
     """
 
     view: LayerView
@@ -48,10 +48,10 @@ class Seen:
 
 
 def more_section(seen: Seen) -> None:
-    """Choose one of the further views, and draw it; the address holds which."""
+    """Choose one of the further views, which the address holds, and draw it."""
     views = ({"Experts": _experts} if expert_number(seen.view.name) else {}) | VIEWS
     if seen.live is None:
-        del views[SOLVED]  # what a run solved is among its rows
+        del views[SOLVED]  # the rows of a run already show its solved weights
     views[segments("Further view", views, "more", bind="query-params")](seen)
 
 

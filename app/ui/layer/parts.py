@@ -1,4 +1,4 @@
-"""The frame of a layer's page: what stays at the top, and which one of its parts is open below."""
+"""The frame of a layer's page: the bar that stays at the top, and the open part below."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from app.ui.common.parts import ALL_LAYERS, OVERVIEW
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
 
-LIVE_PARTS = ("Gap", ALL_LAYERS)  # which a stored layer does not have
+LIVE_PARTS = ("Gap", ALL_LAYERS)  # parts that a stored layer does not have
 PARTS = (OVERVIEW, ALL_LAYERS, "Gini", "Cosine", "Sparsity", "Search", "Rows", "Gap", "Masks", "More")
 
-# Target, numbers and the four charts are seen at once on a screen of 1280 × 720; the target stays while one scrolls.
+# Target, numbers and the four charts fit on a screen of 1280 × 720; the target stays visible during scrolling.
 _FRAME = """
 <style>
 @media (min-width: 900px) {
@@ -53,15 +53,15 @@ def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], fil
     """Draw the open part of the page; the overview is drawn by the linked charts.
 
     Args:
-        part: its name.
-        view: of the layer, with the allocations that are shown.
-        whole: the same with all of them.
-        rows: the selected ones.
-        file_name: of the downloads, without their endings.
+        part: the part's name.
+        view: the layer with the shown allocations.
+        whole: the layer with all allocations.
+        rows: the selected rows.
+        file_name: name of the downloads, without suffix.
     """
     if part == OVERVIEW:
         return
-    # Plotly is imported when the first of its charts is wanted.
+    # Plotly is imported when the first of its charts is needed.
     from app.ui.layer import cards, inspector
 
     if part == "Rows":
@@ -81,14 +81,14 @@ def open_part(part: str, view: LayerView, whole: LayerView, rows: list[int], fil
 
 
 def open_map(study: Study) -> None:
-    """Draw the map of the model, from which another layer is picked."""
+    """Draw the map of the model, to pick another layer."""
     from app.ui.layer.map import layer_map
 
     layer_map(study)
 
 
 def open_gap(study: Study, outcome: Outcome, rows: list[int], layer_name: str, file_name: str) -> None:
-    """Draw the part on what TRIM leaves to the optimum."""
+    """Draw the part on the gap between TRIM and the optimum."""
     from app.ui.layer.gap import captured_text, gap_section
 
     st.markdown(captured_text(study.gap(outcome), outcome.optimum.row_weights))

@@ -1,4 +1,4 @@
-"""A second layer, target, score or text that stays in the charts as a pinned line; the address holds it."""
+"""A pin: a second layer, target, score or text that stays in the charts; the address holds it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SAMPLE = {
 
 
 class PinError(ValueError):
-    """The address asks for a pin that there cannot be."""
+    """Raised when the address asks for a pin that cannot exist."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Pin:
     options: SearchOptions
 
     def fields(self) -> dict[str, str]:
-        """Return all that it is made of, by name."""
+        """Return the fields by name."""
         model, sample = self.key.model, dataclasses.asdict(self.key.sample)
         return {
             "target": str(self.percent),
@@ -53,16 +53,16 @@ class Pin:
         }
 
     def text(self) -> str:
-        """Return what the address holds of it: its target and layer, and what is not the default."""
+        """Return the pin's text for the address: target, layer, and every field that is not the default."""
         defaults = Pin(StudyKey(ModelKey(), SampleKey(), "", "wanda"), 0, default_options()).fields()
         return urlencode({name: value for name, value in self.fields().items() if value != defaults[name]})
 
     @classmethod
     def read(cls, text: str) -> Pin:
-        """Read what `text` wrote.
+        """Parse the text that `text` returns.
 
         Raises:
-            PinError: it is not one.
+            PinError: the text does not describe a pin.
         """
         defaults = Pin(StudyKey(ModelKey(), SampleKey(), "", "wanda"), 70, default_options()).fields()
         given = dict(parse_qsl(text[:MAX_PIN_LENGTH], keep_blank_values=True))
@@ -94,7 +94,7 @@ class Pin:
         return cls(StudyKey(model, sample, fields["layer"], fields["score"]), percent, options)
 
     def differences(self, other: Pin) -> str:
-        """Say in what it differs from what is seen, in a few words."""
+        """Describe in a few words how the pin differs from the shown layer."""
         own, others = self.fields(), other.fields()
         changed = {name: value for name, value in own.items() if value != others[name]}
         said = [
@@ -150,22 +150,22 @@ def _whole(name: str, text: str, low: int, high: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Pinned:
-    """A pin, with the study that it comes from."""
+    """A pin and its study."""
 
     pin: Pin
     study: Study
 
     def outcome(self) -> Outcome:
-        """Return its search.
+        """Return the search of the pin.
 
         Raises:
-            TrimError: its options do not fit together.
+            TrimError: the pin's options do not fit together.
         """
         return self.study.outcome(settings(self.pin.percent / 100, self.pin.options))
 
 
 def pinned_layer(shown: Study) -> Pinned | None:
-    """Return what the address pins, once it is there; say what keeps it away."""
+    """Return the layer pinned by the address once it is computed; show why it cannot be."""
     text = st.query_params.get(PARAMETER)
     if not text:
         return None
@@ -211,7 +211,7 @@ def _away(reason: str) -> None:
 
 
 def pin_controls(seen: Pin, pinned: Pinned | None) -> None:
-    """Show the buttons that pin what is seen, and that let go of it."""
+    """Show the buttons that pin the shown layer, and unpin it."""
     st.caption(
         "What is pinned stays in the charts as a dotted line while you choose another target, score, text or layer."
     )
@@ -224,7 +224,7 @@ def pin_controls(seen: Pin, pinned: Pinned | None) -> None:
 
 
 def reset_controls() -> None:
-    """Show the button that brings back everything with which the page begins."""
+    """Show the button that resets all controls to the page's defaults."""
     if st.button("Reset to the defaults", icon=":material/restart_alt:", key="reset", on_click=_reset):
         st.rerun()
 

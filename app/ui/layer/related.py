@@ -16,14 +16,14 @@ from app.ui.layer.more import Seen
 
 
 def related_views(seen: Seen, choose: Callable[[Iterable[str]], Iterable[str]]) -> dict[str, LayerView]:
-    """Return layers by name, the one of the page among them if it is chosen.
+    """Return the chosen layers by name, which may include the page's own.
 
     Args:
         seen: the layer of the page.
-        choose: returns the names of those that are wanted, of all there are.
+        choose: receives all names and returns the chosen ones.
 
     Raises:
-        NothingToShow: they cannot be prepared; the page says why.
+        NothingToShow: the layers cannot be prepared; the page says why.
         RunError: the run is damaged.
     """
     if seen.run is not None:

@@ -1,4 +1,4 @@
-"""Is it signal: learned row sparsities with error bars, over draws of what the layer is calibrated on."""
+"""Is it signal? Learned row sparsities with error bars, over draws of the calibration data."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ COST = (
 
 
 def signal_section(seen: Seen) -> None:
-    """Show how certain the layer's row sparsities are, and ask what is drawn again."""
+    """Show how certain the layer's row sparsities are, and ask what each draw varies."""
     if seen.live is not None:
         _live_section(*seen.live, seen.rows, seen.file_name)
         return
@@ -83,7 +83,7 @@ def signal_section(seen: Seen) -> None:
 
 @dataclass(frozen=True)
 class Draws:
-    """The choice of draws: of what, how many, with how many vectors each (None: all there are), or which texts."""
+    """The choice of draws: what they vary, their number, the vectors in each (None: all), or the texts."""
 
     of: Drawn
     draws: int = DRAWS
@@ -92,7 +92,7 @@ class Draws:
 
 
 def _ask_draws(captured: int | None) -> Draws:
-    """Ask what is drawn again; `captured`: how many vectors there are, if that is known."""
+    """Ask what each draw varies; `captured`: the number of captured vectors, if it is known."""
     of = segments(
         "Drawn again",
         KINDS,

@@ -1,4 +1,4 @@
-"""A layer solved now: which rows a solver keeps beside TRIM and the optimum, what each loses, how far weights moved."""
+"""A live layer solved: the row sparsities next to TRIM's and the optimum's, the rows' errors, how far weights moved."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ $\lVert \hat w_i - w_i \rVert / \lVert w_i \rVert$ over its kept weights.
 
 
 def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer:
-    """Return the layer of an outcome as a solver leaves it, once the reader asks for it.
+    """Return the solved layer of an outcome, once the reader asks for it.
 
     Raises:
-        NothingToShow: it is not there; the page says why.
+        NothingToShow: there is no result; the page says why.
     """
     if not presenter_only("Solving a layer"):
         raise NothingToShow
@@ -71,7 +71,7 @@ def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer
 
 
 def solved_section(seen: Seen) -> None:
-    """Choose a solver, and show what it makes of the layer at its target."""
+    """Choose a solver, and show the layer that it solved at its target."""
     assert seen.live is not None, "the list of views asks"
     study, outcome = seen.live
     if not is_live(study):
@@ -86,7 +86,7 @@ def solved_section(seen: Seen) -> None:
 
 
 def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file_name: str) -> None:
-    """Draw a solved layer beside TRIM and the optimum."""
+    """Draw a solved layer next to TRIM and the optimum."""
     view, label = outcome.view, METHOD_LABELS[found.method]
     own = RowAllocation(found.method, label, found.counts, view.columns)
     seen = solved_seen(found, outcome)
@@ -126,7 +126,7 @@ def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file
 
 
 def solved_seen(found: trim.SolvedLayer, outcome: Outcome) -> str:
-    """Say what the layer loses, before and after and beside other masks, which weights are kept, how far they moved."""
+    """Describe the layer's error with and without solved weights and under other masks, and how far weights moved."""
     label = METHOD_LABELS[found.method]
     if not np.isfinite(found.of_layer(found.error)):
         return "The layer has no output on this text: there is nothing to lose."

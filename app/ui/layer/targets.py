@@ -23,7 +23,7 @@ from trim.runs.layer_diagnoses import layer_diagnoses
 if TYPE_CHECKING:
     from app.ui.layer.more import Seen
 
-HIGHEST = 0.9  # beyond it rows meet their caps, and all ridges would be squeezed
+HIGHEST = 0.9  # beyond it rows reach their caps, and all ridges would be squeezed
 
 
 COST = (
@@ -111,7 +111,7 @@ def _paths(paths: TargetPaths, rows: list[int], formula: str) -> View:
 
 
 def extremes(paths: TargetPaths) -> list[int]:
-    """Return the rows that lose least, middle and most where the rows differ most."""
+    """Return the least, the median and the most pruned row at the target where rows differ most."""
     widest = int((paths.bands[4] - paths.bands[0]).argmax())
     order = np.argsort(paths.counts[widest], kind="stable")
     return sorted({int(order[0]), int(order[len(order) // 2]), int(order[-1])})
@@ -126,7 +126,7 @@ def _numbers(paths: TargetPaths) -> dict[str, np.ndarray]:
 
 
 def targets_seen(paths: TargetPaths) -> str:
-    """Say where rows differ most, whether they keep their order, and how many give weights back."""
+    """Describe where rows differ most, whether they keep their order, and how many give weights back."""
     widths = paths.bands[4] - paths.bands[0]
     widest = int(widths.argmax())
     if widths[widest] == 0:

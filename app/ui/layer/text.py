@@ -1,4 +1,4 @@
-"""Sentences of a layer's cards, computed from the numbers shown, and which of them a stored run did not keep."""
+"""The findings of a layer's cards, computed from the shown numbers, and the views that a stored run lacks."""
 
 from collections.abc import Sequence
 
@@ -47,7 +47,7 @@ _FORMULAS = {
 }
 
 ROUNDED_DOWN = "at counts rounded down, about half a weight per row too few"
-# What a stored run does not keep.
+# Views that need data a run does not store.
 NO_SCORE = (
     "Lorenz curves and the Gini after pruning need the score of every weight, which a run does not store."
 )
@@ -120,7 +120,7 @@ def cosine_seen(view: LayerView) -> str:
 
 
 def cosine_after_seen(distribution: CosineDistribution) -> str:
-    """Describe what the shown allocations leave of the rows' outputs."""
+    """Describe the rows' cosines under the shown allocations."""
     uniform, *others = distribution.medians
     if np.isnan(uniform):
         return "No row has any output on the calibration text."
@@ -178,7 +178,7 @@ def _rate(rate: float) -> str:
 
 
 def published_seen(search: SearchView) -> str:
-    """Describe what the crosses are that are laid over the learning rates."""
+    """Explain the crosses over the learning rates."""
     if search.trace.published is None:
         return ""
     return f" Crosses are the publication's own reading, by which TRIM chooses, {ROUNDED_DOWN}."
@@ -192,7 +192,7 @@ def paths_seen(search: SearchView) -> str:
 
 
 def row_scores_seen(scores: RowScores) -> str:
-    """Describe what pruning takes from one row."""
+    """Describe the weights that pruning takes from one row."""
     if all(np.isnan(border.score_share) for border in scores.borders):
         return "All scores of this row are zero: its order is that of the columns."
     first, *others = (f"{each.label} {percent(each.score_share)} ({each.pruned}" for each in scores.borders)
@@ -200,7 +200,7 @@ def row_scores_seen(scores: RowScores) -> str:
 
 
 def row_cosine_seen(view: LayerView, row: int) -> str:
-    """Describe what the shown allocations leave of one row."""
+    """Describe one row's cosine under the shown allocations."""
     return f"Cosine left: {', '.join(f'{each.label} {number(each.cosine[row])}' for each in view.cosines)}."
 
 

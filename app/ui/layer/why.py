@@ -1,4 +1,4 @@
-"""Why TRIM helps a layer, or does not, in a few sentences of the layer's own numbers."""
+"""Why TRIM helps a layer or does not, in a few sentences with the layer's own numbers."""
 
 import numpy as np
 
@@ -7,15 +7,15 @@ from app.services.runs.layer import LayerView
 from diagnostics.format import between, change, number, percent
 from diagnostics.numeric import rank_correlation
 
-WEAK = 0.1  # a rank correlation below it is none to go by
+WEAK = 0.1  # a rank correlation below it is too weak to guide TRIM
 
 
 def why(view: LayerView, gains: Gains | None, live: bool) -> dict[str, object] | None:
-    """Return what a component shows of it: a label, terms with their sentences, and ways to other layers.
+    """Return the explanation for the component: a label, terms with their sentences, and links to other layers.
 
     Args:
-        view: of the layer, with all its allocations.
-        gains: of all layers of its model, where they are known and were measured as this one is.
+        view: the layer, with all its allocations.
+        gains: the gains of all layers of its model, if they were measured under the same settings.
         live: whether other layers can be opened from here.
     """
     if view.search is None or "trim" not in view.qualities or not np.isfinite(view.qualities["trim"]):
@@ -66,7 +66,7 @@ def _rows(view: LayerView, rate: float | None) -> str:
 
 
 def _guide(view: LayerView, rate: float | None) -> tuple[str, str]:
-    """Say whether the optimum, which knows each row's error, goes the same way."""
+    """Describe whether the optimum, which knows each row's error, moves weights the same way."""
     taken = view.allocation("optimal").counts - view.allocation("uniform").counts
     found = rank_correlation(view.cosines[0].cosine, taken)
     if found is None:
@@ -100,7 +100,7 @@ def _among(view: LayerView, gains: Gains) -> tuple[str, str]:
 
 
 def _ways(view: LayerView, gains: Gains | None) -> list[tuple[str, str, str]]:
-    """Return ways to other layers: what the component sends, and what its button says."""
+    """Return links to other layers: the value that the component sends, and the label of its button."""
     known = () if gains is None else ((gains.most.layer, "Most gain"), (gains.least.layer, "No gain"))
     ways = [("layer", name, f"{words}: {name}") for name, words in known if name != view.name]
     return [*ways, ("opened", "layers", "All layers")]

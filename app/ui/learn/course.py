@@ -12,5 +12,5 @@ _TOY: tuple[Step, ...] = (SCORES, UNIFORM, CURVES, GINI, UPDATE, ITERATIONS, SIG
 
 @functools.lru_cache(maxsize=16)
 def course(run_id: str | None = None) -> tuple[Step, ...]:
-    """Return the lessons; the last ones show that stored run, or the demo's."""
+    """Return the lessons; the last ones show the given stored run, or the demo's."""
     return (*_TOY, real(run_id), perplexity(run_id))

@@ -1,4 +1,4 @@
-"""The component that draws lessons in the browser: one picture on the reader's page, all of them as slides."""
+"""The component that draws lessons in the browser: one picture on the reader's page, or all as slides."""
 
 import functools
 import hashlib
@@ -38,7 +38,7 @@ def _palettes() -> dict[str, dict[str, str]]:
 
 @functools.lru_cache(maxsize=32)
 def _packed(mode: Mode, steps: tuple[tuple[int, Step, Picture | None], ...]) -> tuple[str, str]:
-    """Return the steps as they are sent, made once for all readers, and what tells them from others."""
+    """Return the steps as JSON, made once for all readers, and a hash of them."""
     content = json.dumps([_step(mode, *each) for each in steps], ensure_ascii=False, separators=(",", ":"))
     return content, hashlib.sha256(content.encode()).hexdigest()[:16]
 
@@ -72,18 +72,18 @@ def lesson(
     seminar: str = "",
     key: str,
 ) -> ComponentResult:
-    """Draw steps; return what the browser asks for.
+    """Draw steps; return the browser's request.
 
-    It asks for "leave" with the place where it did, "around", or "saved" with the frame that is to be saved.
+    Requests are "leave" with the current place, "around", and "saved" with the frame to save.
 
     Args:
         mode: the picture of one step on a page; slides under the presenter's keys; slides that follow the room.
-        steps: each with its number and its picture.
-        place: the step of `steps` to begin with.
-        frame: the frame of it.
-        reveal: 0: its picture, 1: its question, 2: the answer.
-        seminar: what the slides say of the seminar.
-        key: names the component.
+        steps: the steps, each with its number and its picture.
+        place: index of the first step to show.
+        frame: the frame of that step.
+        reveal: 0: the step's picture, 1: its question, 2: the answer.
+        seminar: the state of the seminar for the slides.
+        key: the component's key.
     """
     content, version = _packed(mode, tuple(steps))
     return _component(

@@ -36,7 +36,7 @@ $p(x_t \mid x_{<t})$ is what the model gave the token that follows. A model that
 def _chosen(
     run_id: str | None, read: Callable[[Run], list[T]], fits: Callable[[Run], bool], lacks: str
 ) -> tuple[list[T], str, str]:
-    """Return what a step shows of the run asked for or, where that lacks it, of the demo's; whose it is, and why."""
+    """Return a step's data from the chosen run or, if that lacks it, the demo's; with its source and the reason."""
     missing = ""
     if run_id is not None:
         try:
@@ -46,7 +46,7 @@ def _chosen(
             missing = f"The run {run.name} {lacks} Shown instead: the demo's."
         except (
             Exception
-        ):  # a damaged run ends no lecture; its reason may name paths, which a room need not see
+        ):  # a damaged run must not stop the lecture; the reason may name paths, which readers should not see
             missing = f"There is no run {run_id[:60]} that can be read: see the page Runs. Shown instead: the demo's."
     demo = lessons.demo_run(fits)
     return ([], "", missing) if demo is None else (read(demo), demo.name, missing)
@@ -163,7 +163,7 @@ def real(run_id: str | None) -> Step:
 
 
 def perplexity(run_id: str | None) -> Step:
-    """Return the lesson on what the model notices; None: the demo's sweep."""
+    """Return the lesson on perplexity; None: the demo's sweep."""
     return Step(
         "Perplexity",
         "Does the model notice?",

@@ -1,4 +1,4 @@
-"""A lesson on the reader's own page: say it, show it, let them move it, ask."""
+"""A lesson on the reader's own page: words, a picture with its control, and a question."""
 
 import streamlit as st
 
@@ -20,7 +20,7 @@ ONWARDS = (
 
 
 def first_frame(picture: Picture | None) -> int:
-    """Return the frame that the address asks for; a value that the control does not have is reported."""
+    """Return the frame that the address asks for; report a value that the control does not have."""
     if picture is None or picture.control is None:
         return 0
     control = picture.control
@@ -37,7 +37,7 @@ def first_frame(picture: Picture | None) -> int:
 
 
 def choose_run(run_id: str | None) -> None:
-    """Choose the stored run that the last lessons show; it is in the address."""
+    """Choose the stored run that the last lessons show, which the address holds."""
     runs = [entry.id for entry in STORE.runs() if entry.run is not None]
     names = {entry.id: entry.run.name for entry in STORE.runs() if entry.run is not None}
 
@@ -100,7 +100,7 @@ def _view(step: Step, picture: Picture, frame: int) -> View:
 
 
 def ask(name: str, check: Check) -> None:
-    """Ask the question of a step, and give the reason for whatever is answered."""
+    """Ask the question of a step, and explain the chosen answer."""
     with st.container(border=True, key="self-check"):
         answer = st.radio(
             f"**Check yourself.** {check.question}",

@@ -19,7 +19,7 @@ _wire = st.components.v2.component(
 
 
 def presenter_wire(steps: Sequence[Step], pictures: Sequence[Picture | None], run: str | None) -> None:
-    """Tell the room what the slides of this page show, and the slides what the room answers."""
+    """Send the place of the presenter's slides to the room, and the room's answers to the slides."""
 
     def turned() -> None:
         place = read_place(_sent("at"), steps, pictures, run)
@@ -51,7 +51,7 @@ def presenter_wire(steps: Sequence[Step], pictures: Sequence[Picture | None], ru
 
 
 def reader_wire(run: str | None) -> None:
-    """Tell the slides of a reader what the room shows, and the room what the reader answers."""
+    """Send the room's place to a reader's slides, and the reader's answers to the room."""
 
     def answered() -> None:
         sent = _sent("answer")
@@ -109,7 +109,7 @@ def reader_wire(run: str | None) -> None:
 
 
 def follow_or_look_around() -> None:
-    """On a reader's own page during a seminar: go to the room, at once or by the button of who looks around."""
+    """On a reader's page during a seminar, go to the room: at once, or by a button for readers who look around."""
 
     @st.fragment(run_every=PRESENTER_SECONDS)
     def watch() -> None:
@@ -148,7 +148,7 @@ def _back() -> None:
 def read_place(
     sent: object, steps: Sequence[Step], pictures: Sequence[Picture | None], run: str | None
 ) -> Place | None:
-    """Return the place that a browser sent; None: it is not one."""
+    """Return the place that a browser sent; None: it is invalid."""
     if not isinstance(sent, dict):
         return None
     step, reveal = _whole(sent.get("step"), len(steps) - 1), _whole(sent.get("reveal"), ANSWER)
@@ -160,7 +160,7 @@ def read_place(
 
 
 def answers_csv(steps: Sequence[Step]) -> str:
-    """Write every question with its answers and how often each was given."""
+    """Write every question with its answers and their counts."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["step", "question", "answer", "right", "given"])
@@ -182,11 +182,11 @@ def _greeted(sent: dict[str, object]) -> None:
 
 
 def _sent(name: str) -> dict[str, object]:
-    """Return what the browser sent under a name; a browser may send anything."""
+    """Return the unchecked value that the browser sent under a name."""
     value = st.session_state[_KEY].get(name)
     return value if isinstance(value, dict) else {}
 
 
 def _whole(value: object, most: int) -> int | None:
-    """Return a whole number from 0 to `most`; None: it is not one."""
+    """Return a whole number from 0 to `most`; None: the value is something else."""
     return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None

@@ -12,7 +12,7 @@ from diagnostics.format import number, percent, rate_label
 from diagnostics.lessons import SignLesson
 
 RATES = (-0.16, -0.08, -0.04, -0.02, -0.01, 0.01, 0.02, 0.04, 0.08, 0.12, 0.16)
-ROW = 2  # whose arithmetic is written out: neither the best nor the worst, so that no term is 0 or 1
+ROW = 2  # the row whose arithmetic is written out: neither the best nor the worst, so that no term is 0 or 1
 SHARES = tuple(range(10, 96))  # percent
 WIDTHS = tuple(np.arange(0, 0.2001, 0.005).round(3).tolist())
 

@@ -10,7 +10,7 @@ from diagnostics.figures.drawing import Drawing
 
 @dataclass(frozen=True)
 class Check:
-    """A question. The answer is hidden until one is chosen; `right` is its place in `answers`."""
+    """A question, whose answer is hidden until the reader chooses one; `right` is an index into `answers`."""
 
     question: str
     answers: tuple[str, ...]
@@ -20,16 +20,16 @@ class Check:
 
 @dataclass(frozen=True)
 class Control:
-    """The slider under a picture; it moves from one frame to the next.
+    """The slider under a picture, which moves from frame to frame.
 
     Attributes:
         key: its name in the address.
-        label: what it sets.
-        values: each frame's value, as the address has it.
-        shown: the same for people.
-        start: the frame that is shown first.
-        stops: an arrow key moves by this many frames.
-        rate: frames a second when it plays.
+        label: name of the quantity that it sets.
+        values: each frame's value in the address.
+        shown: each frame's value as displayed.
+        start: the first frame to show.
+        stops: number of frames that an arrow key moves by.
+        rate: frames a second during play.
     """
 
     key: str
@@ -41,7 +41,7 @@ class Control:
     rate: float = 36.0
 
     def frame(self, value: str | None) -> int | None:
-        """Return the frame of an address's value, the first for none; None: there is no such value."""
+        """Return the frame of a value in the address, the first for an empty one; None: the value does not exist."""
         if value is None:
             return self.start
         return self.values.index(value) if value in self.values else None
@@ -49,15 +49,15 @@ class Control:
 
 @dataclass(frozen=True, eq=False)
 class Picture:
-    """A step's drawing with its control, and what is to be seen in each frame.
+    """A step's drawing with its control, and the finding of each frame.
 
     Attributes:
-        drawing: what moves.
-        control: None: it does not move.
-        seen: a sentence for each frame.
+        drawing: the drawing of all frames.
+        control: the slider; None: the drawing does not move.
+        seen: the finding of each frame.
         alt: a text for readers who cannot see the drawing.
         numbers: the columns behind the drawing; called only when they are downloaded.
-        missing: why the picture is another than the one asked for; "": it is the one.
+        missing: why this is not the requested picture; "": it is.
     """
 
     drawing: Drawing
@@ -75,14 +75,14 @@ class Step:
     Attributes:
         name: a word for the list of steps.
         title: the question that it answers.
-        words: the text that the reader sees, Markdown.
-        say: the same on a slide, in at most 25 words; plain text.
+        words: the text on the reader's page, Markdown.
+        say: the text on the slide, plain, in at most 25 words.
         notice: what to try, and what to look at.
-        notes: what the speaker says and does.
+        notes: the speaker's notes.
         check: the question at the end.
         formula: Markdown.
-        picture: makes the picture; None: there is nothing to draw it from.
-        empty: what to do where there is none.
+        picture: makes the picture; None: there is no data for it.
+        empty: what to do if there is no picture.
     """
 
     name: str

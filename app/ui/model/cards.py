@@ -67,7 +67,7 @@ def map_card(
 
 
 def change_card(shown: ModelMap, file_name: str) -> None:
-    """Show what changed kept weights leave of the layers' errors, and how far they moved."""
+    """Show the layers' errors left after the kept weights were changed, and how far these moved."""
     variants = {
         words: lambda quantity=quantity: map_view(shown, quantity) for words, quantity in CHANGES.items()
     }
@@ -75,7 +75,7 @@ def change_card(shown: ModelMap, file_name: str) -> None:
 
 
 def experts_choice(shown: ModelMap) -> ModelMap:
-    """Let the reader choose which layers of a mixture of experts the maps are of; a dense model has no choice."""
+    """Let the reader choose which layers of a mixture of experts the maps show; a dense model has no choice."""
     if not shown.families:
         return shown
     others = shown.part("")
@@ -90,7 +90,7 @@ def experts_choice(shown: ModelMap) -> ModelMap:
 
 
 def experts_card(shown: ModelMap, file_name: str) -> None:
-    """Show how many tokens reached each expert, and whether its Gini goes with that."""
+    """Show how many tokens reached each expert, and whether its Gini correlates with that."""
 
     def against_gini() -> View:
         seen = map_seen(shown, "tokens")
@@ -107,7 +107,7 @@ def experts_card(shown: ModelMap, file_name: str) -> None:
 
 
 def agreement_card(maps: Sequence[ModelMap], file_name: str) -> None:
-    """Show whether a run spares the rows that others spare: one map for each of them (`agreement_map`)."""
+    """Show whether a run spares the same rows as other runs: one map for each of them (`agreement_map`)."""
     variants = {
         f"{place}. {shown.label}": lambda shown=shown: map_view(shown, "row_agreement")
         for place, shown in enumerate(maps, 1)
@@ -128,7 +128,7 @@ def map_view(shown: ModelMap, quantity: MapQuantity, more: str = "") -> View:
 
 
 def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
-    """Learning-rate outcome against median Gini, of one or two runs that TRIM made."""
+    """Show learning-rate outcome against median Gini, of one or two runs of TRIM."""
     searched = [shown for shown in maps if shown.searched][:2]
     if not searched:
         return
@@ -159,7 +159,7 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
 
 
 def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_name: str) -> None:
-    """Perplexity of runs, of what was recovered of them, and of their dense model on the same windows."""
+    """Show the perplexity of runs, of their recoveries, and of their dense model on the same windows."""
     measured = on_one_text(runs)
     if measured is None:
         with st.container(border=True, height="stretch", key="card-perplexity"):
@@ -209,7 +209,7 @@ def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
 
 
 def _captured_text(pruned: Sequence[PerplexityBar]) -> str:
-    """Describe how much of the way from uniform to optimal TRIM went, where one of each was measured."""
+    """Describe how much of the gain from uniform to optimal TRIM reaches, if all three were measured."""
     by_method = {bar.method: math.log(bar.perplexity) for bar in reversed(pruned)}
     if not {"uniform", "trim", "optimal"} <= by_method.keys():
         return ""
@@ -245,7 +245,7 @@ def selectable_card(
 
 
 def _names(points: list[dict]) -> list[str]:
-    """Return the layers that were clicked or boxed; dots of layers that are not done have no name."""
+    """Return the layers that were clicked or boxed, without the dots of unfinished layers, which have no name."""
     names = []
     for point in points:
         data = point.get("customdata")

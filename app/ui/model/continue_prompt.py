@@ -1,4 +1,4 @@
-"""A prompt of the reader's own, continued by the dense model and by the runs on the page, side by side."""
+"""The reader's prompt, continued by the dense model and by the runs on the page, side by side."""
 
 from collections.abc import Sequence
 
@@ -22,7 +22,7 @@ POLL_SECONDS = 1.0
 
 
 def continue_prompt_views(runs: Sequence[Run], recovered: Sequence[Recovery]) -> None:
-    """Show what the runs keep of prompts, and a prompt of one's own for those with masks and what was recovered."""
+    """Show the stored continuations of the runs, and let models with masks and recoveries continue a new prompt."""
     for run in runs[:1]:
         continuations_card(run)
     weights = runs[0].model.weights

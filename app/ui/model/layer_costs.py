@@ -22,7 +22,7 @@ COST = (
     "The text goes through the dense model once; then each layer alone is pruned, and only its block and those after "
     "it are run again. What is measured stays, also if you cancel."
 )
-# What a layer's cost is drawn against, by the words of the control.
+# The quantities that a layer's cost is drawn against, by their labels in the control.
 AGAINST = {
     "Foreseen": ("loss foreseen by sensitivities (nats per token)", "loss_foreseen"),
     "Gini": ("median Gini of the layer's rows", "median_gini"),
@@ -32,7 +32,7 @@ AGAINST = {
 
 
 def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
-    """Show it, or the way to measure it."""
+    """Show the layer costs, or offer to measure them."""
 
     def show() -> None:
         facts = run.diagnoses["layers"]
@@ -73,7 +73,7 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
 
 
 def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:
-    """Return a map with what its layers cost."""
+    """Return a map with the costs of its layers."""
     costs = costs_of(facts)
     layers = tuple(
         replace(

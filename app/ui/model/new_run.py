@@ -22,11 +22,11 @@ from trim.runs.options import idle_options, options, settings_of
 from trim.runs.settings import SEARCH, TEXT, PruneSettings
 
 MEASURE_WINDOWS, MEASURE_LENGTH = 16, 512
-# A run on two cores shall take minutes: less text than the command line's default.
+# Less text than the command line's default, so that a run on two cores takes minutes.
 FIRST = {"target": 0.7, "windows": 16, "length": 256}
-# Options that the form always shows, in their places; the others are under "All options", by their groups.
+# Options that the form always shows; the others are under "All options", by group.
 ABOVE = ("model", "target", "allocation", "budget", "score", "corpus", "windows", "length", "refit")
-OF_METHODS = (BUDGET_METHODS, OPTIMAL)  # shown where the methods that are chosen use them
+OF_METHODS = (BUDGET_METHODS, OPTIMAL)  # shown if the chosen methods use them
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class NewRun:
 
 @st.fragment
 def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
-    """Show the form; a started run is on the page next."""
+    """Show the form; the page then shows the started run."""
     st.button(
         "Fill in as published",
         icon=":material/history_edu:",
@@ -117,7 +117,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
 
 
 def _model_facts(source: str) -> None:
-    """Say before a run what there is to prune in a model; the demo has nothing but layers."""
+    """Describe before a run what can be pruned in a model; the demo has nothing but layers."""
     if source == "demo" or not SEMINAR.may():
         return
     found = result_or_progress(
@@ -143,12 +143,12 @@ def _budget_file(runs: list[StoredRun]) -> str:
 
 
 def _field(name: str, names: list[str] | None = None) -> object:
-    """Show the widget of an option of that name."""
+    """Show the widget of an option by its name."""
     return option_field(options(PruneSettings)[name], f"{P}{name}", first=FIRST.get(name), names=names)
 
 
 def _method_fields(chosen: MethodSettings) -> dict[str, object]:
-    """Show the options of the methods that are chosen, each where it changes something."""
+    """Show the options of the chosen methods that have an effect."""
     more: dict[str, object] = {}
     columns = None
     for name, each in options(MethodSettings).items():

@@ -9,15 +9,15 @@ from trim.runs.options import Option, options
 from trim.runs.published import as_published
 from trim.runs.settings import PruneSettings
 
-P = "new_"  # the keys of the form's widgets begin with it
+P = "new_"  # prefix of the form's widget keys
 BUDGET_FILE = "the budgets of another run"
 
 
 def prefill(run_id: str) -> None:
-    """Fill the form with the settings of a run, before its widgets are made.
+    """Fill the form with the settings of a run, before its widgets are created.
 
     Raises:
-        RunError: there is none of that id.
+        RunError: no run has this id.
     """
     settings = STORE.open(run_id).request
     for name, each in options(PruneSettings).items():
@@ -31,7 +31,7 @@ def prefill(run_id: str) -> None:
 
 
 def fill_as_published() -> None:
-    """Fill the form with the options of the TRIM authors' run; model, target and what they leave open stay."""
+    """Fill the form with the options of the TRIM authors' run, but for model, target and what they leave open."""
     for name, value in as_published().items():
         _fill(name, options(PruneSettings)[name], value)
 

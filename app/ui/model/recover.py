@@ -1,4 +1,4 @@
-"""Recover a run: a button, how it goes, and what came of it."""
+"""Recover a run: a button, the progress, and the results."""
 
 import streamlit as st
 
@@ -16,7 +16,7 @@ from trim.runs.recover_settings import RecoverSettings
 
 
 def recover_views(run: Run) -> None:
-    """Offer to train what the run kept, and show the recoveries of it that there are."""
+    """Offer to train the run's pruned model, and show the existing recoveries of it."""
     found = {recovery.id: recovery for recovery in recoveries_of(run)}
     if not has_masks(run) and not found:
         return

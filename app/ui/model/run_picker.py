@@ -1,4 +1,4 @@
-"""Which run is on the page: a list that the address follows, and the address that it follows."""
+"""The choice of the run on the page; the list and the address follow each other."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from trim.errors import RunError
 
 @dataclass(frozen=True)
 class RunChoice:
-    """A run in the list: its id, what it is called, and its state."""
+    """A run in the list: its id, its name, and its state."""
 
     id: str
     label: str
 
 
 def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[RunChoice]:
-    """List all runs of whole models; first the one being computed, even before it has a folder."""
+    """List all runs of whole models, first the one that is being computed, even before it has a folder."""
     known = {entry.id for entry in entries}
     listed = []
     running = jobs.running()
@@ -35,7 +35,7 @@ def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[RunChoice]:
 
 
 def _failed(run_id: str, jobs: RunJobs) -> RunChoice | None:
-    """Return a run that was begun and has no folder."""
+    """Return a run that was started but has no folder."""
     try:
         record = jobs.begun(run_id)
         complete = jobs.outcome(run_id).status == "complete"
@@ -57,7 +57,7 @@ def _label(entry: StoredRun) -> str:
 
 
 def pick_run(listed: Sequence[RunChoice], default: str | None) -> str | None:
-    """Return the id of the run that the address names, or else `default`; choosing another changes the address.
+    """Return the id of the run in the address, or else `default`; choosing another changes the address.
 
     None: there is no run.
     """

@@ -1,4 +1,4 @@
-"""A run that is not complete: how far it is, and what can be done with it."""
+"""A run that is not complete: its progress, and how to cancel or resume it."""
 
 import time
 
@@ -18,7 +18,7 @@ REDRAW_SECONDS = 3.0  # heat maps fill in no more often than this, however quick
 
 
 def watch(run_id: str, state: JobState) -> None:
-    """Progress while something runs, and the way to resume where it stopped."""
+    """Show the progress of a running job, or how to resume a stopped one."""
     if state.active:
         st.session_state["watched"] = (run_id, _blocks(run_id), time.monotonic())
         _live(run_id)

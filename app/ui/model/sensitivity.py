@@ -1,4 +1,4 @@
-"""Sensitivity against Gini, of all rows of a run that measured both: the optimum goes by both."""
+"""Sensitivity against Gini of all rows of a run that measured both; the optimum depends on both."""
 
 from collections.abc import Callable
 
@@ -71,7 +71,7 @@ def sensitivity_variants(run: Run, other: Run | None) -> dict[str, Callable[[], 
 
 
 def numbers(found: SensitivityStatistics) -> dict[str, np.ndarray]:
-    """Return a line for each layer."""
+    """Return a table with a line for each layer."""
     return {
         "layer": np.array(found.names, dtype=str),
         "gini_sensitivity_spearman": found.correlation,
@@ -81,7 +81,7 @@ def numbers(found: SensitivityStatistics) -> dict[str, np.ndarray]:
 
 
 def sensitivity_seen(found: SensitivityStatistics) -> str:
-    """Say how Gini and sensitivity go together, and which of the two the optimum's order goes by."""
+    """Describe how Gini and sensitivity correlate, and which of the two decides the optimum's order."""
     known = found.correlation[np.isfinite(found.correlation)]
     if not known.size or found.over_all is None:
         return "In no layer do both vary."
@@ -93,7 +93,7 @@ def sensitivity_seen(found: SensitivityStatistics) -> str:
 
 
 def shares_seen(name: str, found: SensitivityStatistics) -> str:
-    """Say how far a run's order of rows can be read from the Gini alone, and from both."""
+    """Describe how well the Gini alone, and both, explain a run's order of rows."""
     if not np.isfinite(found.by_gini).any():
         return f"{name} prunes all rows of a layer alike."
     return (

@@ -1,4 +1,4 @@
-"""For the views of a whole model apart from its maps: the formula, and one sentence of what is to be seen."""
+"""The formulas and findings of a whole model's views, apart from its maps."""
 
 from diagnostics.model_map import ModelMap, outcome_lanes
 
@@ -13,7 +13,7 @@ perplexity $n$. Only runs measured on the very same windows are shown side by si
 
 
 def lanes_seen(maps: list[ModelMap]) -> str:
-    """Describe what the outcomes against the Gini show."""
+    """Return the finding of outcomes against Gini."""
     said = []
     for shown in maps:
         lanes = {lane.outcome: lane for lane in outcome_lanes([shown])}

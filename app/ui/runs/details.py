@@ -1,4 +1,4 @@
-"""One run of the store: what it is, where to look at it, its name, its files, its end."""
+"""One stored run: its description, links to other pages, its name, files and deletion."""
 
 import json
 import math
@@ -124,12 +124,12 @@ def _ways_on(run: Run, facts: RunFacts) -> None:
 
 
 def _first_layers(run: Run) -> list[str]:
-    """Return the layer whose charts a report holds unless others are chosen: the one that gains most."""
+    """Return the default layer of a report's charts: the one that gains most."""
     return [max(model_map(run).layers, key=lambda layer: layer.quality_gain).name]
 
 
 def _files(run: Run, facts: RunFacts) -> None:
-    """Report, zip and numbers: made when they are asked for, which takes a moment, then offered."""
+    """Offer report, zip and numbers, made on demand."""
 
     def zipped(masks: bool) -> bytes:
         with exported(run, masks=masks) as file:

@@ -1,4 +1,4 @@
-"""The actions on a run or a recovery of one's own: rename it, make a file of it, delete it."""
+"""Actions on the user's own run or recovery: rename it, export it as a file, delete it."""
 
 import threading
 from collections.abc import Callable, Mapping
@@ -17,12 +17,12 @@ from trim.names import format_bytes
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH
 
 _MAKING = threading.Lock()  # one file at a time for all readers
-# A file by what it holds: its ending, its type, and how it is made.
+# Files by content: suffix, MIME type, and the function that makes the file.
 Makers = Mapping[str, tuple[str, str, Callable[[], bytes]]]
 
 
 def show_entry(entry: StoredRun, facts: RunFacts, show: Callable[[], None] | None) -> None:
-    """Show everything below the table; `show` draws what a run or a recovery holds, None where it cannot be read."""
+    """Show everything below the table; `show` draws a run or a recovery, None: it cannot be read."""
     st.subheader(plain(facts.name))
     if facts.note:
         st.markdown(plain(facts.note))
@@ -35,7 +35,7 @@ def show_entry(entry: StoredRun, facts: RunFacts, show: Callable[[], None] | Non
 
 
 def name_and_note(entry: StoredRun, facts: RunFacts) -> None:
-    """Let its name and note be changed."""
+    """Show fields to change the name and note."""
     if entry.shipped:
         st.info(
             "It came with the app and stays as it is. Export and import it to have a copy of your own.",
@@ -58,7 +58,7 @@ def name_and_note(entry: StoredRun, facts: RunFacts) -> None:
 
 @dataclass(frozen=True)
 class Prepared:
-    """A file that was made for a reader; one at a time is kept for each session."""
+    """A file made for a reader; each session keeps one at a time."""
 
     run_id: str
     words: str
@@ -68,12 +68,12 @@ class Prepared:
 
 
 def offer_files(facts: RunFacts, makers: Makers, more: Callable[[str], None] | None = None) -> None:
-    """Offer files that are made when they are asked for, which takes a moment.
+    """Offer files that are made on demand, which takes a moment.
 
     Args:
-        facts: whose files.
+        facts: the run or recovery.
         makers: the files.
-        more: shows further controls of the chosen file, whose ending it receives.
+        more: shows further controls of the chosen file, whose suffix it receives.
     """
     with st.container(border=True):
         wanted = st.selectbox("Export", list(makers), key="export_kind")
@@ -104,7 +104,7 @@ def offer_files(facts: RunFacts, makers: Makers, more: Callable[[str], None] | N
 
 
 def delete_it(entry: StoredRun, facts: RunFacts) -> None:
-    """Let it be removed, once that is confirmed."""
+    """Show a button that deletes the entry after a confirmation."""
     if entry.shipped or not presenter_only("Deleting it"):
         return
     with st.popover("Delete", icon=":material/delete:"):

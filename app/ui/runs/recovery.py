@@ -1,4 +1,4 @@
-"""One recovery of the store: what it is, how it went, where it goes on, its end."""
+"""One stored recovery: its description, its progress, links to other pages, and its deletion."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""The sweeps: models pruned in many ways, and how far each is."""
+"""The table of sweeps and their progress."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ from trim.sweeps.folder import Sweep
 
 
 def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
-    """Show one line for each sweep; nothing where there is none."""
+    """Show one line for each sweep, if there are any."""
     if not sweeps:
         return
     st.subheader("Sweeps")
@@ -28,7 +28,7 @@ def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
         problem = entry.problem
         try:
             lines.append(_line(entry))
-        except Exception as error:  # no sweep stops the others
+        except Exception as error:  # a bad sweep must not hide the others
             lines.append(_unreadable(entry))
             problem = explain(error)
         if problem:
@@ -51,7 +51,7 @@ _lines: WeakKeyDictionary[StoredSweep, dict[str, str]] = WeakKeyDictionary()
 
 
 def _line(entry: StoredSweep) -> dict[str, str]:
-    """Return the line of a stored sweep; it is made once, until a file of the sweep changes."""
+    """Return the line of a stored sweep, cached until a file of the sweep changes."""
     if entry not in _lines:
         _lines[entry] = _unreadable(entry) if entry.sweep is None else _described(entry, entry.sweep)
     return _lines[entry]

@@ -1,4 +1,4 @@
-"""The table of all runs, and which of them is chosen."""
+"""The table of all runs, and the choice of one."""
 
 import datetime
 import math
@@ -18,7 +18,7 @@ MAX_ROWS = 12  # shown at once; the table scrolls
 
 
 def choose_run(facts: Sequence[RunFacts]) -> str | None:
-    """Search, table and list; the id of the chosen run, which the address follows; None: there is none to choose."""
+    """Show search, table and list; return the id of the chosen run, which the address follows; None: there is none."""
     left, right = st.columns([3, 2], vertical_alignment="bottom")
     search = left.text_input(
         "Search",
@@ -44,7 +44,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     ids = [each.id for each in found]
     _follow_address([each.id for each in facts], ids)
 
-    # A table whose tick is to be elsewhere is another table: its key says what it last received.
+    # The key holds the last received selection, because only a new table can show another one.
     key = f"table-{st.session_state.get('table_round', 0)}-{hash(tuple(ids))}"
 
     def picked() -> None:
@@ -81,7 +81,7 @@ def _move_tick() -> None:
 
 
 def _follow_address(known: Sequence[str], ids: Sequence[str]) -> None:
-    """Select the run that the address asks for, once, before the list is made; else one that the list can show."""
+    """Select the run that the address asks for, once, before the list is created, or else one in the list."""
     asked = st.session_state.pop("run_brought", None) or st.query_params.get("run")
     if asked is not None and asked != st.session_state.get("run_asked_here"):
         st.session_state["run_asked_here"] = asked
@@ -151,7 +151,7 @@ def state_text(facts: RunFacts) -> str:
 
 
 def _short(value: float | None) -> float | None:
-    """Format four digits; the table leaves what is not a number empty."""
+    """Format a number with four digits; the table shows None as an empty cell."""
     if value is None or not math.isfinite(value) or value <= 0:
         return None
     return round(value, max(0, 3 - math.floor(math.log10(value))))
