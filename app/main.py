@@ -36,7 +36,7 @@ with PAGES.turn():
         st.Page("views/learn.py", title="Learn", icon=":material/school:"),
         st.Page("views/paper.py", title="Paper", icon=":material/article:"),
     ]
-    # A layer of a run has its place among the pages while it is open; by itself it would ask which.
+    # The page of a stored layer is in the navigation only while a layer is open.
     is_stored = (st.context.url or "").rstrip("/").endswith("/stored")
     stored_layer = st.Page(
         "views/stored_layer.py",

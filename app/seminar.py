@@ -15,7 +15,7 @@ from pathlib import Path
 from app.services.server.access import CODE, MAX_CODE_CHARACTERS, MIN_CODE_CHARACTERS, MODELS, ON
 
 SERVED = Path(__file__).parent / "server.py"
-# No letters that are taken for others when they are read from a screen.
+# No letters that are easily misread on a screen.
 ALPHABET = "abcdefghjkmnpqrstuvwxyz23456789"
 
 
@@ -25,7 +25,7 @@ def new_code() -> str:
 
 
 def own_addresses() -> list[str]:
-    """Return the numbers and names under which others may reach this machine, the likeliest first."""
+    """Return the addresses and names under which others may reach this machine, the likeliest first."""
     found = []
     with contextlib.suppress(OSError), socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         probe.connect(("192.0.2.1", 9))  # sends nothing: it asks which of our addresses would be used
@@ -34,9 +34,9 @@ def own_addresses() -> list[str]:
 
 
 def server_options(port: int, hosts: Sequence[str], listen: str) -> list[str]:
-    """Return the options that overrule .streamlit/config.toml: where it listens, and under which names it answers."""
+    """Return the options that override .streamlit/config.toml: the listening address, and the allowed host names."""
     options = ["--server.port", str(port), "--server.address", listen, "--server.headless", "true"]
-    # Said, so that nothing beyond this machine is asked for our address.
+    # Set, so that Streamlit does not ask a server on the internet for our address.
     options += ["--browser.serverAddress", hosts[0], "--browser.serverPort", str(port)]
     for host in hosts:
         options += ["--server.allowedHosts", host]
@@ -44,7 +44,7 @@ def server_options(port: int, hosts: Sequence[str], listen: str) -> list[str]:
 
 
 def check_port(listen: str, port: int) -> None:
-    """Raise OSError where nothing can listen there."""
+    """Raise OSError if nothing can listen there."""
     family = socket.AF_INET6 if ":" in listen else socket.AF_INET
     socket.create_server((listen, port), family=family).close()
 

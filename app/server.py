@@ -19,8 +19,8 @@ from app.ui.common.early import import_ahead
 
 _FOLDER = str(Path(__file__).resolve().parent).encode()
 _HIDDEN = b"/app".rjust(len(_FOLDER), b"-")  # as long, for messages hold the lengths of their texts
-# What pages send: run again, stop, upload a file, download one, and a sign of life. Left out is what empties the caches
-# of all, reads the checkout's git, watches files, and what only Streamlit's own tests send.
+# Messages that pages send: rerun, stop, upload, download, heartbeat. Dropped are messages that empty all caches, read
+# the checkout's git, watch files, or that only Streamlit's own tests send.
 _TAKEN = {
     "rerun_script",
     "stop_script",
@@ -31,10 +31,10 @@ _TAKEN = {
 
 
 class Guarded:
-    """Passes on what pages of ours send, and leaves the app's own folder out of what is sent to them."""
+    """Passes on the messages of our pages, and removes the app's folder from messages to them."""
 
     def __init__(self, app: ASGIApp) -> None:
-        """Take the application inside."""
+        """Wrap an application."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -23,7 +23,7 @@ SCORE = "wanda"
 
 
 def gains_in(samples: dict[str, trim.LayerSample], target: float) -> Gains:
-    """Search every layer, and return in which TRIM gains most, and one that it leaves uniform."""
+    """Search every layer; return the one in which TRIM gains most, and one that it leaves uniform."""
     gains = [_gain(name, sample, target) for name, sample in samples.items()]
     most = max(gains, key=lambda each: each.gain)
     uniform = [each for each in gains if each.learning_rate is None] or gains
@@ -51,10 +51,10 @@ def _arrays(sample: trim.LayerSample) -> tuple[np.ndarray, ...]:
 
 
 def ship_layer(file: Path) -> None:
-    """Write the demo's layer in which TRIM gains most, with which the page begins.
+    """Write the demo's layer in which TRIM gains most, which the page opens with.
 
     Raises:
-        RunError: it is not `FIRST_LAYER`; the message says what to change.
+        RunError: the layer is not `FIRST_LAYER`; the message says what to change.
     """
     sample = SampleKey()
     loaded = trim.load_model("demo", device="cpu", dtype="float32")

@@ -24,7 +24,7 @@ from trim.errors import RunError
 
 
 def asked(entries: list[StoredRun]) -> list[Pick]:
-    """Return what the address asks for, or else what was added on other pages, or else a first look."""
+    """Return the picks of the address, or else those added on other pages, or else default picks."""
     texts = [st.query_params[letter.lower()] for letter in LETTERS if letter.lower() in st.query_params]
     known = {entry.id: entry.run for entry in entries if entry.run is not None}
     picks = []
@@ -45,7 +45,7 @@ def asked(entries: list[StoredRun]) -> list[Pick]:
 
 
 def open_layer() -> list[Pick]:
-    """Pick what the Layer page showed last: TRIM, the optimum and uniform at its target."""
+    """Pick the layer that the Layer page showed last: TRIM, the optimum and uniform at its target."""
     if "last_explored" not in st.session_state:
         return []
     key, settings = st.session_state["last_explored"]
@@ -56,7 +56,7 @@ def open_layer() -> list[Pick]:
 
 
 def write(picks: list[Pick]) -> None:
-    """Put the picks into the address, and where other pages add to them."""
+    """Put the picks into the address, and into the list that other pages add to."""
     set_slots(picks)
     address = slot_address(slots())
     for letter in map(str.lower, LETTERS):
@@ -76,7 +76,7 @@ def read(picks: list[Pick]) -> list[Compared]:
 
 
 def sources(compared: list[Compared]) -> Iterator[str]:
-    """Say what each slot comes from, for captions; what they share comes once."""
+    """Describe the origin of each slot for captions; shared facts come once."""
     if shared := in_common(compared):
         yield shared
     for method in dict.fromkeys(each.stored.own.method for each in compared):
@@ -93,7 +93,7 @@ def sources(compared: list[Compared]) -> Iterator[str]:
 
 
 def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:
-    """Draw where error builds up in the runs that are compared, as far as that was measured."""
+    """Draw where error builds up in the compared runs, if that was measured."""
     runs = [entry.run for entry in entries if entry.id in ids and entry.run is not None]
     runs = [run for run in runs if run.kind == "model"]
     if any("blocks" in run.diagnoses for run in runs):
@@ -114,7 +114,7 @@ def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:
 
 @st.fragment
 def views(compared: list[Compared]) -> None:
-    """Everything that is drawn; a selection of rows runs only this again."""
+    """Draw the whole page; a selection of rows reruns only this fragment."""
     several = len(compared) > 1
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="choices"):
         quantity = choose_quantity(quantities(compared))

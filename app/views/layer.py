@@ -158,13 +158,13 @@ def aim(
 
 
 def last_explored() -> StudyKey | None:
-    """Return which layer was shown last in this session; None: none yet."""
+    """Return the layer that this session showed last; None: none yet."""
     key: StudyKey | None = st.session_state.get("last_explored", (None, None))[0]
     return key
 
 
 def load(key: ModelKey) -> trim.Model:
-    """Load the model; before a large download the reader is asked."""
+    """Load the model; ask the reader before a large download."""
     laboratory_ = laboratory()
     finished(laboratory_.devices(), DEVICES)
     if not laboratory_.started(key):
@@ -184,10 +184,10 @@ def load(key: ModelKey) -> trim.Model:
 
 
 def chosen_study() -> Study:
-    """Return the study of the layer that the side bar asks for: the live one, or until then the one that is shipped.
+    """Return the study of the layer in the side bar: the live one, or until it is ready the shipped one.
 
     Raises:
-        NothingToShow: it cannot be prepared; the page says why.
+        NothingToShow: the study cannot be prepared; the page says why.
     """
     laboratory_, shipped = laboratory(), shipped_layer()
     model_key = choose_model(laboratory_.known_devices())
@@ -205,7 +205,7 @@ def chosen_study() -> Study:
 
 
 def sensitivity_of(study: Study) -> np.ndarray | None:
-    """Return the sensitivity (D,) of the layer's rows; None while it is being measured, and where it cannot be."""
+    """Return the sensitivity (D,) of the layer's rows; None while it is being measured, or if that failed."""
     if not is_live(study):
         st.caption(
             "The rows' sensitivities are measured with the live model; until then all rows weigh alike."
@@ -230,7 +230,7 @@ def heading(study: Study) -> None:
 
 
 def _gains(study: Study) -> Gains | None:
-    """Return the gains in all layers of the model; they were measured with the model and text that come first."""
+    """Return the gains in all layers, which were measured for the default model and text only."""
     shipped = shipped_layer()
     if isinstance(shipped, ShippedLayer) and study.key == dataclasses.replace(
         shipped.key, layer=study.key.layer
@@ -240,14 +240,14 @@ def _gains(study: Study) -> Gains | None:
 
 
 def about(study: Study) -> None:
-    """Say of which model the layer is, and what it received."""
+    """Describe the layer's model and calibration text."""
     st.caption(
         f"{plain(study.origin.model.title)} · {study.rows:,} rows of {study.columns:,} weights · "
         f"{study.vectors:,} calibration vectors ({plain(Path(study.key.sample.corpus).name)})"
     )
 
 
-messages = st.container()  # they come and go; what is below keeps its place and is not drawn anew
+messages = st.container()  # messages come and go; the elements below keep their places and are not redrawn
 with messages:
     try:
         study = chosen_study() if SEMINAR.may() else open_study()

@@ -26,7 +26,7 @@ PAGE = "views/learn.py"
 
 
 def asked_number(name: str, default: int, most: int) -> int:
-    """Return a whole number up to `most` that the address asks for; a wrong one is reported."""
+    """Return a whole number up to `most` from the address; report a wrong one."""
     asked = st.query_params.get(name, str(default))
     if asked.isascii() and asked.isdigit() and default <= int(asked) <= most:
         return int(asked)
@@ -38,16 +38,16 @@ def asked_number(name: str, default: int, most: int) -> int:
 
 
 def picture_of(step: Step) -> Picture | None:
-    """Make the step's picture; where that fails, say why, and go on without."""
+    """Return the step's picture; if that fails, show why and return None."""
     try:
         return step.picture()
-    except Exception as error:  # a damaged run ends no lecture
+    except Exception as error:  # a damaged run must not stop the lecture
         st.error(plain(explain(error)), icon=":material/error:")
         return None
 
 
 def go_to(number: int) -> None:
-    """Another step, from a button; what the address held of this one goes."""
+    """Go to another step from a button, and remove this step's values from the address."""
     st.query_params.from_dict(_run() | {"step": str(number)})
 
 
@@ -68,7 +68,7 @@ def contents(steps: Sequence[Step], current: int) -> None:
 
 
 def turn_pages(steps: Sequence[Step], current: int) -> None:
-    """Previous and next, also by the arrow keys, and into presenter mode."""
+    """Show buttons for the previous and next step, which also have arrow keys, and for presenter mode."""
     with st.container(horizontal=True, horizontal_alignment="distribute", vertical_alignment="center"):
         st.button(
             "Previous",
@@ -96,7 +96,7 @@ def turn_pages(steps: Sequence[Step], current: int) -> None:
 
 
 def slides(steps: Sequence[Step], current: int) -> None:
-    """Show all steps as slides, which are sent once and need the server no more; the presenter's turn the room's."""
+    """Show all steps as slides, sent once; turning the presenter's slides turns the room's."""
     st.query_params["present"] = "1"  # set again, as in `own_page`
     pictures = [picture_of(step) for step in steps]
     told = ""
@@ -153,7 +153,7 @@ def numbered(
 
 
 def own_page(steps: Sequence[Step], current: int) -> None:
-    """Show one step, to be read."""
+    """Show one step as a page."""
     st.query_params["step"] = str(current)  # set again: a link within a page leaves the address as it was
     step = steps[current - 1]
     if SEMINAR.on and not SEMINAR.may():

@@ -75,7 +75,7 @@ def new_run(entries: list[StoredRun]) -> None:
     elif not entries:
         st.session_state.setdefault("new_run", True)
     if st.session_state.pop("fold_new_run", False):
-        st.session_state["new_run"] = False  # the progress of what was started is what is seen next
+        st.session_state["new_run"] = False  # the page now shows the progress of the started run
     with st.expander("Prune a model", icon=":material/add:", key="new_run", on_change="rerun") as box:
         if box.open and presenter_only("Pruning a model"):
             devices = result_or_progress(laboratory().devices(), DEVICES, "Preparing the form")
@@ -84,7 +84,7 @@ def new_run(entries: list[StoredRun]) -> None:
 
 
 def heading(run: Run, shown: ModelMap) -> None:
-    """Show what was pruned, how far, by which method, and how that went in total."""
+    """Show the run's model, target, method and total results."""
     request = run.request
     text = f"{request.windows} windows of {request.length} tokens of {Path(request.corpus).name}"
     facts = [
@@ -161,7 +161,7 @@ def _texts(run: Run) -> set[str]:
 
 
 def by_trim(run: Run, entries: list[StoredRun]) -> Run | None:
-    """Return a run of TRIM on the same model and target, to compare with one that knows more."""
+    """Return a run of TRIM on the same model and target, to compare with an optimal run."""
     known = [entry.run for entry in entries if entry.run is not None and entry.run.complete]
     return next(
         (
@@ -176,7 +176,7 @@ def by_trim(run: Run, entries: list[StoredRun]) -> Run | None:
 
 
 def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
-    """Show a run: its heading, and the part of the page that is open."""
+    """Show a run: its heading, and the open part of the page."""
     shown = model_map(run)
     heading(run, shown)
     figures_are_of(run.model.title, f"run {run.name}")
@@ -213,7 +213,7 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
 
 
 def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
-    """Draw a part of the page in which the run is beside others."""
+    """Draw a part of the page that compares the run with others."""
     if part == "Perplexity":
         with_perplexities(run, shown, others, file_name)
     elif part == "Text":
@@ -252,7 +252,7 @@ def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name
 
 
 def with_perplexities(run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
-    """Draw how well the models predict, and what they were pruned by."""
+    """Draw the perplexities and settings of the runs."""
     runs, maps = [run], []
     for other in others:
         with guarded(f"{plain(other.name)}: "):

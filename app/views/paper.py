@@ -1,4 +1,4 @@
-"""The figures of the TRIM paper, redrawn from stored runs: what it shows, what ours show, where they differ."""
+"""The figures of the TRIM paper, redrawn from stored runs, with the differences."""
 
 from collections.abc import Callable, Hashable
 
@@ -18,7 +18,7 @@ NONE = "none"
 
 
 def show(number: str, made_of: Hashable, draw: Callable[[], Redrawn | None], missing: str = "") -> None:
-    """Show one figure: the paper's words on the left, ours on the right; `missing` where it cannot be drawn."""
+    """Show one figure: the paper's description on the left, ours on the right; `missing`: it cannot be drawn."""
     with guarded():
         figure = redrawn((number, made_of), draw)
         if figure is None:

@@ -1,4 +1,4 @@
-"""The store: every run and sweep, what became of it, and what can be done with it."""
+"""The page of the store: every run and sweep, with its state and actions."""
 
 import streamlit as st
 
@@ -18,7 +18,7 @@ from trim.runs.listing import runs_folder
 
 
 def bring_in() -> None:
-    """Show the upload of a run from elsewhere, as a zip."""
+    """Show the upload of a run as a zip."""
     if not presenter_only("Importing a run"):
         return
     with st.popover("Import a run", icon=":material/upload:"):
@@ -41,7 +41,7 @@ def bring_in() -> None:
 
 
 def news() -> None:
-    """Show once what the last action did."""
+    """Report the last action once."""
     if name := st.session_state.pop("deleted", None):
         st.toast(f"{plain(name)} was deleted.", icon=":material/delete:")
     if run_id := st.session_state.pop("imported", None):

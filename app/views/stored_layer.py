@@ -27,7 +27,7 @@ from trim.runs.record import LayerRecord
 
 
 def heading(run: Run, record: LayerRecord, label: str) -> None:
-    """Show which layer of which run this is."""
+    """Show the names of the layer and the run."""
     st.title(plain(record.name))
     st.markdown(f"The layer as the run **{plain(run.name)}** saw it. No model is loaded.")
     how = "solved with the mask" if record.allocation in SOLVERS else "refitted"
@@ -53,7 +53,7 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
 
 
 def side_bar(run: Run, name: str) -> None:
-    """Show the list of the run's layers; another one changes the address."""
+    """Show the list of the run's layers; the choice changes the address."""
 
     def moved() -> None:
         st.query_params["layer"] = st.session_state["stored_layer"]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 def ask() -> XrayKey | None:
-    """Ask for the checkpoint and its parent; None: nothing was asked for yet."""
+    """Ask for the checkpoint and its parent; None: nothing was entered yet."""
     with st.form("xray"):
         left, right = st.columns(2)
         checkpoint = left.text_input(
@@ -45,7 +45,7 @@ def ask() -> XrayKey | None:
 
 
 def show(found: Xray, key: XrayKey) -> None:
-    """Show what was found."""
+    """Show the findings."""
     file_name = "xray-" + re.sub(r"\W+", "-", found.title)
     st.subheader(plain(found.title))
     st.markdown("\n".join(f"- {plain(sentence)}" for sentence in findings(found)))
@@ -82,7 +82,7 @@ def show(found: Xray, key: XrayKey) -> None:
 
 
 def compare(key: AgreementKey) -> None:
-    """Compare its masks with those that the library makes of the parent, when asked."""
+    """Compare the checkpoint's masks with the library's masks of the parent, on request."""
     st.subheader("Whose masks are these?")
     if st.session_state.get("xray_compared") != key:
         st.caption(
@@ -97,7 +97,7 @@ def compare(key: AgreementKey) -> None:
 
 
 def suffering(key: TokensKey, file_name: str) -> None:
-    """Measure the loss of each token under the checkpoint and its parent, when asked."""
+    """Measure the loss of each token under the checkpoint and its parent, on request."""
     st.subheader("Which tokens suffer?")
     if st.session_state.get("xray_tokens") != key:
         st.caption("The parent and the checkpoint are loaded, and both read a text.")

@@ -1,4 +1,4 @@
-"""Masks of the library for one layer, and how far a checkpoint's zeros agree with them and cost its output."""
+"""Masks of the library for one layer, and their agreement with a checkpoint's zeros."""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -22,13 +22,13 @@ from trim.progress import Meter, ProgressListener
 
 @dataclass(frozen=True)
 class Agreement:
-    """One layer of a checkpoint compared with masks that the library makes of its parent.
+    """One layer of a checkpoint compared with the library's masks of its parent.
 
     Attributes:
         name: the layer's name.
         kept_by_both: by the names in `xray_text.METHODS`, the share of weights that both masks keep (intersection
             over union), at the checkpoint's number of zeros in this layer; a method that cannot reach it is missing.
-        error: ‖(W − P)·X‖² / ‖P·X‖², what the layer's output lost, on what it receives in the dense parent.
+        error: ‖(W − P)·X‖² / ‖P·X‖², the error of the layer's output on its inputs in the dense parent.
     """
 
     name: str
@@ -51,16 +51,16 @@ def agreements(
         checkpoint: as for `xray`.
         parent: the dense model that it was made from.
         windows: (sequences, length) int64 tokens, from `load_corpus`.
-        vectors_per_sequence: how many input vectors are kept of each window.
-        seed: decides which.
+        vectors_per_sequence: number of input vectors sampled from each window.
+        seed: seed of the sampling.
         progress: called at each step; an exception from it ends the work.
 
     Returns:
-        One for each layer with zeros that both have, in the order of the blocks.
+        One for each layer of both models that has zeros in the checkpoint, in the order of the blocks.
 
     Raises:
         ModelError: the checkpoint cannot be read.
-        SettingsError: it has no layer with zeros that the parent has too.
+        SettingsError: no layer of both models has zeros in the checkpoint.
     """
     files = readable_files(locate(checkpoint), progress or (lambda now: None))
     tensors = {name: tensor for tensor, name in layer_names(files).items()}
@@ -103,24 +103,24 @@ def method_masks(
     settings: SearchSettings | None = None,
     sensitivity: Tensor | None = None,
 ) -> dict[tuple[str, str], Tensor]:
-    """Prune one layer by several methods to one sparsity, to see how far their masks agree.
+    """Return the masks of several methods for one layer at one sparsity, to compare them.
 
         masks = trim.method_masks(sample, 0.7, [("wanda", "trim"), ("magnitude", "layer"), ("", "solved")])
         trim.mask_agreement(masks["wanda", "trim"].numpy(), masks["", "solved"].numpy()).whole
 
     Args:
-        sample: a layer and what it received, from `capture`; for a solver with the products of the text.
-        sparsity: the share of the layer's weights that each prunes; the variant of Wanda only nearly.
-        methods: pairs of a score and an allocation, of `SCORES` and `ALLOCATIONS`, or of "" and one of `SOLVERS`, which
-            look at no score.
-        settings: TRIM's settings; the sparsity replaces their target; None: the defaults.
-        sensitivity: (D,), the row weights of the optimal allocation and of the solver; None: all rows weigh alike.
+        sample: a layer and its inputs, from `capture`; solvers need the products of the text.
+        sparsity: the share of the layer's weights to prune; Wanda's variant reaches it only nearly.
+        methods: pairs of a score of `SCORES` and an allocation of `ALLOCATIONS`, or of "" and one of `SOLVERS`, which
+            use no score.
+        settings: TRIM's settings, whose target is replaced by the sparsity; None: the defaults.
+        sensitivity: (D,), the row weights of the optimal allocation and of the solver; None: all rows weigh the same.
 
     Returns:
         (D, N) bool by pair, True where a weight is kept.
 
     Raises:
-        SettingsError: a score or an allocation has another name, or a solver lacks the products of the text.
+        SettingsError: a score or an allocation does not exist, or a solver lacks the products of the text.
     """
     pairs = list(methods)
     for score_name, method in pairs:
@@ -144,10 +144,10 @@ def method_masks(
 
 
 def allocated_mask(layer: ScoredLayer, allocation: str, total: int, settings: SearchSettings) -> Tensor:
-    """Return which weights of a layer are kept, (D, N) bool, where one of `ALLOCATIONS` prunes this many.
+    """Return the mask (D, N) bool of one of `ALLOCATIONS` at a number of pruned weights, True where one is kept.
 
     Raises:
-        SparsityError: the allocation's rows cannot lose as many under their cap.
+        SparsityError: the rows cannot lose as many weights under the allocation's cap.
     """
     if allocation == "optimal":
         settings = replace(settings, max_row_sparsity=max(OPTIMAL_CAP, settings.max_row_sparsity))

@@ -1,4 +1,4 @@
-"""Measure what a run did to its model, and keep the result with the run."""
+"""Measure what a run did to its model, and store the result with the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -53,24 +53,24 @@ def diagnose(
 
     Args:
         run: complete, with masks.
-        what: "layers": what each layer costs, pruned alone (`layer_costs`); kept after each layer, so that work that
-            was stopped goes on there. "blocks": where error builds up (`block_errors`). "tokens": which tokens suffer
+        what: "layers": the cost of each layer, pruned alone (`layer_costs`); stored after each layer, so that stopped
+            work resumes there. "blocks": where error builds up (`block_errors`). "tokens": which tokens suffer
             (`token_losses` of the dense and the pruned model).
-        text: on which.
+        text: the text to measure on.
         layers: for "layers": names or shell patterns.
-        batch: windows in one pass; None: chosen by itself.
-        workbench: keeps the model for further calls; None: one for this call.
+        batch: windows in one pass; None: automatic.
+        workbench: caches the model for further calls; None: a new one for this call.
         progress: called at each step; an exception from it ends the work.
 
     Returns:
-        The run as it is then.
+        The run, opened again.
 
     Raises:
-        SettingsError: no such diagnosis.
+        SettingsError: the diagnosis does not exist.
         RunError: the run is not complete or has no masks, or its folder cannot be written.
         ModelError: its model is gone, or has changed since.
-        CorpusError: no such text, or it is too short.
-        LayerNotFoundError: the run pruned no such layer.
+        CorpusError: the text does not exist or is too short.
+        LayerNotFoundError: the run did not prune such a layer.
     """
     if what not in DIAGNOSES:
         raise SettingsError(f"a diagnosis is one of {', '.join(DIAGNOSES)}, not {what!r}")
@@ -149,14 +149,14 @@ def compare_tokens(
 
     Args:
         parent: the dense model, whose tokenizer cut the text.
-        checkpoint: what was made of it, with the same vocabulary.
+        checkpoint: a model made from the parent, with the same vocabulary.
         windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
-        corpus: what the text is called.
-        batch: windows in one pass; None: chosen by itself.
+        corpus: the text's name.
+        batch: windows in one pass; None: automatic.
         progress: called after each pass.
 
     Raises:
-        CorpusError: no windows, or such as one of the two cannot read.
+        CorpusError: there are no windows, or one of the models cannot read them.
     """
     dense = token_losses(parent, windows, batch=batch, progress=progress)
     after = token_losses(checkpoint, windows, batch=batch, progress=progress)
@@ -189,7 +189,7 @@ def _losses(losses: Tensor) -> list[list[Loss]]:
 
 
 def token_pieces(tokenizer: "PreTrainedTokenizerBase", tokens: list[int]) -> list[str]:
-    """Return the text of each token; a letter made of several tokens comes with the last of them."""
+    """Return the text of each token; a letter that spans several tokens belongs to the last of them."""
     pieces, before = [], ""
     for stop in range(1, len(tokens) + 1):
         text = str(tokenizer.decode(tokens[:stop], skip_special_tokens=False))

@@ -13,7 +13,7 @@ from trim.names import one_line
 
 
 def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None) -> str:
-    """Continue a prompt; the text comes without the prompt and ends where the model ends it.
+    """Continue a prompt, and return the new text, which ends where the model ends it.
 
     The same model, prompt and sampling on the same device give the same text.
 
@@ -22,7 +22,7 @@ def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None)
         NonFiniteError: the model computes NaN instead of probabilities.
     """
     sampling = sampling or Sampling()
-    # verbose: it would warn that the prompt is longer than the model can read, which is an error here
+    # verbose=False: no warning about a prompt longer than the context, which is an error below
     tokens = model.tokenizer(prompt, return_tensors="pt", verbose=False)["input_ids"].long()
     if not prompt.strip() or tokens.shape[1] == 0:
         raise CorpusError("the prompt is empty; give a few words to continue")
@@ -52,7 +52,7 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
         pad_token_id=0 if padding is None else padding,
         **(drawn if sampling.temperature > 0 else {"do_sample": False}),
     )
-    # Causal language models have it by a second base class, which their declared type does not show.
+    # Causal language models inherit `generate` from a second base class, which their declared type does not show.
     generate = cast(Callable[..., torch.Tensor], model.module.generate)
     with torch.inference_mode(), _seeded(sampling.seed, model.device), _without_defaults(model):
         output = generate(
@@ -65,7 +65,7 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
 
 
 def _require_numbers(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor:
-    """Refuse NaN, as a logits processor: drawing from it would end the process on a GPU."""
+    """Refuse NaN, as a logits processor: sampling from NaN would end the process on a GPU."""
     if bool((scores.isnan() | scores.isposinf()).any()):
         raise NonFiniteError(
             "the model computes NaN or infinity after this prompt; compute in a wider type (--dtype float32), or check "
@@ -76,7 +76,7 @@ def _require_numbers(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor
 
 @contextlib.contextmanager
 def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Draws decided by a seed; the program's own random numbers go on as if nothing had been drawn."""
+    """Seed the draws inside the block, without changing the program's own random numbers."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield

@@ -28,8 +28,8 @@ class LayerCost:
 
     Attributes:
         name: such as "15.mlp.gate_proj".
-        loss: the mean loss per token then, in nats; NaN or infinity where that is what came out.
-        standard_error: standard error of its difference to the dense model's, over windows; NaN for a single window.
+        loss: the mean loss per token with the layer pruned, in nats; may be NaN or infinite.
+        standard_error: standard error over windows of the difference to the dense loss; NaN for a single window.
         predicted: the difference that the rows' sensitivities foresee, ½ Σ_i f_i · (mean over tokens of δ_i²), δ_i the
             error of row i's output and f_i its empirical Fisher information.
     """
@@ -47,7 +47,7 @@ class LayerCost:
 
 @dataclass(frozen=True)
 class LayerCosts:
-    """The dense model's mean loss per token, and that with each layer alone pruned, in the model's order."""
+    """The dense model's mean loss per token, and the loss with each layer alone pruned, in the model's order."""
 
     dense_loss: float
     layers: tuple[LayerCost, ...]
@@ -65,20 +65,20 @@ def layer_costs(
 ) -> LayerCosts:
     """Measure the loss of a dense model with one layer at a time pruned as a run pruned it.
 
-    The text goes through the dense model once, and the hidden states before each block are kept: for a layer, only its
-    block and those after it are run again.
+    The text goes through the dense model once, and the hidden states before each block are stored: for each layer only
+    its block and the blocks after it are run again.
 
         windows = trim.load_corpus("demo", model.tokenizer, split="evaluation", windows=8, length=256)
         trim.layer_costs(model, "runs/first", windows, layers=["15.*"])
 
     Args:
-        model: dense; on return it is so again.
+        model: the dense model; its weights are restored on return.
         run: complete, with masks.
         windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
         layers: names or shell patterns.
-        batch: windows in one pass; None: chosen by itself. Halves when memory runs out.
+        batch: windows in one pass; None: automatic. Halved when memory runs out.
         progress: called before each layer; an exception from it ends the work.
-        each: called after each layer with all that is known then.
+        each: called after each layer with the costs so far.
 
     Raises:
         LayerNotFoundError: the run pruned no such layer.
@@ -126,7 +126,7 @@ class _Suffixes:
         return self._losses(len(self.model.blocks))[0]
 
     def cost(self, name: str, run: Run, dense: Tensor, fisher: Tensor) -> LayerCost:
-        """Prune a layer, run what comes after it, and put the layer back."""
+        """Prune a layer, run its block and those after it, and restore the layer."""
         layer = self.model.layers[name]
         with pruned_layers(self.model, run, [name]) as dense_weights:
             losses, squares = self._losses(block_of(name), layer, layer.weight - dense_weights[name])
@@ -139,7 +139,7 @@ class _Suffixes:
     def _losses(
         self, first: int, layer: nn.Linear | None = None, change: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
-        """Go on from the hidden states before block `first`.
+        """Run the model from the hidden states before block `first`.
 
         Returns:
             Each window's mean loss, (windows,) float64, and Σ δ_i² over tokens of the error that `change` makes in the

@@ -1,4 +1,4 @@
-"""One layer solved: which weights are kept, what each row loses, and how far its weights moved."""
+"""Solve one layer: its mask, the error of each row, and how far its weights moved."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -20,21 +20,21 @@ from trim.progress import ProgressListener
 class SolvedLayer:
     """A layer whose mask and kept weights were solved.
 
-    All errors are squared, over all tokens of the text, and in shares of the row's dense output; NaN for a row without
-    output.
+    All errors are squared, summed over all tokens of the text, and relative to the row's dense output; NaN for a row
+    without output.
 
     Attributes:
         name: such as "15.mlp.gate_proj".
-        method: of `SOLVERS`.
+        method: one of `SOLVERS`.
         keep: (D, N) bool, True where a weight is kept.
-        weight: (D, N) float32, 0 where none is kept.
+        weight: (D, N) float32, 0 where a weight is pruned.
         error: (D,), each row's error with its solved weights.
-        error_masked: (D,), of the same mask, had the kept weights stayed as they were.
-        errors: by name, of other masks, whose kept weights stay as they are: (D,).
+        error_masked: (D,), each row's error under the same mask with unchanged weights.
+        errors: (D,) by name, each row's error under other masks with unchanged weights.
         moved: (D,), ‖ŵ − w‖ / ‖w‖ over the row's kept weights; NaN where they were all 0.
-        energy: (D,), the square of each row's dense output: the errors' weights in the layer's.
-        steps: of the solver.
-        diverged: whether its search failed, so that this is the refit of the weights that are largest.
+        energy: (D,), the square of each row's dense output, which weights its error in the layer's.
+        steps: number of the solver's steps.
+        diverged: whether the search failed, so that this is the refit of the largest weights.
     """
 
     name: str
@@ -56,7 +56,7 @@ class SolvedLayer:
         return counts
 
     def of_layer(self, errors: np.ndarray) -> float:
-        """Return the error of the whole layer's output, of errors of its rows (D,); NaN where it has no output."""
+        """Return the error of the layer's whole output from the errors (D,) of its rows; NaN without output."""
         total = float(self.energy.sum())
         return float(np.nansum(errors * self.energy)) / total if total else float("nan")
 
@@ -79,9 +79,9 @@ def solve_layer(
     Args:
         sample: a layer, captured with the products of the text.
         sparsity: the share of the layer's weights that are pruned.
-        method: of `SOLVERS`.
-        sensitivity: (D,), the rows' weights; None: all rows weigh alike.
-        masks: (D, N) bool by name, True where a weight is kept: masks of other methods, whose errors to measure too.
+        method: one of `SOLVERS`.
+        sensitivity: (D,), the rows' weights; None: all rows weigh the same.
+        masks: (D, N) bool by name, True where a weight is kept: further masks whose errors to measure.
         progress: called every few steps; an exception from it ends the work.
 
     Raises:
@@ -129,5 +129,5 @@ def solve_layer(
 
 
 def _squares(weight: Tensor, text: TextProducts) -> Tensor:
-    """Return the square of each row's output, (D,) float64: never negative, as products of floats may come out."""
+    """Return the square of each row's output, (D,) float64, clipped at 0 against rounding."""
     return (full_product(weight, text.gram) * weight).sum(dim=1, dtype=torch.float64).clamp_min(0)

@@ -22,11 +22,11 @@ MAX_WINDOW = 2048  # as the authors of Wanda and TRIM evaluate, where the model'
 
 
 class Workbench:
-    """Loads a model once for all that is done with it.
+    """Loads a model once for several measurements.
 
     Attributes:
         device, dtype: as `load_model` takes them.
-        progress: called at each step of what is loaded and read.
+        progress: called at each step of loading and reading.
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Workbench:
 
     @contextlib.contextmanager
     def opened(self, target: str | Path, *, source: str | Path | None = None) -> Iterator[Model]:
-        """Lend a model, or a run on its model: for the time of the block its pruned weights are zero.
+        """Yield a model, or the model of a run, whose pruned weights are zero inside the block.
 
         Args:
             target: a source that `load_model` knows, or a run folder.
@@ -79,10 +79,10 @@ class Workbench:
             yield model
 
     def windows(self, text: EvaluationText) -> Tensor:
-        """Return the text in the tokens of the model that is loaded, (windows, length) int64; cut once.
+        """Return the text in the tokens of the loaded model, (windows, length) int64, cut once.
 
         Raises:
-            CorpusError: no such text, or it is too short.
+            CorpusError: the text does not exist or is too short.
         """
         if text not in self._windows:
             model = self._model
@@ -102,7 +102,7 @@ class Workbench:
 
 @contextlib.contextmanager
 def pruned(model: Model, run: Run) -> Iterator[None]:
-    """Apply the masks of a run to a loaded model; when the block ends its dense weights are back.
+    """Apply the masks of a run to a loaded model; restore its dense weights when the block ends.
 
     Raises:
         RunError: the run has no masks, or is not complete.
@@ -116,7 +116,7 @@ def pruned(model: Model, run: Run) -> Iterator[None]:
 
 @contextlib.contextmanager
 def pruned_layers(model: Model, run: Run, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Prune some layers as a run did for the time of the `with` block, which receives their dense weights."""
+    """Prune some layers as a run did, inside the `with` block, which receives their dense weights."""
     with _weights_back(model, names, model.device) as dense:
         with torch.no_grad():
             for name in names:
@@ -126,7 +126,7 @@ def pruned_layers(model: Model, run: Run, names: Sequence[str]) -> Iterator[dict
 
 @contextlib.contextmanager
 def _weights_back(model: Model, names: Sequence[str], device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Copy weights to a device, and give them back to their layers when the block ends."""
+    """Copy weights to a device, and restore them to their layers when the block ends."""
     dense = {name: model.layers[name].weight.to(device, copy=True) for name in names}
     try:
         yield dense
@@ -137,10 +137,10 @@ def _weights_back(model: Model, names: Sequence[str], device: torch.device) -> I
 
 
 def source_of(run: Run, *, layer: bool = False) -> str:
-    """Return the model that a run pruned; `layer`: a layer kept from the app is enough.
+    """Return the model that a run pruned; `layer`: accept a layer kept from the app too.
 
     Raises:
-        ModelError: it cannot be read, or has changed since.
+        ModelError: the model cannot be read, or has changed since.
     """
     if run.kind != "model" and not layer:
         raise ModelError(f"{run.path} keeps single layers; evaluate a run of a whole model")

@@ -55,7 +55,7 @@ def more_section(seen: Seen) -> None:
     views[segments("Further view", views, "more", bind="query-params")](seen)
 
 
-# Each imports its own parts: with them come Plotly and SciPy, which the other parts of the page do not wait for.
+# Each view imports its own modules, so that the other parts of the page do not wait for Plotly and SciPy.
 def _heads(seen: Seen) -> None:
     if seen.view.heads is None:
         why = (

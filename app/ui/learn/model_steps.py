@@ -44,9 +44,7 @@ def _chosen(
             if fits(run):
                 return read(run), run.name, ""
             missing = f"The run {run.name} {lacks} Shown instead: the demo's."
-        except (
-            Exception
-        ):  # a damaged run must not stop the lecture; the reason may name paths, which readers should not see
+        except Exception:  # a damaged run must not stop the lecture; its error may name paths
             missing = f"There is no run {run_id[:60]} that can be read: see the page Runs. Shown instead: the demo's."
     demo = lessons.demo_run(fits)
     return ([], "", missing) if demo is None else (read(demo), demo.name, missing)

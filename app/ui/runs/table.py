@@ -44,7 +44,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     ids = [each.id for each in found]
     _follow_address([each.id for each in facts], ids)
 
-    # The key holds the last received selection, because only a new table can show another one.
+    # Streamlit cannot move the selection of a table, so that another selection needs a new key.
     key = f"table-{st.session_state.get('table_round', 0)}-{hash(tuple(ids))}"
 
     def picked() -> None:
