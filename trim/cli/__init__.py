@@ -1,7 +1,7 @@
 """The command line: python -m trim COMMAND.
 
-Ends with 0 when all went well, 2 after a mistake that the user can fix (one paragraph on stderr), 130 when it was
-stopped; then a run can be resumed.
+Exit codes: 0 for success, 2 for an error that the user can fix (one paragraph on stderr), 130 after an interrupt; a
+run can then be resumed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ Each command explains itself: %(prog)s prune --help"""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+    """Run one command, and return the exit code."""
     parser = make_parser()
     chosen = parser.parse_args(arguments)
     try:
@@ -46,14 +46,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print(_how_to_resume(chosen), file=sys.stderr)
         return 130
-    except BrokenPipeError:  # the reader of our output has gone, as `head` does
+    except BrokenPipeError:  # the reader of our output has exited, as `head` does
         sys.stderr.close()
         return 0
     return 0
 
 
 def make_parser() -> argparse.ArgumentParser:
-    """Define all commands and their help, which calls the program as it was started."""
+    """Define all commands and their help, with the program's name as it was started."""
     started = "trim" if Path(sys.argv[0]).stem == "trim" else "python -m trim"
     parser = argparse.ArgumentParser(
         prog=started, description=_DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter

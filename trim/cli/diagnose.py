@@ -1,4 +1,4 @@
-"""The command `diagnose`: what a run did to its model, measured on held-out text, and to single layers."""
+"""The command `diagnose`: measure the effect of a run on its model and on single layers."""
 
 import argparse
 import json

@@ -95,8 +95,8 @@ def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
     """Add --corpus, --windows, --length and --whole-text of an evaluation text.
 
     Args:
-        group: where to add them.
-        alone: whether they are the command's only texts; if not, their names say what they are for.
+        group: the group to add them to.
+        alone: whether they are the command's only text options; if not, their names begin with "evaluation".
     """
     prefix = "" if alone else "evaluation-"
     group.add_argument(
@@ -117,7 +117,7 @@ def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
     group.add_argument(
         "--whole-text", action="store_true", help="read all of a file, not only its part for evaluation"
     )
-    if alone:  # otherwise the option of the calibration text is that of the evaluation texts too
+    if alone:  # otherwise the calibration text's option holds for the evaluation texts too
         group.add_argument(
             "--no-bos",
             dest="bos",
@@ -239,12 +239,12 @@ def _generate(chosen: argparse.Namespace) -> None:
 
 
 def _terminal() -> Terminal:
-    """Return the terminal: results go to the standard output, which may be a file, the live line to the error's."""
+    """Return a terminal with its live line on stderr, as stdout holds the results and may be a file."""
     return Terminal(live=sys.stderr)
 
 
 def side_by_side(columns: list[tuple[str, str]], width: int) -> str:
-    """Lay out texts in columns, as wide as fits, below their titles; one below the other where those are too narrow."""
+    """Lay out texts in columns below their titles, or one below the other if columns would be too narrow."""
     each = (width - 3 * (len(columns) - 1)) // len(columns)
     clean = [(one_line(title), _printable(text)) for title, text in columns]
     if each < 24:

@@ -20,7 +20,7 @@ def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a lin
 
 
 def add_machine(parser: argparse.ArgumentParser, *names: str) -> argparse._ArgumentGroup:
-    """Add options of the machine by their names; one that is not given is None. Returns their group."""
+    """Add options of the machine, None by default, and return their group."""
     parser.set_defaults(**dict.fromkeys(names))
     return add_options(parser, names)[MACHINE]
 
@@ -30,7 +30,7 @@ def add_options(
     names: Iterable[str],
     settings: "type[DataclassInstance]" = PruneSettings,
 ) -> dict[str, argparse._ArgumentGroup]:
-    """Add options of a settings class under their headings; returns the groups by their heading."""
+    """Add options of a settings class under their headings, and return the groups by heading."""
     declared = options(settings)
     groups: dict[str, argparse._ArgumentGroup] = {}
     for name in names:
@@ -42,7 +42,7 @@ def add_options(
 
 
 def add_grid(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
-    """Add options that may have several values; one that is not given has the default of `prune`."""
+    """Add options that accept several values, with the defaults of `prune`."""
     for name in names:
         each = options(PruneSettings)[name]
         switch = each.kind is bool
@@ -68,12 +68,12 @@ def add_as_published(parser: argparse.ArgumentParser) -> None:
 
 
 def published_fields(given: Iterable[str]) -> dict[str, object]:
-    """Return the options of the TRIM authors' run but for those that the user has given, by their names."""
+    """Return the options of the TRIM authors' run, without those that the user gave, by name."""
     return {name: value for name, value in as_published().items() if name not in given}
 
 
 def print_published(fields: Mapping[str, object]) -> None:
-    """Tell what `--as-published` sets that is not the default."""
+    """Print the options that `--as-published` changes from their defaults."""
     print(f"As published: {shlex.join(_flags(fields))}", file=sys.stderr)
 
 
@@ -88,12 +88,12 @@ def _flags(fields: Mapping[str, object]) -> list[str]:
 
 
 def plural_flag(each: Option) -> str:
-    """Return the flag of an option that may have several values: "--targets", "--row-weights", "--refit"."""
+    """Return the flag of an option that accepts several values: "--targets", "--row-weights", "--refit"."""
     return each.flag if each.kind is bool or each.flag.endswith("s") else f"{each.flag}s"
 
 
 def chosen_fields(chosen: argparse.Namespace, names: Iterable[str]) -> dict[str, object]:
-    """Return the values of the options that were given, by their names."""
+    """Return the values of the given options, by name."""
     return {name: getattr(chosen, name) for name in names if hasattr(chosen, name)}
 
 

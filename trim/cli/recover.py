@@ -1,4 +1,4 @@
-"""The command `recover`: train a pruned model after pruning; and its progress on the terminal."""
+"""The command `recover`, which trains a pruned model, and its progress on the terminal."""
 
 import argparse
 import shlex
@@ -107,7 +107,7 @@ def held_out_line(step: int, seconds: float, divergence: float, perplexity: floa
 
 
 def tell_recovery(recovery: Recovery) -> None:
-    """Print what became of a recovery, and where it is."""
+    """Print the result of a recovery, and its folder."""
     metrics, path = recovery.metrics, shlex.quote(str(recovery.path))
     curve = metrics["curve"]
     first, best = curve[0], curve[metrics["best"]]

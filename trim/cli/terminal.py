@@ -11,7 +11,7 @@ from trim.sweeps.folder import Sweep
 
 
 class Terminal:
-    """Prints lines; on a terminal also one line that is rewritten, with what is being done now."""
+    """Prints lines, and on a terminal one rewritten line with the current step."""
 
     def __init__(self, live: TextIO | None = None) -> None:
         """`live` is the stream whose line is rewritten, if it is a terminal; None: lines are printed."""

@@ -98,7 +98,7 @@ def _xray(chosen: argparse.Namespace) -> None:
 
 
 def _compare(chosen: argparse.Namespace, terminal: Terminal) -> "tuple[list[Agreement], TokenFacts | None]":
-    """Compare the checkpoint with the masks of its parent, and, if asked, its losses with the parent's."""
+    """Compare the checkpoint's zeros with masks of its parent, and on request its losses with the parent's."""
     from trim.calibration.corpora import load_corpus
     from trim.evaluation.agreement import agreements
     from trim.evaluation.diagnoses import compare_tokens

@@ -22,17 +22,16 @@ _DENSE, _PRUNED, _DENSE_NEXT, _CARRIED = range(4)  # slots of hidden states
 
 @dataclass(frozen=True)
 class BlockError:
-    """The hidden states after one block, h of the dense model and ĥ of the pruned one; f is the block, f̂ it pruned.
+    """Errors after one block: h is the dense hidden state, ĥ the pruned one; f is the dense block, f̂ the pruned one.
 
     Attributes:
         block: its index.
         error: ‖ĥ − h‖ / ‖h‖, median over tokens.
         low, high: the first and the third quartile of the same.
         cosine: between ĥ and h, median over tokens.
-        carried: ‖f(ĥ₋) − f(h₋)‖ / ‖h‖, what the errors of its input have become after the block, were it dense;
-            median over tokens.
-        added: ‖f̂(ĥ₋) − f(ĥ₋)‖ / ‖h‖, what the block adds itself; median over tokens.
-        layers: the same for each of its layers pruned alone, by name.
+        carried: ‖f(ĥ₋) − f(h₋)‖ / ‖h‖, the error of its input ĥ₋ carried through the dense block; median over tokens.
+        added: ‖f̂(ĥ₋) − f(ĥ₋)‖ / ‖h‖, the error that pruning the block adds; median over tokens.
+        layers: the added error with only one of its layers pruned, by the layer's name.
     """
 
     block: int
@@ -53,16 +52,16 @@ def block_errors(
     batch: int | None = None,
     progress: ProgressListener | None = None,
 ) -> list[BlockError]:
-    """Follow a text through a dense model and through a run of it, block by block.
+    """Measure the errors of a run's hidden states on a text, block by block.
 
         windows = trim.load_corpus("demo", model.tokenizer, split="evaluation", windows=8, length=256)
         trim.block_errors(model, "runs/first", windows)
 
     Args:
-        model: dense; on return it is so again.
+        model: the dense model; its weights are restored on return.
         run: complete, with masks.
         windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
-        batch: windows in one pass; None: chosen by itself. Halves when memory runs out.
+        batch: windows in one pass; None: automatic. Halved when memory runs out.
         progress: called before each block; an exception from it ends the work.
 
     Returns:
@@ -92,7 +91,7 @@ def _block_error(model: Model, run: Run, states: BlockStates, index: int, names:
     block = model.blocks[index]
 
     def by_token(work: Callable[[slice], Tensor]) -> Tensor:
-        """Gather a number of every token, (tokens,)."""
+        """Gather a number for every token, (tokens,)."""
         found = torch.empty(states.calibration.tokens.shape, dtype=torch.float64)
 
         def fill(part: slice) -> None:

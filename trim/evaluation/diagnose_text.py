@@ -26,7 +26,7 @@ LAYER_DIAGNOSES = {
     "agreement": "which weights of a layer the run and other methods keep both",
     "targets": "a layer's rows at all targets",
 }
-CONTEXT_TOKENS = 12  # before a token, where it is listed
+CONTEXT_TOKENS = 12  # tokens of context before a listed token
 
 
 @dataclass(frozen=True)
@@ -34,8 +34,8 @@ class Token:
     """A token of a text.
 
     Attributes:
-        window, place: where it is.
-        text: its own text.
+        window, place: indices of the window, and of the token in it.
+        text: the token's text.
         before: the text before it.
         dense, pruned: its loss under both models.
     """
@@ -60,13 +60,13 @@ def format_text(text: MeasuredText) -> str:
 
 
 def costs_of(facts: LayerCostFacts) -> dict[str, float]:
-    """Return by how much each layer, pruned alone, raises the loss per token, in nats."""
+    """Return the loss per token that pruning each layer alone adds, in nats."""
     dense = float(facts["dense_loss"])
     return {name: float(numbers["loss"]) - dense for name, numbers in facts["layers"].items()}
 
 
 def layers_finding(facts: LayerCostFacts) -> str:
-    """Say which layer costs most, how uneven costs are, and how well sensitivities foresee them."""
+    """Describe which layer costs most, how uneven costs are, and how well sensitivities predict them."""
     costs = {name: cost for name, cost in costs_of(facts).items() if np.isfinite(cost)}
     if not costs:
         return "No layer has a finite loss."

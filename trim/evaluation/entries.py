@@ -1,4 +1,4 @@
-"""Evaluation texts, and a perplexity as files and messages show it."""
+"""Evaluation texts and perplexities in files and messages."""
 
 import dataclasses
 import math
@@ -21,7 +21,7 @@ def entry_of(entries: Sequence[E], text: EvaluationText) -> E | None:
 
     Args:
         entries: "perplexities" of a run's metrics.
-        text: windows and length that are None match any.
+        text: the text; None for windows or length matches any value.
     """
     asked = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
     bos = asked.pop("bos")
@@ -34,7 +34,7 @@ def entry_of(entries: Sequence[E], text: EvaluationText) -> E | None:
 
 
 def format_bos(bos: bool | None) -> str:
-    """Describe how windows begin, where the tokenizer has a beginning-of-text token; empty where it adds none."""
+    """Describe how windows begin; "" if the tokenizer adds no beginning-of-text token."""
     return {None: "", True: ", each after BOS", False: ", without BOS in each"}[bos]
 
 
@@ -44,14 +44,14 @@ def format_windows(corpus: str, windows: int, length: int, bos: bool | None = No
 
 
 def number_to_json(value: float) -> float | Literal["nan", "inf", "-inf"]:
-    """Return a number as JSON can hold it: NaN and infinity as words that `float` reads."""
+    """Convert a number for JSON: NaN and infinity become words that `float` reads."""
     if math.isnan(value):
         return "nan"
     return value if math.isfinite(value) else "inf" if value > 0 else "-inf"
 
 
 def numbers_to_json(numbers: "DataclassInstance") -> dict:
-    """Return the numbers of a dataclass, also those in its tables, as JSON can hold them."""
+    """Convert the numbers of a dataclass and of its dictionaries for JSON."""
 
     def convert(value: object) -> object:
         if isinstance(value, Mapping):

@@ -1,4 +1,4 @@
-"""Perplexity of models, of runs and of exported folders, and where the results are kept."""
+"""Measure the perplexity of models, runs and exported folders, and store the results."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -27,12 +27,12 @@ class Evaluation:
 
     Attributes:
         target: the model's source, or the run's folder.
-        text: as it was asked for.
-        result: the perplexity and what it is a mean of.
+        text: the requested text.
+        result: the perplexity and its details.
         tokens_sha256: hash of the windows' tokens, int64, row by row.
         bos: whether each window begins with the beginning-of-text token; None: the tokenizer adds none.
-        dtype, device: in which and where the model computed.
-        seconds: how long it took.
+        dtype, device: the model's type and device.
+        seconds: the time of the measurement.
     """
 
     target: str
@@ -72,12 +72,12 @@ def evaluate(
         trim.evaluate("runs/first", [trim.EvaluationText("wikitext2")])
 
     Args:
-        target: a source that `load_model` knows (an exported folder and a recovery are), or a run folder, whose masks
-            are applied to its model in memory.
-        texts: on which.
-        model: another model of the same shape for a run; None: the one that it pruned. Such results are not written.
-        batch: windows in one forward pass; None: chosen by itself.
-        workbench: keeps the model for further calls; None: one for this call.
+        target: a source for `load_model`, such as an exported folder or a recovery; or a run folder, whose masks are
+            applied to its model in memory.
+        texts: the texts to measure on.
+        model: another model of the same shape for a run, whose results are not written; None: the model it pruned.
+        batch: windows in one forward pass; None: automatic.
+        workbench: caches the model for further calls; None: a new one for this call.
         progress: called after each forward pass.
 
     Raises:
@@ -121,15 +121,15 @@ def _evaluate(
 def record_perplexities(
     path: Path, known: Sequence[PerplexityEntry], evaluations: Sequence[Evaluation]
 ) -> None:
-    """Add to the "perplexities" of a folder's `metrics.json`; the same text in the same type replaces what was there.
+    """Add to the "perplexities" of a folder's `metrics.json`, in place of entries on the same text in the same type.
 
     Args:
         path: a run's or recovery's folder.
-        known: the perplexities that it holds.
+        known: the stored perplexities.
         evaluations: the new ones.
 
     Raises:
-        RunError: it cannot be written.
+        RunError: the file cannot be written.
     """
     new = [evaluation.to_json() for evaluation in evaluations]
     identities = [_identity(entry) for entry in new]

@@ -1,4 +1,4 @@
-"""Measure single layers of a run on what they received when it pruned them, and keep the result with the run."""
+"""Measure single layers of a run on their inputs during pruning, and store the result with the run."""
 
 import contextlib
 from collections.abc import Sequence
@@ -47,37 +47,36 @@ def diagnose_layers(
     workbench: Workbench | None = None,
     progress: ProgressListener | None = None,
 ) -> Run:
-    """Measure one of `LAYER_DIAGNOSES` of some layers of a run, and write it into the run's folder `diagnoses`.
+    """Measure one of `LAYER_DIAGNOSES` for some layers of a run, and write it into the run's folder `diagnoses`.
 
         run = trim.diagnose_layers("runs/first", "signal", ["15.mlp.gate_proj"])
 
-    Each layer receives what it received when the run pruned it: the run's calibration text, with all blocks before its
-    own pruned, and its own dense. Where inputs were recalculated within a block, or weights solved or refitted to the
-    outputs of the dense model, those were others.
+    Each layer receives the run's calibration text through the pruned blocks before its own and its dense block, as
+    when the run pruned it. The inputs differ from the run's if it recalculated inputs within a block, or fitted
+    weights to the outputs of the dense model.
 
     Args:
-        run: complete, with masks; or a layer kept from the app.
-        what: "signal": how certain the row sparsities are that TRIM learns (`row_signal`). "agreement": which weights
-            the run's mask and the library's methods keep both, at equal sparsity (`mask_agreement`). "targets": the
-            rows at targets from 30 to 90%.
+        run: a complete run with masks, or a layer kept from the app.
+        what: "signal": how certain TRIM's learned row sparsities are (`row_signal`). "agreement": the agreement of the
+            run's mask with those of the library's methods at equal sparsity (`mask_agreement`). "targets": the rows
+            at targets from 30 to 90%.
         layers: names or shell patterns.
-        draws: of "signal": how many.
-        windows: of "signal": read other windows of the text in each draw; otherwise the input vectors are resampled.
-        texts: of "signal": others to read, as `load_corpus` takes them; a draw is of the run's own text or of one of
-            these.
-        vectors: of "signal": how many input vectors are resampled; None: as many as there are.
-        workbench: keeps the model for further calls; None: one for this call.
-        progress: called at each step; an exception from it ends the work, and layers measured before stay.
+        draws: number of draws for "signal".
+        windows: whether "signal" reads other windows of the text in each draw; otherwise it resamples input vectors.
+        texts: further texts for "signal", as for `load_corpus`; each draw reads the run's own text or one of these.
+        vectors: number of input vectors that "signal" resamples; None: as many as there are.
+        workbench: caches the model for further calls; None: a new one for this call.
+        progress: called at each step; an exception from it ends the work, and finished layers are kept.
 
     Returns:
         The run.
 
     Raises:
-        SettingsError: no such diagnosis, or fewer than two draws.
+        SettingsError: the diagnosis does not exist, or there are fewer than two draws.
         RunError: the run is not complete or has no masks, or its folder cannot be written.
         ModelError: its model is gone, or has changed since.
         CorpusError: its text is gone, or has changed since.
-        LayerNotFoundError: the run pruned no such layer.
+        LayerNotFoundError: the run did not prune such a layer.
     """
     if what not in LAYER_DIAGNOSES:
         raise SettingsError(f"a diagnosis of layers is one of {', '.join(LAYER_DIAGNOSES)}, not {what!r}")
@@ -139,21 +138,21 @@ def run_samples(
     seed: int | None = None,
     progress: ProgressListener | None = None,
 ) -> dict[str, LayerSample]:
-    """Return what layers of a run received: the blocks before theirs pruned, their own dense.
+    """Return the inputs of layers of a run: through the pruned blocks before theirs, and their own dense block.
 
         sample = trim.run_samples(model, run, ["15.mlp.gate_proj"])["15.mlp.gate_proj"]
 
     Args:
-        model: dense; on return it is so again.
-        run: complete, with masks; of a layer kept from the app all blocks are dense.
+        model: the dense model; its weights are restored on return.
+        run: a complete run with masks; for a layer kept from the app all blocks are dense.
         layers: names or shell patterns.
-        corpus: another text; None: that of the run.
-        seed: another one reads other windows of the text; None: that of the run.
+        corpus: another text; None: the run's.
+        seed: another seed, which draws other windows of the text; None: the run's.
         progress: called at each block.
 
     Raises:
-        LayerNotFoundError: the run pruned no such layer.
-        RunError: it has no masks, or is not complete.
+        LayerNotFoundError: the run did not prune such a layer.
+        RunError: the run has no masks, or is not complete.
         CorpusError: its text is gone, or has changed since.
     """
     chosen = {name for matched in _match(run, layers).values() for name in matched}
@@ -250,7 +249,7 @@ def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -
         try:
             total = total_count(float(target), record.rows, record.columns, settings.max_row_sparsity)
             allocated = {method: ALLOCATIONS[method](layer, total, settings).counts for method in counts}
-        except SparsityError:  # under this cap whole weights do not reach it
+        except SparsityError:  # whole weights cannot reach this target under the cap
             break
         targets.append(float(target))
         for method, each in allocated.items():

@@ -15,7 +15,7 @@ from trim.progress import Meter, ProgressListener
 
 # The logits of one forward pass, in bytes of float32: a vocabulary of 152,000 makes them the largest tensor by far.
 LOGIT_BYTES = {"cpu": 2**29, "cuda": 2**32}
-SLICE_TOKENS = 256  # whose logits become float32 at once
+SLICE_TOKENS = 256  # tokens whose logits become float32 at once
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Perplexity:
     """How well a model predicts a text.
 
     Attributes:
-        perplexity: exp of the mean negative log-likelihood; NaN or infinity where that is what came out.
+        perplexity: exp of the mean negative log-likelihood; may be NaN or infinite.
         negative_log_likelihood: the mean over all predictions, in nats per token.
-        windows, length: how many windows of how many tokens; each yields length − 1 predictions.
-        undefined_windows: how many windows gave NaN or infinity; any makes the perplexity so.
+        windows, length: number of windows, and tokens per window; each window yields length − 1 predictions.
+        undefined_windows: number of windows with NaN or infinity; one suffices to make the perplexity undefined.
     """
 
     perplexity: float
@@ -36,7 +36,7 @@ class Perplexity:
     undefined_windows: int = 0
 
     def to_json(self) -> dict:
-        """Return plain JSON. NaN and infinity, which JSON lacks, are the words "nan" and "inf", which `float` reads."""
+        """Return plain JSON, with NaN and infinity as the words "nan" and "inf", which `float` reads."""
         return numbers_to_json(self)
 
 
@@ -52,9 +52,9 @@ def perplexity(
     Log-probabilities are float32, their sums float64. Every window has the same weight.
 
     Args:
-        model: in any type, on any device.
+        model: a model in any type, on any device.
         windows: (windows, length) int64, as `load_corpus(…, split="evaluation")` cuts them.
-        batch: windows in one forward pass; None: chosen by the size of the logits. Halves when memory runs out.
+        batch: windows in one forward pass; None: chosen by the size of the logits. Halved when memory runs out.
         progress: called after each forward pass.
 
     Raises:
@@ -79,7 +79,7 @@ def token_losses(
 ) -> Tensor:
     """Compute the negative log-likelihood of each token given those before it in its window, in nats.
 
-    Args and errors are those of `perplexity`.
+    Arguments and errors are those of `perplexity`.
 
     Returns:
         (windows, length − 1) float32 in host memory; the first token of a window is given, not predicted.
@@ -111,12 +111,12 @@ def token_losses(
 
 
 def logit_windows(model: Model, length: int) -> int:
-    """Return how many windows of this many tokens have logits that memory holds easily."""
+    """Return the number of windows of this length whose logits fit easily into memory."""
     return max(1, LOGIT_BYTES[model.device.type] // (length * _vocabulary(model) * 4))
 
 
 def check_windows(model: Model, windows: Tensor) -> None:
-    """Refuse what cannot be evaluated.
+    """Refuse windows that cannot be evaluated.
 
     Raises:
         CorpusError: no windows, windows longer than the model's context, or tokens that the model does not have.
@@ -141,7 +141,7 @@ def _vocabulary(model: Model) -> int:
 
 
 def losses_of(logits: Tensor, tokens: Tensor) -> Tensor:
-    """Return the loss of each token but a window's first, (windows, length − 1) float32, few tokens at once."""
+    """Return the loss of each token but a window's first, (windows, length − 1) float32, some tokens at a time."""
     predictions = tokens.shape[1] - 1
     losses = torch.empty(len(tokens), predictions, dtype=torch.float32, device=tokens.device)
     for start in range(0, predictions, SLICE_TOKENS):

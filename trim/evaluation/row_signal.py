@@ -1,4 +1,4 @@
-"""Is it signal? Learned row sparsities of one layer, over several draws of what it is calibrated on."""
+"""Is it signal? Learned row sparsities of one layer, over several draws of its calibration data."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -32,14 +32,14 @@ def row_signal(
     Args:
         samples: of one layer, two or more: `resampled` vectors of one, or captured with other seeds, from other
             texts or with other numbers of vectors.
-        settings: of the search.
-        score: by which weights are ordered.
-        draws: how many samples come, for the progress; 0: not known.
-        progress: called after each; an exception from it ends the work.
+        settings: the search's settings.
+        score: the score that ranks the weights.
+        draws: number of samples, for the progress; 0: not known.
+        progress: called after each sample; an exception from it ends the work.
 
     Raises:
-        SettingsError: fewer than two samples.
-        NonFiniteError: NaN or infinity in one of them.
+        SettingsError: there are fewer than two samples.
+        NonFiniteError: a sample holds NaN or infinity.
     """
     meter = Meter(progress, of=draws)
     sparsity, coefficients, rates = [], [], []
@@ -61,7 +61,7 @@ def resampled(
 ) -> Iterator[LayerSample]:
     """Yield bootstrap samples: `vectors` input vectors (None: as many as there are), drawn with replacement.
 
-    Feature norms, which are of all tokens, stay.
+    Feature norms, which are over all tokens, are not resampled.
     """
     generator = torch.Generator().manual_seed(seed)
     captured = sample.inputs.shape[1]

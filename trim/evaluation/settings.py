@@ -12,12 +12,12 @@ class Sampling:
     """How the next token is chosen.
 
     Attributes:
-        new_tokens: how many to write at most.
-        temperature: 0: always the most probable token; above: drawn, the flatter the higher.
-        seed: decides the draws.
+        new_tokens: the maximal number of new tokens.
+        temperature: 0: always the most probable token; above 0 tokens are sampled, with more variety the higher it is.
+        seed: the seed of the sampling.
 
     Raises:
-        SettingsError: no tokens to write, or a temperature below 0.
+        SettingsError: `new_tokens` is below 1, or the temperature is below 0.
     """
 
     new_tokens: int = 64
@@ -37,10 +37,10 @@ class EvaluationText:
 
     Attributes:
         corpus: "demo", "wikitext2", "c4", or a file.
-        windows: how many, from the beginning; None: all that it holds.
+        windows: number of windows, from the beginning; None: all.
         length: tokens per window; None: 2,048, or the model's context where that is shorter.
-        whole: all of a file instead of its evaluation part, for a file that holds nothing but evaluation text.
-        bos: begin each window with the tokenizer's beginning-of-text token, where it adds one, as `load_corpus` does.
+        whole: whether to read all of a file instead of its evaluation part, for files of evaluation text only.
+        bos: whether to begin each window with the tokenizer's beginning-of-text token, if it adds one.
     """
 
     corpus: str = "demo"

@@ -1,4 +1,4 @@
-"""Examine what pruning did to a checkpoint, from its files alone: headers, and one tensor at a time."""
+"""Find out how a checkpoint was pruned, from its files alone: headers, and one tensor at a time."""
 
 import math
 import re
@@ -18,7 +18,7 @@ from trim.models.source import locate, readable_files
 from trim.models.tensor_files import TensorFiles
 from trim.progress import Meter, ProgressListener
 
-# As bitsandbytes, compressed-tensors and others, and GPTQ and AWQ, call the codes of a layer.
+# Names of a layer's quantized codes: bitsandbytes; compressed-tensors and others; GPTQ and AWQ.
 _CODES = re.compile(r"(?P<layer>.+)\.(?:weight|weight_packed|qweight)")
 _NAME = re.compile(r"(?P<stack>(?:.*?\.)?)(?P<block>\d+)\.(?P<path>.+?)(?:\.weight)?")
 
@@ -32,11 +32,11 @@ class Xray:
         parent: the title of the model that it was made from; None: not given.
         layers: the matrices of its blocks, in the order of the blocks.
         bytes_on_disk: size of its safetensors files.
-        bytes_packed: their size if layers stored no zeros, but one bit a weight for which are kept.
-        others: how many tensors are not matrices of blocks (embeddings, norms, biases, the output head).
+        bytes_packed: their size if layers stored only the kept weights and one bit a weight for the mask.
+        others: number of tensors that are not matrices of blocks (embeddings, norms, biases, the output head).
         strangers: layers that the parent lacks, or has in another shape.
-        quantized: the types of layers whose numbers are codes, by name; nothing is known of their weights.
-        damaged: what is wrong with each of its files that is missing, damaged or cut short, in words.
+        quantized: the types of quantized layers by name; their numbers are codes, so their zeros are not known.
+        damaged: a message for each file that is missing, damaged or cut short.
         lost: the tensors that cannot be read because of that, as far as their names are known.
     """
 
@@ -74,16 +74,16 @@ def xray(
     *,
     progress: ProgressListener | None = None,
 ) -> Xray:
-    """Find out how a checkpoint was pruned: its zeros by layer, row and column, its pattern, and what it would save.
+    """Find out how a checkpoint was pruned: its zeros by layer, row and column, its pattern, and the bytes to save.
 
         trim.xray("somebody/pruned-llama", parent="meta-llama/Llama-2-7b-hf").sparsity
 
-    No model is built and no text is read: of any architecture the matrices of the blocks are read one by one, some
-    rows at a time.
+    This builds no model and reads no text, so it works for any architecture: it reads the matrices of the blocks one by
+    one, some rows at a time.
 
     Args:
         checkpoint: a folder with safetensors, a Hub id, a GGUF file (dequantized first) or "demo".
-        parent: the model that it was made from, likewise.
+        parent: the model that it was made from, in the same forms.
         progress: called at each part of a layer; an exception from it ends the work.
 
     Raises:
@@ -141,13 +141,13 @@ def xray(
 
 
 def _rows(files: TensorFiles, tensor: str) -> Rows:
-    """Return what reads rows of a matrix; of several in one tensor (E, D, N), their rows one after the other."""
+    """Return a function that reads rows of a matrix; a tensor (E, D, N) has the rows of its matrices in order."""
     columns = files.places[tensor].shape[-1]
     return lambda top, bottom: files.read(tensor, first=top * columns, shape=(bottom - top, columns))
 
 
 def _reported(rows: Rows, name: str, place: TensorPlace, meter: Meter) -> Rows:
-    """Report before each read how much of a tensor was read."""
+    """Make a reader of rows report its progress before each read."""
     begin, width = meter.done, place.length // math.prod(place.shape[:-1])
 
     def read(top: int, bottom: int) -> Tensor:
@@ -198,5 +198,5 @@ def _named(tensors: Iterable[str]) -> dict[str, str]:
 
 
 def _saved_bytes(layer: LayerXray, itemsize: int) -> int:
-    """Return what a layer's zeros cost on the disk, beyond the bit a weight that says where they are; never below 0."""
+    """Return the bytes that a layer's zeros take on the disk, less one bit a weight for the mask; at least 0."""
     return max(layer.zeros * itemsize - -(-layer.weights // 8), 0)

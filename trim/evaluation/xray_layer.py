@@ -1,4 +1,4 @@
-"""Examine what pruning did to one layer of a checkpoint, beside the same layer of its parent."""
+"""Examine one layer of a pruned checkpoint, and compare it with the same layer of its parent."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -13,9 +13,9 @@ from trim.methods.masks import keep_mask
 from trim.methods.pattern import Pattern
 from trim.methods.scores import magnitude_score, ranks_of, score_order
 
-GROUPS = (4, 8, 16)  # sizes m in which patterns are looked for
-PATTERN_SHARE = 0.95  # of the groups must have the pattern's number of zeros; chance gives 38% at 2:4
-_ROWS_NUMBERS = 2**22  # numbers that are read and looked at at once: some 0.3 s
+GROUPS = (4, 8, 16)  # group sizes m of the n:m patterns to look for
+PATTERN_SHARE = 0.95  # share of groups that must have the pattern's number of zeros; chance gives 38% at 2:4
+_ROWS_NUMBERS = 2**22  # numbers that are read and examined at once: some 0.3 s
 
 Rows = Callable[[int, int], Tensor]  # reads rows of a matrix, from one up to another
 
@@ -26,9 +26,9 @@ class PatternFit:
 
     Attributes:
         pattern: n zeros in every m neighbours of a row.
-        groups: how many groups the layer has.
-        broken: how many of them have fewer than n zeros.
-        first: row and column where the first of these begins; None: there is none.
+        groups: number of groups of the layer.
+        broken: number of groups with fewer than n zeros.
+        first: row and column of the first broken group; None: there is none.
     """
 
     pattern: Pattern
@@ -43,7 +43,7 @@ class ParentComparison:
 
     Attributes:
         zeros_before: zeros of the parent.
-        revived: weights that are zero in the parent and are not here.
+        revived: weights that are zero in the parent but not here.
         changed: the share of the kept weights that differ.
         moved: ‖W − P‖ / ‖P‖ over the kept weights.
         magnitude: the share of weights that both keep (intersection over union), with the mask that takes the
@@ -120,7 +120,7 @@ class LayerXray:
 def examined(
     tensor: str, name: str, shape: tuple[int, ...], weights: Rows, parents: Rows | None
 ) -> Iterator[LayerXray]:
-    """Examine a matrix, or each of several that are one tensor (E, D, N), some rows at a time."""
+    """Examine a matrix, or each matrix of a tensor (E, D, N), some rows at a time."""
     if len(shape) == 2:
         yield _examine(tensor, name, shape[-2:], weights, parents)
         return
@@ -176,7 +176,7 @@ def _examine(
 
 
 def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
-    """Yield the first row and the one after the last of parts that are looked at at once."""
+    """Yield the start and stop rows of the parts that are examined at once."""
     step = max(1, _ROWS_NUMBERS // shape[1])
     for top in range(0, shape[0], step):
         yield top, min(top + step, shape[0])
@@ -200,7 +200,7 @@ def _kept_gini(weight: Tensor, zeros: np.ndarray) -> np.ndarray:
 
 
 def _fit(shape: tuple[int, ...], weights: Rows, grouped: dict[int, np.ndarray]) -> PatternFit | None:
-    """Find the pattern of the smallest groups that nearly all of them follow."""
+    """Find the pattern with the smallest groups that nearly all groups follow."""
     for size, counted in grouped.items():
         zeros, groups = int(counted.argmax()), int(counted.sum())
         if not 0 < zeros < size or counted[zeros] < PATTERN_SHARE * groups:
@@ -212,7 +212,7 @@ def _fit(shape: tuple[int, ...], weights: Rows, grouped: dict[int, np.ndarray]) 
 
 
 def _first_broken(shape: tuple[int, ...], weights: Rows, pattern: Pattern) -> tuple[int, int] | None:
-    """Find the row and the column where the first group begins that has too few zeros."""
+    """Return the row and the column of the first group with too few zeros."""
     for top, bottom in _parts(shape):
         short = _zeros_of_groups((weights(top, bottom) == 0).numpy(), pattern.group) < pattern.zeros
         if short.any():

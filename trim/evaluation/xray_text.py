@@ -24,7 +24,7 @@ METHODS = {
 
 
 def findings(found: Xray) -> list[str]:
-    """Say what was found, computed from the numbers, what matters most first."""
+    """Return the findings in sentences, computed from the numbers, the most important first."""
     pruned = [layer for layer in found.layers if layer.zeros]
     weights = f"{found.weights:,} weights in {len(found.layers):,} layers"
     if not pruned:
@@ -154,7 +154,7 @@ def _list(names: list[str] | tuple[str, ...]) -> str:
 
 
 def by_kind(found: Xray) -> list[dict[str, object]]:
-    """Return one row for each kind of layer: what a table shows, by its column titles."""
+    """Return one table row for each kind of layer, by column title."""
     kinds: Mapping[str, list[LayerXray]] = defaultdict(list)
     for layer in found.layers:
         kinds[kind_of(layer.name)].append(layer)
@@ -162,7 +162,7 @@ def by_kind(found: Xray) -> list[dict[str, object]]:
 
 
 def kind_of(name: str) -> str:
-    """Return a layer's name without its numbers: "15.mlp.gate_proj" is of the kind "mlp.gate_proj"."""
+    """Return a layer's name without its numbers: "15.mlp.gate_proj" gives "mlp.gate_proj"."""
     return ".".join(part for part in name.split("[")[0].split(".") if not part.isdigit())
 
 
@@ -183,7 +183,7 @@ def _row(kind: str, layers: list[LayerXray]) -> dict[str, object]:
 
 
 def to_json(found: Xray) -> dict:
-    """Return everything but the numbers of single rows and columns, for programs."""
+    """Return everything but the numbers of single rows and columns, as plain JSON."""
     return {
         "title": found.title,
         "parent": found.parent,
@@ -219,7 +219,7 @@ def _layer_to_json(layer: LayerXray) -> dict:
 
 
 def mean_agreement(found: list[Agreement]) -> dict[str, float]:
-    """Return the mean over the layers that have each method."""
+    """Return by method the mean over the layers that have it."""
     shares = {method: [each.kept_by_both.get(method) for each in found] for method in METHODS}
     known = {method: [share for share in values if share is not None] for method, values in shares.items()}
     return {method: sum(values) / len(values) for method, values in known.items() if values}

@@ -18,7 +18,7 @@ from trim.names import closest_matches
 # The seven of Wanda (arXiv 2306.11695, section 4) and TRIM, by the harness's names.
 TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 EXTRA = "trim-lab[zero-shot]"
-# At 0 the harness gives no standard error at all. That of an accuracy has a formula; only other metrics are drawn for.
+# Bootstrap draws: at 0 the harness gives no standard error at all. An accuracy's has a formula and needs no draws.
 BOOTSTRAP = 1000
 
 
@@ -28,9 +28,9 @@ class TaskResult:
 
     Attributes:
         task: the harness's name.
-        accuracy: the share of right answers; NaN where the task does not measure it.
+        accuracy: the share of right answers; NaN if the task does not measure it.
         standard_error: the accuracy's over n examples, √(accuracy · (1 − accuracy) / (n − 1)); NaN for one example.
-        examples: how many were asked.
+        examples: number of examples.
         metrics: all numbers of the task, by the harness's names.
     """
 
@@ -63,21 +63,21 @@ def zero_shot(
     batch: int = 1,
     folder: str | Path | None = None,
 ) -> list[TaskResult]:
-    """Ask a model tasks without examples.
+    """Measure a model on zero-shot tasks.
 
     Args:
         model: dense or pruned, in memory.
         tasks: the harness's names.
-        limit: the most examples of each task; None: all.
+        limit: maximal number of examples of each task; None: all.
         batch: requests in one forward pass.
-        folder: with task files (YAML) of your own, which may name local data.
+        folder: a folder with your own task files (YAML), which may name local data.
 
     Returns:
         One result per task, in the order of `tasks`.
 
     Raises:
-        SettingsError: the harness is not installed, the task does not exist (closest names listed), or its data cannot
-            be had.
+        SettingsError: the harness is not installed, a task does not exist (closest names listed), or its data are
+            missing.
     """
     if importlib.util.find_spec("lm_eval") is None:
         raise SettingsError(

@@ -72,7 +72,7 @@ def all_targets(layer: SweptLayer, settings: SearchSettings, sensitivity: np.nda
             break
         try:
             result = layer.search(dataclasses.replace(settings, target_sparsity=target))
-        except SparsityError:  # under this cap whole weights do not reach it
+        except SparsityError:  # whole weights cannot reach this target under the cap
             break
         best = layer.optimum(result, sensitivity)
         targets.append(target)
