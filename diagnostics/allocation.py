@@ -29,7 +29,7 @@ _EXTREMES = 25  # rows kept at each end of both axes of a thinned scatter
 
 @dataclass(frozen=True, eq=False)
 class RowAllocation:
-    """How many weights each row of a layer lost.
+    """The number of pruned weights of each row of a layer.
 
     counts: (D,) integers, row i's pruned weights of its `columns` (N). Raises ValueError for counts that are
     not integers or lie outside 0..N.
@@ -85,7 +85,7 @@ class RankedRows:
 
 @dataclass(frozen=True, eq=False)
 class RowSparsityStatistics:
-    """Several allocations on shared axes; the histogram's lines, ecdfs and ranked follow their order."""
+    """Several allocations on shared axes; the histogram's lines, `ecdfs` and `ranked` are in their order."""
 
     allocations: tuple[RowAllocation, ...]
     histogram: Histogram
@@ -129,9 +129,9 @@ def ranked_rows(row_sparsity: np.ndarray) -> RankedRows:
 
 @dataclass(frozen=True, eq=False)
 class RowScatter:
-    """Row sparsity, or what else is drawn upwards, against another property of the same rows.
+    """Row sparsity, or other heights, against another property of the same rows.
 
-    quantity: which property ("gini", "weight_norm", "cosine", "row_error"). rows, values, heights: (M,), the drawn
+    quantity: the property ("gini", "weight_norm", "cosine", "row_error"). rows, values, heights: (M,), the drawn
     points, in row order. total_rows: rows with both numbers. correlation: over all of those, None if one of
     the two does not vary.
     """
@@ -157,7 +157,7 @@ def row_scatter(
     selected_rows: Iterable[int] = (),
     heights: np.ndarray | None = None,
 ) -> RowScatter:
-    """Pair row sparsities, or other `heights` (D,), with `values` (D,), NaN where a row has none: of zeros no Gini.
+    """Pair row sparsities, or other `heights` (D,), with `values` (D,), NaN where a row has none.
 
     Above SCATTER_POINTS rows a fixed sample is kept, always with `selected_rows` and both axes' extremes.
     """

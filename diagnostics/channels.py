@@ -1,4 +1,4 @@
-"""The channels of an MLP: whether the rows of gate and up and the columns of down that belong together share a fate."""
+"""The channels of an MLP: whether a channel's rows of gate and up and its column of down are pruned alike."""
 
 from dataclasses import dataclass
 
@@ -6,16 +6,16 @@ import numpy as np
 
 from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array
 
-MOST_PRUNED_SHARE = 0.1  # of the channels, called the most pruned ones
+MOST_PRUNED_SHARE = 0.1  # share of channels that count as the most pruned
 
 
 @dataclass(frozen=True, eq=False)
 class ChannelPair:
     """Two parts of the same C channels.
 
-    first, second: (C,), the share of each channel's weights that is pruned in either. correlation: Spearman; None: not
-    defined. shared: of the tenth of the channels that the first prunes most, how many are in that of the second; at
-    random a tenth. Of channels that are pruned alike the first ones count.
+    first, second: (C,), the pruned share of each channel in either part. correlation: Spearman; None: not defined.
+    shared: the share of the first part's most pruned tenth that is in the second's too; a tenth at random. Ties go to
+    the first channels.
     """
 
     first: np.ndarray
@@ -25,7 +25,7 @@ class ChannelPair:
 
 
 def channel_pair(first: np.ndarray, second: np.ndarray) -> ChannelPair:
-    """Compare how far two parts of the same channels are pruned, (C,) each: rows of gate or up, or columns of down."""
+    """Compare the pruned shares (C,) of two parts of the same channels: rows of gate or up, or columns of down."""
     first, second = real_array("first", first, 1), real_array("second", second, 1)
     check_shape("second", second, first.shape)
     most = max(1, round(MOST_PRUNED_SHARE * len(first)))

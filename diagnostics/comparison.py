@@ -1,4 +1,4 @@
-"""How two allocations differ: as distributions, and row by row where their rows are the same ones."""
+"""How two allocations differ: as distributions, and row by row if they have the same rows."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ class RowMove:
 
 @dataclass(frozen=True)
 class AllocationComparison:
-    """Distances between two distributions of row sparsity, and what happened to the single rows.
+    """Distances between two distributions of row sparsity, and the moves of single rows.
 
     ks_distance: largest gap between the two distribution functions, in [0, 1] (Kolmogorov-Smirnov).
     wasserstein_distance: mean shift in row sparsity needed to turn one into the other (Wasserstein-1).
@@ -47,7 +47,7 @@ def compare_allocations(
 ) -> AllocationComparison:
     """Compare two allocations; layers of another shape are compared as distributions only.
 
-    most: how many of the rows that moved are named. apart: why the rows are not the same ones, where that is known.
+    most: the number of moved rows to list. apart: why the rows are not the same, if that is known.
     """
     from scipy.stats import wasserstein_distance  # takes seconds to import
 

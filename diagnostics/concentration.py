@@ -40,10 +40,10 @@ def gini(scores: np.ndarray) -> np.ndarray:
 
 
 def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Compute the Gini coefficient of each row's scores that are kept once its lowest are pruned, (D,) float64.
+    """Compute the Gini coefficient of the kept scores of each row, (D,) float64.
 
-    scores: (D, N), not negative. counts: (D,), how many of row i's lowest scores are pruned. NaN where nothing but
-    zeros, or nothing at all, is left. Raises ValueError as `gini` does, and for counts outside 0..N.
+    scores: (D, N), not negative. counts: (D,), the number of row i's lowest scores that are pruned. NaN where only
+    zeros, or no scores, are left. Raises ValueError as `gini` does, and for counts outside 0..N.
     """
     ascending = np.sort(_scores(scores, 2).astype(np.float64), axis=1)
     rows, columns = ascending.shape
@@ -61,7 +61,7 @@ def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 
 def lorenz(row_scores: np.ndarray, points: int = 129) -> tuple[np.ndarray, np.ndarray]:
-    """Compute the Lorenz curve of one row: which share of the score the least important share of the weights holds.
+    """Compute the Lorenz curve of one row: the share of the score that the least important weights hold.
 
     row_scores: (N,), not negative. Returns (population (P,), share (P,)), both from 0 to 1; the share is NaN
     for a row of zeros. With points = N + 1 the Gini coefficient is 1 - 2 x the trapezoid area under it.
@@ -80,7 +80,7 @@ def lorenz(row_scores: np.ndarray, points: int = 129) -> tuple[np.ndarray, np.nd
 
 @dataclass(frozen=True)
 class GiniSummary:
-    """Quartiles of the rows' Gini coefficients (NaN if no row has one), and how many rows have none."""
+    """Quartiles of the rows' Gini coefficients (NaN if no row has one), and the number of rows without one."""
 
     rows: int
     undefined: int

@@ -14,7 +14,7 @@ MAX_BINS = 72
 class RowNumbers:
     """A number of each row of a layer, (D,); NaN where a row has none.
 
-    slot: which of the compared layers it belongs to, 0 for A. columns: N, where the number is a count divided by N.
+    slot: index of the compared layer, 0 for A. columns: N if the number is a count divided by N.
     """
 
     label: str
@@ -25,7 +25,7 @@ class RowNumbers:
 
 @dataclass(frozen=True, eq=False)
 class Distributions:
-    """Several sets in shared bins; the histogram's lines and `quartiles` (S, 3) follow the order of `sets`."""
+    """Several sets in shared bins; the histogram's lines and `quartiles` (S, 3) are in the order of `sets`."""
 
     sets: tuple[RowNumbers, ...]
     histogram: Histogram
@@ -33,19 +33,19 @@ class Distributions:
 
     @property
     def shares(self) -> np.ndarray:
-        """Share of each set's rows in each bin, (S, B): layers of different height look comparable."""
+        """Share of each set's rows in each bin, (S, B), which makes layers of different height comparable."""
         counts = self.histogram.counts
         shares: np.ndarray = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
         return shares
 
     @property
     def bin_width(self) -> float:
-        """Width of a bin, which all share."""
+        """Width of the bins."""
         return float(self.histogram.edges[1] - self.histogram.edges[0])
 
 
 def distributions(sets: Sequence[RowNumbers]) -> Distributions:
-    """Put sets into shared bins. Counts of rows of one width get bins of whole counts, without a comb."""
+    """Put sets into shared bins. Counts of rows of one width get bins of whole counts, which avoids a comb."""
     if not sets:
         raise ValueError("at least one set is needed")
     values = [real_array(each.label, each.values, 1, finite=False) for each in sets]

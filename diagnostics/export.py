@@ -15,9 +15,9 @@ from plotly.offline import get_plotlyjs
 
 
 def table_csv(columns: Mapping[str, np.ndarray]) -> bytes:
-    """Columns of equal length as UTF-8 CSV with one line of names. Floats keep every digit.
+    """Return columns of equal length as UTF-8 CSV with one line of names. Floats keep every digit.
 
-    Raises ValueError for columns that are not lines of one length.
+    Raises ValueError for columns of different lengths.
     """
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     lengths = {name: array.shape for name, array in arrays.items()}
@@ -31,7 +31,7 @@ def table_csv(columns: Mapping[str, np.ndarray]) -> bytes:
 
 
 def arrays_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Arrays of any shape as a compressed NPZ; none of them pickled.
+    """Return arrays of any shape as a compressed NPZ without pickles.
 
     Raises ValueError for an array that could only be pickled.
     """
@@ -57,14 +57,14 @@ CONFIG = {
 
 @dataclass(frozen=True)
 class Heading:
-    """Begins a section; text as it is, not HTML."""
+    """A heading that begins a section; plain text."""
 
     text: str
 
 
 @dataclass(frozen=True)
 class Paragraph:
-    """A few words; line breaks are kept. `code`: in the type of commands."""
+    """A paragraph of plain text with its line breaks. `code`: in a monospaced font."""
 
     text: str
     code: bool = False
@@ -82,7 +82,7 @@ class Table:
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """A figure, whose title and subtitle become text above it; `alt` is for readers who cannot see it."""
+    """A figure with title and subtitle as text above it; `alt` is for readers who cannot see it."""
 
     figure: go.Figure
     alt: str
@@ -90,7 +90,7 @@ class Chart:
 
 @dataclass(frozen=True, eq=False)
 class Fold:
-    """Charts that a click on the caption opens; printed, they take no page."""
+    """Charts that a click on the caption opens; they are not printed."""
 
     caption: str
     charts: tuple[Chart, ...]
@@ -99,7 +99,7 @@ class Fold:
 Part = Heading | Paragraph | Table | Chart | Fold
 
 
-# Nothing may be fetched, not even by a text that found its way into the file.
+# Forbid all fetches, even by text that was injected into the file.
 _POLICY = (
     "default-src 'none'; script-src 'unsafe-inline' 'unsafe-eval'; style-src 'unsafe-inline'; "
     "img-src data: blob:; font-src data:"
@@ -155,9 +155,9 @@ addEventListener('afterprint', () => fit(false, 1 / 0.8));
 def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
     """Return a complete page, UTF-8, that begins with links to its headings.
 
-    All text is escaped; a figure's own labels must be, as those of `figures` are.
+    All text is escaped here; labels in figures must be escaped already, as those of `figures` are.
 
-    Raises ValueError for a table whose rows are not as wide as its heading.
+    Raises ValueError for a table whose rows are not as wide as its header.
     """
     parts = list(parts)
     headings = [part.text for part in parts if isinstance(part, Heading)]
@@ -230,7 +230,7 @@ def _chart(figure: go.Figure, alt: str) -> str:
 
 
 def _label(text: str) -> str:
-    """Return a figure's heading, in which Plotly reads a little HTML, as words that wrap by themselves."""
+    """Return a figure's heading, which may hold Plotly's HTML, as text that wraps."""
     return html.escape(html.unescape(re.sub(r"</?b>", "", re.sub(r"<br ?/?>", " ", text))))
 
 

@@ -1,4 +1,4 @@
-"""How far an allocation stays behind the optimal one: in quality, and row by row."""
+"""The gap between an allocation and the optimal one: in quality, and row by row."""
 
 import math
 from collections.abc import Sequence
@@ -14,10 +14,10 @@ from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, 
 def captured_share(uniform: float, reached: float, best: float) -> float | None:
     """Return the share of the way from uniform (0) to the best (1); below 0 worse than uniform.
 
-    Qualities, of which larger is better, or their opposite, such as the logarithm of a perplexity: only the three
-    places on one line matter. Above 1 where the best is best by another measure than this one.
+    The values may be qualities, or losses such as the logarithm of a perplexity. The share exceeds 1 if `best` is
+    optimal in another measure.
 
-    None where there is no way to go: the best equals uniform, or one of them is not finite.
+    None if it is not defined: the best equals uniform, or a value is not finite.
     """
     if not all(map(math.isfinite, (uniform, reached, best))) or best == uniform:
         return None
@@ -36,10 +36,10 @@ class AllocationGap:
     uniform_quality, reached_quality, best_quality: the layer's, at the same layer sparsity; larger is better.
     captured: `captured_share` of the three; None as well where the best is not better than uniform in this quality,
         because it is best in another measure.
-    loss_captured: the same of what the best minimises, where it is 1 at most; None if not given or not defined.
+    loss_captured: the captured share of the loss that the best minimises, 1 at most; None if not given or not defined.
     excess: (D,) row sparsity under `reached` less that under `best`: positive where too much of the row is pruned.
-    over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. A move
-        leads from the best to what was reached.
+    over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. Each
+        `RowMove` goes from the best allocation to the reached one.
     misplaced_share: share of the layer's pruned weights that the best allocation takes from other rows.
     gini, sensitivity: Spearman of the excess with the rows' Gini and sensitivity; None if not given or not defined.
     """
@@ -79,10 +79,10 @@ def allocation_gap(
         uniform_quality: the layer's quality under uniform.
         reached_quality: the layer's quality under `reached`.
         best_quality: the layer's quality under `best`.
-        losses: what `best` minimises, under uniform and under both.
+        losses: the loss that `best` minimises, under uniform, `reached` and `best`.
         gini: (D,) of the rows; NaN where a row has none.
         sensitivity: (D,) of the rows; NaN where a row has none.
-        most: how many rows are named on either side.
+        most: the number of rows to list on either side.
 
     Raises:
         ValueError: the allocations are of different layers, or of different totals.
@@ -132,11 +132,11 @@ def _correlation(name: str, excess: np.ndarray, values: np.ndarray | None) -> Ra
 
 @dataclass(frozen=True, eq=False)
 class GapCurve:
-    """How far an allocation comes at several targets.
+    """The captured share of an allocation at several targets.
 
     targets: (P,) layer sparsities, ascending. uniform, reached, best: (P,) the layer's quality. reached_loss,
-    best_loss: (P,) what the best minimises, as a share of what it is under uniform. captured, loss_captured: (P,)
-    shares as in `AllocationGap`. NaN where not defined. measure: the quality's name.
+    best_loss: (P,) the loss that the best minimises, relative to uniform's. captured, loss_captured: (P,) shares as in
+    `AllocationGap`. NaN where not defined. measure: the quality's name.
     """
 
     targets: np.ndarray

@@ -1,4 +1,4 @@
-"""A number of a layer's rows, or columns, by attention head: does pruning tell heads apart, or take whole ones?"""
+"""A number of a layer's rows, or columns, by attention head: do heads differ, and does pruning remove whole ones?"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,16 +7,16 @@ import numpy as np
 
 from diagnostics.numeric import real_array
 
-WHOLE = 0.95  # of a head's weights pruned: nothing is left of it but the rows' caps
+WHOLE = 0.95  # a head whose pruned share is at least this counts as removed: only the row caps keep the rest
 
 
 @dataclass(frozen=True, eq=False)
 class HeadNumbers:
     """A number of each row by head.
 
-    label: of what. names: of the H heads. means: (H,). quartiles: (H, 3) of each head's rows. All NaN for a head
-    whose rows have no number. between: the share of the variance of all rows that is between the means of heads; None
-    where rows do not differ. chance: what that share would be on average if rows were dealt to heads at random.
+    label: the number's name. names: the H heads' names. means: (H,). quartiles: (H, 3) of each head's rows. All NaN for
+    a head whose rows have no number. between: the share of the variance of all rows that is between the means of heads;
+    None if rows do not differ. chance: the mean of that share if rows were assigned to heads at random.
     """
 
     label: str
@@ -28,7 +28,7 @@ class HeadNumbers:
 
 
 def by_head(label: str, values: np.ndarray, names: Sequence[str]) -> HeadNumbers:
-    """Group a number of the rows (D,), NaN where a row has none, by head: D / H that follow each other are one's.
+    """Group a number of the rows (D,), NaN where a row has none, by head: each head has D / H consecutive rows.
 
     Raises ValueError where the rows do not divide into as many heads as there are names.
     """

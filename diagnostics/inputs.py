@@ -7,18 +7,17 @@ import numpy as np
 from diagnostics.concentration import gini
 from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array
 
-OUTLIER = 5.0  # times the median norm: a feature that large is an outlier
-TOP = 0.01  # the share of the features that is asked how much it holds
+OUTLIER = 5.0  # a feature is an outlier if its norm is this many times the median
+TOP = 0.01  # `top_share` is the share of kept weights on this share of the features
 
 
 @dataclass(frozen=True, eq=False)
 class FeatureStatistics:
     """The kept weights of one layer by input feature.
 
-    method, label: the method that pruned it, and its label. rows: D. kept: (N,), kept weights of each column. gini: of
-    these numbers; 0: spread evenly, NaN where nothing is kept. top_share: the share of all kept weights that the
-    hundredth of the features with most of them holds. with_norm: Spearman of `kept` and the features' norms; None: not
-    defined.
+    method, label: the pruning method, and its label. rows: D. kept: (N,), number of kept weights of each column.
+    gini: the Gini of `kept`; 0: spread evenly, NaN: no weight is kept. top_share: the share of all kept weights on the
+    1% of features that keep most. with_norm: Spearman correlation of `kept` and the features' norms; None: not defined.
     """
 
     method: str
@@ -31,7 +30,7 @@ class FeatureStatistics:
 
     @property
     def share(self) -> np.ndarray:
-        """(N,), the share of each column's weights that is kept."""
+        """Share of each column's weights that is kept, (N,)."""
         return self.kept / self.rows
 
 
@@ -40,7 +39,7 @@ def feature_statistics(
 ) -> FeatureStatistics:
     """Count the kept weights of a mask (D, N), True where a weight is kept, by input feature.
 
-    input_norm: (N,), the features' norms; None: not known. Raises ValueError for a mask that is none, or another size.
+    input_norm: (N,), the features' norms; None: not known. Raises ValueError for an invalid mask or another size.
     """
     mask = np.asarray(mask)
     if mask.dtype != bool or mask.ndim != 2 or mask.size == 0:

@@ -90,20 +90,20 @@ class LearningRateTrace:
 
     @cached_property
     def computed(self) -> np.ndarray:
-        """(R,) bool, whether it is known where the rate leads."""
+        """Whether each rate was computed, (R,) bool."""
         computed: np.ndarray = ~np.isnan(self.quality).any(axis=1)
         return computed
 
     @cached_property
     def kept(self) -> np.ndarray:
-        """The iteration of each rate that the published search keeps, (R,) int64; 0, uniform, of one not computed."""
+        """The iteration that the published search keeps of each rate, (R,) int64; 0, uniform, if not computed."""
         reading = self.quality if self.published is None else self.published
         kept: np.ndarray = np.where(np.isnan(reading), -np.inf, reading).argmax(axis=1)
         return kept
 
     @cached_property
     def kept_quality(self) -> np.ndarray:
-        """The quality of each rate's kept iteration, (R,); NaN of one not computed."""
+        """The quality of each rate's kept iteration, (R,); NaN if it was not computed."""
         quality = self.quality[np.arange(len(self.rates)), self.kept]
         return np.where(self.computed, quality, np.nan)
 
@@ -115,8 +115,8 @@ class LearningRateTrace:
 
     @cached_property
     def exhaustive(self) -> int | None:
-        """Index of the rate that is best over the full grid; None if not all were computed, or none beats uniform."""
-        best = int(self.kept_quality.argmax())  # which is one not computed, if there is any
+        """Index of the best rate of the full grid; None if not all were computed, or none beats uniform."""
+        best = int(self.kept_quality.argmax())  # the first NaN, if a rate was not computed
         return best if self.kept_quality[best] > self.uniform_quality else None
 
     @cached_property
@@ -158,7 +158,7 @@ class RateSummary:
 
     @property
     def marked(self) -> str:
-        """The words at the chosen rate, and at another that gains more; others have none."""
+        """The label of the chosen rate, and of another that gains more; "" for others."""
         if self.chosen or not self.exhaustive:
             return "chosen" if self.chosen else ""
         return "gains more"

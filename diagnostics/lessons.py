@@ -39,7 +39,7 @@ class PrunedMatrix:
 
 @dataclass(frozen=True, eq=False)
 class ScoreLesson:
-    """The origin of scores: weight (D, N), norm (N,) of the input features, and what is kept of their product."""
+    """Where scores come from: weight (D, N), norm (N,) of the input features, and their product, pruned."""
 
     weight: np.ndarray
     norm: np.ndarray
@@ -93,11 +93,11 @@ class CurveLesson:
 
 @dataclass(frozen=True, eq=False)
 class PathLesson:
-    """A search, picture by picture; between two updates the rows are part of the way from one to the next.
+    """A search, frame by frame; frames between two updates interpolate them.
 
-    rate: the chosen learning rate. target: T. gini: (D,) of the rows' scores, ascending. update: (F,), how many updates
-    are done; whole numbers are the search's own states.
-    row_sparsity: (F, D), x; line 0 is uniform. cosine: (F, D) of the rows at these. quality: (F,) of the layer.
+    rate: the chosen learning rate. target: T. gini: (D,) of the rows' scores, ascending. update: (F,), the number of
+    updates; whole numbers are the search's own states.
+    row_sparsity: (F, D), x; line 0 is uniform. cosine: (F, D), the rows' cosines there. quality: (F,), the layer's.
     kept: the best update.
     """
 
@@ -113,12 +113,12 @@ class PathLesson:
 
 @dataclass(frozen=True, eq=False)
 class SignLesson:
-    """Which sign wins where loud rows rest on few weights, or on many.
+    """Which sign of the learning rate wins if loud rows rest on few weights, or on many.
 
     loud, quiet: (N,) scores of one row of each kind, descending.
-    target: T. pruned: the weights that every row has lost where the two kinds are compared, T · N rounded down.
-    loud_cosine, quiet_cosine: what is then left of a row of each kind.
-    loud_loss, quiet_loss: squared output that one more pruned weight costs it.
+    target: T. pruned: the number of pruned weights of every row in the comparison, T · N rounded down.
+    loud_cosine, quiet_cosine: the cosine of a row of each kind at that number.
+    loud_loss, quiet_loss: the squared output that one more pruned weight costs such a row.
     trace: the search, every rate evaluated.
     """
 

@@ -40,15 +40,15 @@ class LayerFacts:
         layer_sparsity: realised.
         uniform_quality, realised_quality: layer quality at the exact uniform counts, and as it was pruned.
         row_variance_uniform, row_variance: variance over the live rows of the rows' cosines, at the same two.
-        outcome: the outcome of TRIM's search; None where TRIM did not search.
-        learning_rate: the chosen one; None where none was.
+        outcome: the outcome of TRIM's search; None if TRIM did not search.
+        learning_rate: the chosen rate; None: no rate was chosen.
         error_left: the layer's output error with changed kept weights over that of the mask alone; NaN: unchanged.
         weights_moved: median over the rows of how far their kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN: unchanged.
         row_agreement: Spearman correlation over the rows of their sparsities in this and another run; NaN: not
             compared, or not defined.
-        loss_added: by how much the layer, pruned alone, raises the model's loss per token, in nats; NaN: not measured.
-        loss_foreseen: what the sensitivities of its rows foresee of that; NaN: not measured.
-        tokens: how many tokens of the calibration text an expert received; NaN: it is not an expert's.
+        loss_added: the loss per token that pruning the layer alone adds to the model's, in nats; NaN: not measured.
+        loss_foreseen: the added loss that its rows' sensitivities predict; NaN: not measured.
+        tokens: number of tokens of the calibration text that an expert received; NaN: the layer is not an expert's.
     """
 
     name: str
@@ -105,12 +105,12 @@ def layer_facts(
     row_moved: np.ndarray | None = None,
     tokens: int | None = None,
 ) -> LayerFacts:
-    """Return what a map shows of one layer.
+    """Return the facts of one layer for a map.
 
     gini: (D,), NaN for a row of zeros. qualities and cosines (D,): at the uniform counts, and as pruned.
     dead_rows: (D,) bool, left out of the variances. searched: whether TRIM searched for a learning rate.
-    error_left and row_moved (D,), NaN where undefined: of changed kept weights; None: they are as they were.
-    tokens: that an expert received; None: it is not an expert's.
+    error_left and row_moved: (D,), of changed kept weights, NaN where undefined; None: kept weights are unchanged.
+    tokens: number of tokens that an expert received; None: the layer is not an expert's.
     """
     live = ~np.asarray(dead_rows, dtype=bool)
     uniform_variance, variance = (
@@ -136,13 +136,13 @@ def layer_facts(
 
 
 def _median(values: np.ndarray | None) -> float:
-    """Return the median of the values that are numbers; NaN: there are none."""
+    """Return the median of the values without NaN; NaN if no value is left."""
     finite = np.array([]) if values is None else np.asarray(values)[np.isfinite(values)]
     return float(np.median(finite)) if finite.size else float("nan")
 
 
 def layer_grid(numbers: Mapping[str, float]) -> tuple[np.ndarray, list[int], list[str]]:
-    """Lay a number of each layer out by layer type and block, (kinds, blocks), NaN where there is none; with both."""
+    """Return a number of each layer, (kinds, blocks), NaN where there is none, with the lists of kinds and blocks."""
     places = {name: (name.partition(".")[2], int(name.partition(".")[0])) for name in numbers}
     kinds = list(dict.fromkeys(kind for kind, _ in places.values()))
     blocks = sorted({block for _, block in places.values()})
@@ -159,7 +159,7 @@ def row_agreement(first: np.ndarray, second: np.ndarray) -> float:
 
 
 def family_of(kind: str) -> str:
-    """Return what the layers of all experts of one kind are called, such as "mlp.experts.*.up_proj"; "" of others."""
+    """Return the common name of all experts' layers of one kind, "mlp.experts.*.up_proj"; "" for other layers."""
     family, experts = re.subn(r"\b(experts|input_linear|output_linear)\.\d+(?=\.|$)", r"\1.*", kind)
     return family if experts else ""
 
@@ -169,10 +169,10 @@ class ModelMap:
     """The layers of a run, laid out by block and layer type.
 
     Attributes:
-        label: what the run is called.
-        planned: the names of all layers that are to be pruned, in the model's order.
-        layers: the facts of those that are done.
-        quality_measure: which layer quality the gains are of.
+        label: the run's name.
+        planned: the names of all layers to prune, in the model's order.
+        layers: the facts of the finished layers.
+        quality_measure: the measure of layer quality.
     """
 
     label: str
@@ -181,7 +181,7 @@ class ModelMap:
     quality_measure: str
 
     def __hash__(self) -> int:
-        """Return a hash that is computed once: what is drawn of a map is found by the map."""
+        """Return a hash that is computed once, as caches of figures use maps as keys."""
         return self._hash
 
     @cached_property
@@ -190,7 +190,7 @@ class ModelMap:
 
     @cached_property
     def mean_gain(self) -> float | None:
-        """The mean of the layers' gains over uniform; None where no layer is done."""
+        """The mean of the layers' gains over uniform; None if no layer is finished."""
         gains = [facts.quality_gain for facts in self.layers]
         return sum(gains) / len(gains) if gains else None
 
@@ -211,7 +211,7 @@ class ModelMap:
         return tuple(dict.fromkeys(family for kind in self.kinds if (family := family_of(kind))))
 
     def part(self, family: str) -> "ModelMap":
-        """Return the map of one kind of experts' layers alone; "": of all layers but experts'."""
+        """Return the map of one family of experts' layers; "": of all layers but experts'."""
         return replace(
             self,
             planned=tuple(name for name in self.planned if family_of(name.partition(".")[2]) == family),
@@ -240,7 +240,7 @@ class ModelMap:
 
     @property
     def missing(self) -> tuple[str, ...]:
-        """The planned layers that are not done yet."""
+        """The planned layers that are not finished."""
         return tuple(name for name in self.planned if name not in self.by_name)
 
     def value(self, facts: LayerFacts, quantity: MapQuantity) -> float:
@@ -250,7 +250,7 @@ class ModelMap:
         return float(getattr(facts, quantity))
 
     def grid(self, quantity: MapQuantity) -> np.ndarray:
-        """(types, blocks) float64, NaN where no such layer is done."""
+        """Return a number of each layer, (types, blocks) float64, NaN where no such layer is finished."""
         grid = np.full((len(self.kinds), len(self.blocks)), np.nan)
         for facts in self.layers:
             cell = self.kinds.index(facts.kind), facts.block - self.blocks[0]
@@ -258,12 +258,12 @@ class ModelMap:
         return grid
 
     def outcome_counts(self) -> dict[Outcome, int]:
-        """Return how many layers had each outcome."""
+        """Return the number of layers with each outcome."""
         outcomes = [facts.outcome for facts in self.layers]
         return {outcome: outcomes.count(outcome) for outcome in OUTCOMES}
 
     def columns(self) -> dict[str, np.ndarray]:
-        """Return a table with one line per layer that is done."""
+        """Return a table with one line for each finished layer."""
         fields = ["median_gini", "layer_sparsity", "uniform_quality", "realised_quality", "quality_gain"]
         fields += ["row_variance_uniform", "row_variance"]
         fields += ["error_left", "weights_moved"] if self.changed else []
@@ -295,7 +295,7 @@ class OutcomeLane:
 
 
 def outcome_lanes(maps: Sequence[ModelMap]) -> tuple[OutcomeLane, ...]:
-    """Learning-rate outcome against median Gini (figure 3c of arXiv 2505.16743): for every run three lanes."""
+    """Return learning-rate outcome against median Gini (figure 3c of arXiv 2505.16743), three lanes for each run."""
     lanes = []
     for shown in maps:
         measured = [facts for facts in shown.layers if facts.outcome and np.isfinite(facts.median_gini)]

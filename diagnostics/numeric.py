@@ -55,10 +55,10 @@ MAX_BINS = 48
 
 @dataclass(frozen=True, eq=False)
 class Histogram:
-    """How many of each set's values fall into each bin.
+    """The number of each set's values in each bin.
 
-    edges: (B + 1,) ascending; bin b holds edges[b] <= value < edges[b + 1], the outer bins also what rounding
-    puts just outside. counts: (S, B), one line per set. left_out: (S,), values that are NaN or infinite.
+    edges: (B + 1,) ascending; bin b holds edges[b] <= value < edges[b + 1], the outer bins also values that rounding
+    puts just outside. counts: (S, B), one line per set. left_out: (S,), number of NaN and infinite values.
     """
 
     edges: np.ndarray
@@ -76,7 +76,7 @@ class Histogram:
         return _bin_of(values, self.edges)
 
     def members(self, values: np.ndarray, bins: Sequence[int]) -> np.ndarray:
-        """Return the indices of the values that lie in any of `bins`: the rows of the bars that a user selected."""
+        """Return the indices of the values in any of `bins`, such as the rows of selected bars."""
         values = np.asarray(values)
         finite = np.flatnonzero(np.isfinite(values))
         chosen = np.asarray(bins, dtype=np.int64)
@@ -152,7 +152,7 @@ class RankCorrelation:
 def rank_correlation(first: np.ndarray, second: np.ndarray) -> RankCorrelation | None:
     """Compute the Spearman correlation of two (D,) arrays over the rows where both are finite.
 
-    None where it is not defined: fewer than three such rows, or one of the two is constant.
+    None if it is not defined: there are fewer than three such rows, or one of the arrays is constant.
     """
     first = real_array("first", first, 1, finite=False)
     second = real_array("second", second, 1, finite=False)
@@ -172,7 +172,7 @@ def _average_ranks(values: np.ndarray) -> np.ndarray:
 
 
 def level(shares: np.ndarray, weights: int) -> np.ndarray:
-    """Return shares of so many weights; where they differ by one weight at most, their mean: that is rounding."""
+    """Return shares of `weights` weights, or their mean if they differ by at most one weight, which is rounding."""
     if len(shares) and np.ptp(shares) * weights < 1.5:
         return np.full(len(shares), shares.mean())
     return shares

@@ -1,4 +1,4 @@
-"""The parts of the linked charts of a layer: axes with their ticks, marks, and the numbers that they show."""
+"""The parts of a layer's linked charts: axes with ticks, marks, and the numbers that they show."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ FULL = {"uint8": 255, "uint16": 65_535}  # the last step along an axis, by the t
 
 @dataclass(frozen=True)
 class Axis:
-    """A title, both ends, and ticks with their labels; `quantity` says how a value on it is written."""
+    """An axis: title, both ends, and ticks with labels; `quantity` decides how its values are written."""
 
     title: str
     low: float
@@ -25,17 +25,17 @@ class Axis:
 
 @dataclass(frozen=True)
 class Mark:
-    """Something drawn.
+    """A mark in a chart.
 
     Attributes:
         kind: "steps" is the outline of a histogram (one more x than y), "band" has y and `low`, "line" and "points"
             have x and y, "rule" is a straight line across at x or y.
         style: a method, "score", "gain", "loss", "muted" or "ink".
-        pinned: whether it is of the layer seen alongside.
-        labels: what is read out of each bar or point.
-        bins, values: names of the row arrays by which rows are found in a histogram.
-        symbol: of points; none where there is only a text.
-        text: written at a rule or above a point.
+        pinned: whether it belongs to the pinned layer.
+        labels: the text of each bar or point for hover and screen readers.
+        bins, values: names of the row arrays that locate rows in a histogram.
+        symbol: symbol of points; none for a text alone.
+        text: text at a rule or above a point.
     """
 
     kind: Literal["steps", "band", "line", "points", "rule"]
@@ -53,12 +53,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: a question, what it shows, axes and marks.
+    """One chart: a question, a subtitle, axes and marks.
 
     Attributes:
-        note: in place of marks, why there are none.
-        in_shares: whether a histogram's heights are shares of the rows; otherwise they count them.
-        heights: of each learning rate, the histogram of its row sparsities; drawn when a rate lights up.
+        note: why there are no marks.
+        in_shares: whether a histogram's heights are shares of the rows; otherwise they are counts.
+        heights: the histogram of the row sparsities of each learning rate, drawn when a rate lights up.
     """
 
     name: str
@@ -80,8 +80,8 @@ class LayerNumbers:
         gini: (D,), NaN for a row of zeros.
         sparsity, cosine: (P,) row sparsities from 0 to 1, and (D, P) each row's cosine there.
         bands: (5, P), percentiles of the cosines over rows, as `similarity.cosine_bands` makes them.
-        allocations, cosines: what is shown, uniform among them, in the same order.
-        trace: of TRIM's search, if it searched.
+        allocations, cosines: the shown allocations, including uniform, and their cosines in the same order.
+        trace: the record of TRIM's search, if it searched.
         rate_sparsity: (R, D), each row's sparsity x under each rate of the trace; NaN where it is not known.
     """
 
@@ -97,13 +97,13 @@ class LayerNumbers:
 
     @property
     def drawn(self) -> tuple[RowAllocation, ...]:
-        """The allocations with a histogram: not uniform, which is a line, except where it is the only one."""
+        """The allocations with a histogram: all but uniform, which is a line, or uniform if it is the only one."""
         learned = tuple(each for each in self.allocations if each.method != "uniform")
         return learned or self.allocations
 
 
 def round_ticks(low: float, high: float, most: int = 7) -> tuple[float, ...]:
-    """At most `most` round numbers from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
+    """Return at most `most` round numbers from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
     span = high - low
     if not span > 0:
         return (low,)

@@ -1,7 +1,7 @@
-"""The four linked charts of a layer as numbers: a browser scales them to its pixels and computes nothing.
+"""The four linked charts of a layer as numbers, which a browser only scales to its pixels.
 
 A panel holds its axes with their ticks and its marks in the units of the axes; on a logarithmic axis both are decadic
-logarithms. `row_arrays` holds where each row of the layer is in each panel, so that a row lights up in all of them.
+logarithms. `row_arrays` holds the place of each row in each panel, so that a row lights up in all of them.
 """
 
 from dataclasses import dataclass, field, replace
@@ -16,8 +16,8 @@ from diagnostics.rate_panel import rate_panel
 
 CosineAxis = Literal["logarithmic", "linear"]
 Kind = Literal["uint8", "uint16"]
-LEAST_LOSS = 1e-6  # the lower end of a logarithmic axis: float32 cosines near 1 are not told apart below it
-_LOG_FROM = 0.2  # the row sparsity from which on a logarithmic axis shows every loss
+LEAST_LOSS = 1e-6  # the lower end of a logarithmic axis: float32 cosines near 1 differ by no less
+_LOG_FROM = 0.2  # the row sparsity above which a logarithmic axis must show every loss
 MAX_CURVE_BYTES = 120_000
 MAX_CURVE_POINTS = 49
 LEAST_CURVE_POINTS = (
@@ -33,7 +33,7 @@ class Panels:
     """The four charts, and the place of each of the shown layer's D rows in them.
 
     Attributes:
-        panels: in the order in which they are seen.
+        panels: the panels in their order on the page.
         rows: D.
         arrays: (D,) or (D, …): bins, counts, float32 cosines, Ginis in `GINI_STEPS`, and steps along an axis, up to
             the last number of the type; in `rates` that one means that there is none.
@@ -66,7 +66,7 @@ def linked_panels(
 
 
 def _widths(shown: LayerNumbers, pinned: LayerNumbers | None) -> tuple[bool, list[tuple[LayerNumbers, bool]]]:
-    """Return whether histograms are in shares of the rows, and the layers drawn, each with whether it is pinned."""
+    """Return whether histograms are in shares of the rows, and the drawn layers, each with whether it is pinned."""
     sides = [(shown, False)] + ([(pinned, True)] if pinned is not None else [])
     return len({len(side.gini) for side, _ in sides}) > 1, sides
 
@@ -88,7 +88,7 @@ def _owned(
     *,
     pinned: bool,
 ) -> Mark:
-    """Return the outline of a histogram; of the shown layer with what is read out, and where its rows are."""
+    """Return the outline of a histogram; for the shown layer with its labels and the places of its rows."""
     if pinned:
         return replace(mark, pinned=True)
     # As many digits as tell neighbours apart.
@@ -180,7 +180,7 @@ def _cosine_panel(
         arrays[f"count_{allocation.method}"] = counts.astype(np.min_scalar_type(max(256, allocation.columns)))
     for each in shown.cosines:
         bits = each.cosine.astype(np.float32).view(np.uint32)
-        bits &= 0xFFFFFFF0  # the rest is noise, which packs badly
+        bits &= 0xFFFFFFF0  # the last bits are noise, which compresses badly
         arrays[f"cosine_{each.method}"] = bits.view(np.float32)
     panel = Panel(
         "cosine",

@@ -64,12 +64,12 @@ def rate_panel(
 
 
 def _gain_limits(traces: list[LearningRateTrace]) -> tuple[float, float]:
-    """Limits that hold every gain; of the losses, which the publication's reading may choose, those of like size."""
+    """Return limits that hold every gain, and losses of similar size, which the published reading may choose."""
     finite = np.concatenate(
         [*(trace.kept_gain[np.isfinite(trace.kept_gain)] for trace in traces), np.zeros(1)]
     )
     top, bottom = float(finite.max()), float(finite.min())
-    for trace in traces:  # a chart that is not flattened by them holds the crosses, too
+    for trace in traces:  # hold the crosses of the published reading, unless they would flatten the chart
         if trace.published is not None and trace.tried.any():
             crosses = np.nanmax(trace.published[trace.tried]) - trace.uniform_quality
             top = max(top, min(float(crosses), 1.5 * top))

@@ -1,4 +1,4 @@
-"""One row: its sorted scores with the borders of pruning, its path through the search, its prices under the optimum."""
+"""One row: sorted scores with the borders of pruning, its path through the search, its prices under the optimum."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ SCORE_POINTS = 513
 class PruningBorder:
     """The place where an allocation cuts one row.
 
-    Its `pruned` lowest-score weights are pruned, which hold `score_share` of the row's score (NaN for a row of zeros).
+    It prunes the `pruned` weights of lowest score, which hold `score_share` of the row's score; NaN for a row of zeros.
     """
 
     method: str
@@ -44,7 +44,7 @@ class RowScores:
 def row_scores(row: int, scores: np.ndarray, allocations: Sequence[RowAllocation]) -> RowScores:
     """Return row `row`'s scores (N,) and where each allocation cuts them.
 
-    Raises ValueError for negative or non-finite scores, and for an allocation of other rows than these.
+    Raises ValueError for negative or non-finite scores, and for an allocation of other rows.
     """
     ascending = np.sort(real_array("scores", scores, 1).astype(np.float64))
     if ascending[0] < 0:
@@ -68,7 +68,7 @@ class RowPaths:
     """How chosen rows' sparsities moved through the iterations of one learning rate.
 
     rows: (S,) row indices. x: (S, K + 1), the search's real-valued row sparsity, column 0 uniform.
-    row_sparsity: (S,), the exact s_i = k_i / N in the end. kept_iteration: the one kept (0: uniform).
+    row_sparsity: (S,), the final exact s_i = k_i / N. kept_iteration: the kept iteration (0: uniform).
     target: the layer's sparsity T. cap: the largest row sparsity allowed.
     """
 
@@ -107,11 +107,11 @@ def row_paths(
 
 @dataclass(frozen=True, eq=False)
 class RowPrices:
-    """The prices of one row's weights, the least important ones first.
+    """The prices of one row's weights, the least important first.
 
-    row_sparsity: (M + 1,) ascending from 0, between which a price holds. prices: (M,) ascending, cost per weight.
-    common: the price λ up to which all rows of the layer lose weights. pruned: how many the optimum takes of this row.
-    columns: the weights of the row.
+    row_sparsity: (M + 1,) ascending from 0, the ends of the steps. prices: (M,) ascending, cost of a weight in each.
+    common: the price λ up to which all rows of the layer lose weights. pruned: number of weights that the optimum
+    prunes of this row. columns: number of weights of the row.
     """
 
     row: int
@@ -123,7 +123,7 @@ class RowPrices:
 
     @property
     def next_price(self) -> float:
-        """Return the price of one weight more; NaN at the row cap."""
+        """Return the price of one more weight; NaN at the row cap."""
         beyond = self.row_sparsity[1:] * self.columns > self.pruned + 0.5
         return float(self.prices[beyond][0]) if beyond.any() else float("nan")
 
@@ -131,9 +131,9 @@ class RowPrices:
 def row_prices(
     row: int, lengths: np.ndarray, prices: np.ndarray, common: float, pruned: int, columns: int
 ) -> RowPrices:
-    """Return row `row`'s prices (M,), each of which holds for `lengths` (M,) weights of the row's `columns`.
+    """Build the prices of row `row`: `prices` (M,), each for `lengths` (M,) of the row's `columns` weights.
 
-    Raises ValueError for prices that fall, and for more weights than the row has.
+    Raises ValueError for decreasing prices, and for more weights than the row has.
     """
     lengths, prices = np.asarray(lengths), real_array("prices", prices, 1)
     check_shape("lengths", lengths, prices.shape)

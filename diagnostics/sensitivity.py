@@ -1,4 +1,4 @@
-"""Sensitivity against Gini over the rows of many layers: what an optimum that knows both does with either."""
+"""Sensitivity against Gini over the rows of many layers, and how an optimum that knows both depends on each."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ import numpy as np
 
 from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array, round_edges
 
-MAX_CELLS = 60  # of the density, along each axis
+MAX_CELLS = 60  # cells of the density along each axis
 
 
 @dataclass(frozen=True, eq=False)
 class LayerRows:
-    """The rows of one layer: Gini of their scores (D,), sensitivity (D,), and the share of each that is pruned (D,).
+    """The rows of one layer: Gini of their scores (D,), sensitivity (D,), and row sparsity (D,).
 
     NaN where a row has no Gini.
     """
@@ -24,7 +24,7 @@ class LayerRows:
 
     @property
     def known(self) -> np.ndarray:
-        """(D,) bool, rows that have both numbers: a row without sensitivity has no logarithm of it."""
+        """Whether each row has both numbers, (D,) bool; a sensitivity of 0 has no logarithm."""
         known: np.ndarray = np.isfinite(self.gini) & (self.sensitivity > 0)
         return known
 
@@ -33,11 +33,11 @@ class LayerRows:
 class SensitivityStatistics:
     """Sensitivity, Gini and row sparsity of L layers.
 
-    names: the layers'. correlation: (L,), Spearman of a layer's sensitivities and Ginis. by_gini: (L,), which share
-    of the variance of the ranks of a layer's row sparsities the ranks of the Ginis explain, in least squares. by_both:
-    (L,), the same of the ranks of Ginis and sensitivities together. NaN where not defined. over_all: Spearman of
-    sensitivity and Gini over all rows. density: (h, w), how many rows lie in each cell of log10 sensitivity (edges
-    (h + 1,)) and Gini (edges (w + 1,)).
+    names: the layers'. correlation: (L,), Spearman of a layer's sensitivities and Ginis. by_gini: (L,), R² of the least
+    squares fit of the ranks of a layer's row sparsities by the ranks of its Ginis. by_both: (L,), R² of the fit by the
+    ranks of Ginis and sensitivities together. NaN where not defined. over_all: Spearman of sensitivity and Gini over
+    all rows. density: (h, w), number of rows in each cell of log10 sensitivity (edges (h + 1,)) and Gini (edges
+    (w + 1,)).
     """
 
     names: tuple[str, ...]
@@ -92,6 +92,6 @@ def _relations(layer: LayerRows) -> tuple[float, float, float]:
         for a, b in pairs
     )
     rest = 1 - between**2
-    # Of least squares on two standardised variables; where they are the same one, the second adds nothing.
+    # R² of least squares on two standardised variables; if they coincide, the second adds nothing.
     both = (own**2 + other**2 - 2 * own * other * between) / rest if rest > 1e-12 else own**2
     return between, own**2, both

@@ -28,7 +28,7 @@ def sparsity_grid(columns: int, points: int = DRAWN_POINTS) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class AllocatedCosine:
-    """The rows under an allocation: row_sparsity (D,) and the rows' cosine (D,) at just that sparsity."""
+    """The rows under an allocation: row_sparsity (D,), and the rows' cosines (D,) at exactly these sparsities."""
 
     method: str
     label: str
@@ -131,7 +131,7 @@ def _live(cosine: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True, eq=False)
 class CosineDistribution:
-    """The rows' cosines as several allocations leave them, in shared bins.
+    """The rows' cosines under several allocations, in shared bins.
 
     methods, labels: the allocations'. medians: over rows with output, NaN if there is none. dead_rows: how many
     rows have no output and are left out.

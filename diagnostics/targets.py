@@ -36,9 +36,9 @@ class TargetPaths:
 def target_paths(
     method: str, label: str, targets: np.ndarray, counts: np.ndarray, columns: int
 ) -> TargetPaths:
-    """Follow the rows of a layer through targets.
+    """Compute the paths of a layer's rows over targets.
 
-    targets: (P,), ascending. counts: (P, D) integers. Raises ValueError for other shapes or an order that is another.
+    targets: (P,), ascending. counts: (P, D) integers. Raises ValueError for other shapes or targets that do not ascend.
     """
     targets, counts = np.asarray(targets, dtype=np.float64), np.asarray(counts)
     if counts.ndim != 2 or counts.size == 0 or len(targets) != len(counts) or (np.diff(targets) <= 0).any():
