@@ -1,9 +1,9 @@
-"""Check every type of the installed `transformers` that writes text, tiny and random: pruned right, or refused and why.
+"""Check every text-generating type of the installed `transformers`, tiny and random: pruned correctly, or refused.
 
 For each type: our pass block by block at zero sparsity gives the logits of a plain forward pass; `trim.prune` by Wanda
-gives exactly the sparsity that was asked for, and the masks of a Wanda written here with plain hooks; the export gives
-in plain `transformers` the logits of that Wanda's model. With --write the table in
-docs/models-and-texts.md is written; with TYPE … only their places in it change.
+gives exactly the target sparsity, and the masks of a Wanda written here with plain hooks; the export gives in plain
+`transformers` the logits of that Wanda's model. --write writes the table in docs/models-and-texts.md; with TYPE … only
+the rows of these types change.
 
     python -m benchmarks.architectures [--write] [TYPE …]
 """
@@ -47,7 +47,7 @@ DOCUMENT = Path(__file__).parents[1] / "docs" / "models-and-texts.md"
 BEGIN, END = "<!-- python -m benchmarks.architectures --write -->", "<!-- end of the table -->"
 SPARSITY = 0.5
 WINDOWS, LENGTH = 4, 24
-# The largest difference of logits that stays a matter of rounding: these are float32 and of order one.
+# The largest difference of logits that counts as rounding: they are float32 and of order one.
 TOLERANCE = 1e-4
 MAX_PARAMETERS = 80_000_000
 # transformers itself does not find the weights of these in the names under which it saves them.
@@ -55,7 +55,7 @@ NOT_READ_AS_SAVED = ("shieldgemma2",)
 
 
 def random_model(config: PretrainedConfig) -> PreTrainedModel:
-    """A model whose weights are far enough from zero for each of its parts to show in the logits."""
+    """Make a model with weights far enough from zero that each of its parts shows in the logits."""
     torch.manual_seed(0)
     module = auto_class(config).from_config(config).eval()
     with torch.no_grad():
@@ -69,14 +69,14 @@ def random_model(config: PretrainedConfig) -> PreTrainedModel:
 
 @torch.no_grad()
 def logits(module: PreTrainedModel, tokens: Tensor) -> Tensor:
-    """The logits of a plain forward pass."""
+    """Return the logits of a plain forward pass."""
     found: Tensor = module(input_ids=tokens, use_cache=False).logits
     return found
 
 
 @torch.inference_mode()
 def logits_block_by_block(folder: Path, tokens: Tensor) -> Tensor:
-    """The logits of our pass, with one block at a time in memory."""
+    """Return the logits of our pass, with one block at a time in memory."""
     model = StreamedModel(folder, device=torch.device("cpu"))
     with text_pass(model, Calibration.of(tokens), batch=2, folder=folder) as text:
         for index in range(len(model.blocks)):
@@ -89,7 +89,7 @@ def logits_block_by_block(folder: Path, tokens: Tensor) -> Tensor:
 
 @contextlib.contextmanager
 def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
-    """Σ x_j² over all tokens that each layer receives meanwhile; 1 where they are too few, and norms do not count."""
+    """Collect Σ x_j² over the tokens that each layer receives; 1 if they are too few for norms to count."""
     sums: dict[str, Tensor] = {}
     tokens: dict[str, int] = {}
 
@@ -114,7 +114,7 @@ def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
 
 @torch.no_grad()
 def wanda(model: Model, tokens: Tensor) -> dict[str, Tensor]:
-    """Prune each layer's rows by |w| · ‖x‖, block after block, each from whole forward passes; returns the scores."""
+    """Prune each layer's rows by |w| · ‖x‖, block by block from complete forward passes; return the scores."""
     scores = {}
     chosen = model.select(["*"])
     for index, block in enumerate(model.blocks):
@@ -129,17 +129,17 @@ def wanda(model: Model, tokens: Tensor) -> dict[str, Tensor]:
 
 
 def check(kind: str, work: Path) -> str:
-    """Check one type; returns "" where all is right, or else why it is refused.
+    """Check one type; return "" if all is right, or else why it is refused.
 
     Raises:
-        AssertionError: something is not right; the message says what.
+        AssertionError: a check failed; the message says which.
     """
     original = work / "model"
     try:
         whole = small_config(kind)
     except ImportError:  # the installation is broken
         raise
-    except Exception:  # sizes that have to fit each other in ways of the type's own
+    except Exception:  # the type's sizes must fit each other in its own way
         return Reason.TOO_LARGE
     whole.save_pretrained(original)
     try:
@@ -172,7 +172,7 @@ def check(kind: str, work: Path) -> str:
         assert kept.sum() == ours.sum(), f"{name}: the sparsity is not exact"
         differ = kept != ours
         limit = scores[name].median(dim=1, keepdim=True).values.expand_as(differ)
-        # Of two scores that are equal but for rounding, either may go.
+        # Of two scores that are equal up to rounding, either may be pruned.
         tied = (scores[name] - limit).abs() < 1e-5 * limit
         assert not bool((differ & ~tied).any()), f"{name}: {int(differ.sum())} places of the masks differ"
         layer.weight.data = torch.where(kept, dense.weight(name), 0)
@@ -183,10 +183,10 @@ def check(kind: str, work: Path) -> str:
 
 
 def reason(error: trim.ModelError) -> str:
-    """Find which of the known reasons an error gives.
+    """Return the known reason that an error gives.
 
     Raises:
-        AssertionError: it gives none.
+        AssertionError: the error gives no known reason.
     """
     if UNBUILT in str(error):
         return Reason.TOO_LARGE
@@ -196,7 +196,7 @@ def reason(error: trim.ModelError) -> str:
 
 
 def checked(kind: str) -> tuple[str, str]:
-    """A type's outcome, "pruned", "refused" or "fault", and what there is to say."""
+    """Return a type's outcome, "pruned", "refused" or "fault", and its reason."""
     with tempfile.TemporaryDirectory() as work:
         os.environ["TRIM_CACHE"] = f"{work}/cache"
         try:
@@ -208,7 +208,7 @@ def checked(kind: str) -> tuple[str, str]:
 
 
 def table(outcomes: dict[str, tuple[str, str]]) -> str:
-    """The outcomes as Markdown, with date and versions."""
+    """Return the outcomes as Markdown, with date and versions."""
     by_kind: dict[str, list[str]] = {}
     version = torch.__version__.partition("+")[0]
     for kind, (outcome, words) in outcomes.items():
@@ -230,7 +230,7 @@ def table(outcomes: dict[str, tuple[str, str]]) -> str:
 
 
 def written(text: str) -> dict[str, tuple[str, str]]:
-    """The outcomes that a table holds."""
+    """Return the outcomes in a table."""
     outcomes = {}
     for line in text.splitlines():
         words, _, kinds = line.removeprefix("| ").partition(" | ") if line[:1] == "|" else ("", "", line)

@@ -13,10 +13,10 @@ VIEWPORT = {"width": WIDE[0], "height": WIDE[1]}
 
 @contextlib.contextmanager
 def open_browser() -> Iterator[Browser]:
-    """Start Chromium for the block.
+    """Start Chromium for the time of the block.
 
     Raises:
-        SystemExit: there is none.
+        SystemExit: no Chromium was found.
     """
     path = find_browser()
     if path is None:

@@ -1,13 +1,13 @@
-"""The two ways to a figure, replayed in a real browser: clicks, drags and key presses are counted.
+"""Replay two ways to a figure in a real browser, and count clicks, drags and key presses.
 
     python -m benchmarks.figures --folder OUT
 
 From the bare address to one layer's row sparsities at 60, 70 and 80%, by TRIM and under the optimum, on Compare;
 from there to a PDF for a paper, and to the code that draws it. The scripts of the zip run in a folder of their own
-(matplotlib's only where it is installed). `OUT` keeps the pictures, the PDF and what the scripts drew, to be looked at:
+(matplotlib's only if it is installed). `OUT` keeps the pictures, the PDF and the scripts' drawings for inspection:
 pdftoppm -r 300 -png figure.pdf figure.
 
-Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+Needs chromium or google-chrome on PATH, and an idle machine, as everything shares the cores.
 """
 
 import importlib.util
@@ -29,7 +29,7 @@ TARGET = "Layer sparsity"
 
 
 class Reader:
-    """Does one thing at a time, and counts."""
+    """Acts like a reader, and counts the actions."""
 
     def __init__(self, page: Page) -> None:
         self.page = page
@@ -43,7 +43,7 @@ class Reader:
 
 
 def compare(reader: Reader) -> None:
-    """From the first page to the Compare page."""
+    """Go from the first page to the Compare page."""
     page = reader.page
     add = page.get_by_role("button", name="Add to compare")
     expect(add).to_be_visible(timeout=240_000)
@@ -61,7 +61,7 @@ def compare(reader: Reader) -> None:
 
 
 def save(reader: Reader, kind: str, folder: Path) -> Path:
-    """From a chart to a file; the studio stays open."""
+    """Save a chart as a file; the studio stays open."""
     page = reader.page
     studio = page.get_by_role("dialog")
     if not studio.count():
@@ -74,7 +74,7 @@ def save(reader: Reader, kind: str, folder: Path) -> Path:
 
 
 def made_again(packed: Path, folder: Path) -> list[str]:
-    """Run the scripts of a zip in a folder where nothing else is; the pictures that they made."""
+    """Run the scripts of a zip in an empty folder; return the pictures that they made."""
     with zipfile.ZipFile(packed) as content:
         content.extractall(folder)
     scripts = ["figure_plotly"]

@@ -1,10 +1,10 @@
-"""From an empty cache to the first live numbers of the demo model, and to those of all 64 windows.
+"""Time from an empty cache to the first live numbers of the demo model, and to those of all 64 windows.
 
     python -m benchmarks.first_numbers
 
-Each repeat is a process of its own, as a server begins: it imports torch, unpacks and loads the demo model, cuts the
-text into tokens, captures, and searches the layer, by the services of the Layer page. Then it begins a capture anew and
-cancels it. Seconds are counted from the start of the process; CPU seconds, of all threads, depend less on other load.
+Each repeat is a new process, like a new server: it imports torch, unpacks and loads the demo model, tokenizes the text,
+captures, and searches the layer, by the services of the Layer page. Then it begins another capture and cancels it.
+Seconds count from the start of the process; CPU seconds, of all threads, depend less on other load.
 """
 
 import argparse
@@ -23,7 +23,7 @@ LAYER = "28.self_attn.v_proj"
 
 
 def measure() -> dict[str, float]:
-    """Take one cold start in this process; seconds by what they were spent on until the first numbers."""
+    """Make one cold start in this process; return the seconds of each step until the first numbers."""
     begin = time.time() - float(os.environ["BEGUN"])
     started = time.perf_counter() - begin
     from app.services.layer.background import Cancelled, Job

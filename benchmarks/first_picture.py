@@ -1,12 +1,12 @@
-"""From `streamlit run` to the four charts of the first page in a browser, with an empty cache.
+"""Time from `streamlit run` to the four charts of the first page in a browser, with an empty cache.
 
     python -m benchmarks.first_picture
 
-The environment is finished (`make setup`), the browser runs but has nothing of the app in its cache. In turn with the
-app an empty page is timed that shows four charts without numbers: what Streamlit, Plotly and the browser take by
-themselves, the least that any page of this kind can take here.
+The environment is complete (`make setup`); the browser runs, but its cache holds nothing of the app. The app alternates
+with a page of four empty charts, which shows the time of Streamlit, Plotly and the browser alone: the lower bound for
+a page of this kind here.
 
-Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+Needs chromium or google-chrome on PATH, and an idle machine, as everything shares the cores.
 """
 
 import os
@@ -28,14 +28,14 @@ import streamlit as st
 for place in range(4):
     st.plotly_chart(go.Figure(go.Bar(y=[1, 2])), key=f"chart{place}")
 """
-# The picture of the app: its four linked charts, which need no Plotly; the empty page has Plotly's.
+# The app's four linked charts, which do not use Plotly; the empty page has Plotly's charts.
 _DRAWN = """(selector) => document.querySelectorAll(selector).length >= 4"""
 CARDS = ".trim-chart svg.chart > g"
 CHARTS = ".js-plotly-plot .main-svg:first-child"
 
 
 def times_to_charts(browser: Browser, script: str, selector: str) -> tuple[float, float]:
-    """Start a server and open its page; seconds until four charts are drawn, and the server's processor time."""
+    """Start a server and open its page; return the seconds until four charts are drawn, and the server's CPU time."""
     with tempfile.TemporaryDirectory() as folder:
         page = browser.new_page(viewport=VIEWPORT)
         begun = time.perf_counter()

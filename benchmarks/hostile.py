@@ -1,8 +1,7 @@
-"""Mutate models, texts, zips, runs, recoveries, sweeps, jobs: each is read, or refused in words, in bounded time.
+"""Mutate models, texts, zips, runs, recoveries, sweeps, jobs: each is read, or refused with a message, in bounded time.
 
-A case fails if it ends in anything but a `TrimError`, takes more than 10 s of CPU, or more than 2 GiB. Prints a line
-for each failure, with the name that makes it again (--only), and one JSON line last. Exits with 1 if any
-case failed.
+A case fails if it raises anything but a `TrimError`, or takes more than 10 s of CPU or 2 GiB. Prints a line for each
+failure, with the name that repeats it (--only), and one JSON line last. Exits with 1 if a case failed.
 
     python -m benchmarks.hostile --seconds 60 [--seed 0] [--kinds run zip …] [--only CASE]
 """
@@ -29,7 +28,7 @@ from benchmarks.script import print_report, script_parser
 from trim.errors import TrimError
 
 MAX_SECONDS, MAX_BYTES = 10, 2 * 2**30
-# The kinds, and how many of 40 cases are of each: a model costs ten times what a run does.
+# The number of cases of each kind among 40; a model costs ten times as much as a run.
 SHARES = {
     "run": 6,
     "recovery": 4,
@@ -44,11 +43,11 @@ SHARES = {
 
 
 class TooSlow(BaseException):
-    """A case took longer than it may."""
+    """Raised when a case takes too long."""
 
 
 def attempts(case: Callable[[random.Random], None], seed: str) -> Iterator[str]:
-    """Run a case; yields what is wrong with how it ended."""
+    """Run a case, and yield the faults of its end."""
 
     def late(*_: object) -> None:
         raise TooSlow

@@ -1,4 +1,4 @@
-"""Good files of every kind, a function for each kind that damages a copy of one and reads it, and the reading."""
+"""Valid files of every kind, and for each kind a function that damages a copy and reads it."""
 
 import contextlib
 import datetime
@@ -60,7 +60,7 @@ MODEL = "model.safetensors"
 
 
 class Cases:
-    """Good files to begin with, and for each kind a function that damages a copy of one and reads it."""
+    """Valid files of every kind, and for each kind a method that damages a copy and reads it."""
 
     def __init__(self, folder: Path) -> None:
         entry = {"corpus": "demo", "whole": False, "windows": 2, "length": 16, "tokens_sha256": "1" * 64}
@@ -80,7 +80,7 @@ class Cases:
         self.models = [tiny.folder(folder / "good" / kind, kind) for kind in ("llama", "opt")]
         self.gguf_file = folder / "good" / "model.gguf"
         write_gguf(self.gguf_file)
-        sweeps = RunStore(lambda: folder / "none").sweeps()  # those that come with the app
+        sweeps = RunStore(lambda: folder / "none").sweeps()  # the shipped sweeps
         self.sweep_folder = sweeps[0].path
         self.job_files = {
             "job": {"id": "run", "kind": "prune", "title": "A run", "commands": [["prune"]], "after": []}
@@ -92,14 +92,14 @@ class Cases:
         with_rows(folder / "rows.parquet", self.texts)
 
     def fresh(self, path: Path) -> Path:
-        """A copy of a folder."""
+        """Copy a folder."""
         target = self.folder / "case" / path.name
         shutil.rmtree(target.parent, ignore_errors=True)
         shutil.copytree(path, target)
         return target
 
     def run(self, random: random.Random) -> None:
-        """One value of a run's files, or one of its files."""
+        """Damage one value in a run's files, or one of its files."""
         path = self.fresh(random.choice([self.run_folder, self.stopped]))
         file = random.choice(
             sorted(each for each in path.rglob("*") if each.is_file() and "lock" not in each.name)
@@ -126,7 +126,7 @@ class Cases:
         look(path.parent, charts=random.random() < 0.05)
 
     def recovery(self, random: random.Random) -> None:
-        """One value of a recovery's files, or one of its files."""
+        """Damage one value in a recovery's files, or one of its files."""
         path = self.fresh(random.choice(self.recoveries))
         file = random.choice(sorted(each for each in path.glob("*.*") if each.is_file()))
         if file.suffix == ".json" and random.random() < 0.8:
@@ -138,7 +138,7 @@ class Cases:
         look(path.parent, charts=random.random() < 0.05)
 
     def zip(self, random: random.Random) -> None:
-        """A zip of a run or a recovery with other members, or of other bytes."""
+        """Damage the members or the bytes of a zip of a run or a recovery."""
         path = self.fresh(random.choice([self.run_folder, self.stopped, *self.recoveries]))
         content = io.BytesIO()
         with zipfile.ZipFile(
@@ -160,7 +160,7 @@ class Cases:
         look(path.parent / "runs", charts=False)
 
     def model(self, random: random.Random) -> None:
-        """A folder with another configuration, header, tokenizer or other bytes."""
+        """Damage the configuration, header, tokenizer or bytes of a model folder."""
         path = self.fresh(random.choice(self.models))
         file = random.choice(sorted(each for each in path.iterdir() if each.is_file()))
         if random.random() < 0.5:
@@ -174,12 +174,12 @@ class Cases:
         read_model(path)
 
     def gguf(self, random: random.Random) -> None:
-        """A GGUF file with another number in its header, or of other bytes."""
+        """Damage a number in the header of a GGUF file, or its bytes."""
         path = self.folder / "damaged.gguf"
         content = self.gguf_file.read_bytes()
         if random.random() < 0.5:
             key = random.choice(re.findall(rb"qwen2\.[a-z_.]+|blk\.[0-9a-z_.]+", content))
-            # After a key the type of its value, after a tensor's name the count of its dimensions, then the number.
+            # A key is followed by the type of its value, a tensor's name by its number of dimensions; then the number.
             at = content.index(key) + len(key) + random.choice([0, 4, 4, 12])
             number = random.choice([0, 1, 7, 33, 10**5, 10**6, 2**31 - 1, 2**32 - 1])
             path.write_bytes(content[:at] + struct.pack("<I", number) + content[at + 4 :])
@@ -188,7 +188,7 @@ class Cases:
         read_model(path)
 
     def sweep(self, random: random.Random) -> None:
-        """One value of a sweep's files, or one of its files."""
+        """Damage one value in a sweep's files, or one of its files."""
         path = self.fresh(self.sweep_folder)
         file = random.choice(sorted(each for each in path.rglob("*.json") if each.is_file()))
         if random.random() < 0.4:
@@ -200,7 +200,7 @@ class Cases:
         look(path.parent, charts=False)
 
     def job(self, random: random.Random) -> None:
-        """The record of a job, how it ended, or what it printed."""
+        """Damage a job's record, its end, or its output."""
         path = self.fresh(random.choice([self.run_folder, self.stopped]))
         jobs = path.parent / ".jobs"
         jobs.mkdir()
@@ -213,7 +213,7 @@ class Cases:
         look(path.parent, charts=False)
 
     def bomb(self, random: random.Random) -> None:
-        """A small file that claims to be large, or unpacks to much."""
+        """Make a small file that claims to be large, or unpacks to much."""
         match random.choice(["parquet", "line", "tensors", "names"]):
             case "parquet":
                 repeated_text(self.folder / "bomb.parquet", random)
@@ -244,7 +244,7 @@ class Cases:
                 read_model(path)
 
     def text(self, random: random.Random) -> None:
-        """A text of other bytes."""
+        """Damage the bytes of a text."""
         ending = random.choice(sorted(self.texts))
         path = self.folder / f"damaged.{ending}"
         path.write_bytes(damage(random, self.texts[ending]))
@@ -258,7 +258,7 @@ def read_text(path: Path, random: random.Random) -> None:
 
 
 def repeated_text(path: Path, random: random.Random) -> None:
-    """Write a parquet file of one text in many rows, which it holds once."""
+    """Write a parquet file with many rows that share one stored text."""
     text = "x y " * (10 ** random.randrange(2, 7) // 4)
     rows = 10 ** random.randrange(2, 6)
     column = pyarrow.DictionaryArray.from_arrays(
@@ -278,7 +278,7 @@ def with_rows(path: Path, texts: dict[str, bytes]) -> None:
 
 
 def edit_block(path: Path, file: Path, random: random.Random) -> None:
-    """Change the numbers in a block's metadata, and enter the new size into the manifest."""
+    """Change the numbers in a block's metadata, and update its size in the manifest."""
     header, rest = read_header_of(file)
     header["__metadata__"]["trim"] = json.dumps(mutate(random, json.loads(header["__metadata__"]["trim"])))
     write_header(file, header, rest)
@@ -288,7 +288,7 @@ def edit_block(path: Path, file: Path, random: random.Random) -> None:
 
 
 def look(folder: Path, *, charts: bool) -> None:
-    """Read every run of a folder as the pages do; a run that cannot be read is a line, and no error."""
+    """Read every run of a folder as the pages do, where a damaged run is a line and not an error."""
     store = RunStore(lambda: folder, lambda: folder / "none")
     entries = store.runs()
     table_columns([run_facts(entry) for entry in entries])
@@ -326,7 +326,7 @@ def look(folder: Path, *, charts: bool) -> None:
 
 
 def read_model(path: Path) -> None:
-    """Describe a model, and read it in both ways."""
+    """Describe a model, and read it both ways."""
     trim.describe_model(path)
     streamed = StreamedModel(fetch(locate(path), lambda _: None), device=torch.device("cpu"))
     for index in range(len(streamed.blocks)):

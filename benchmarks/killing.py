@@ -15,7 +15,7 @@ Work = Callable[[], int | None]
 
 
 def arm(folder: Path, operation: int, killed: Callable[[], None]) -> list[int]:
-    """Call `killed` just before that operation on the files of a folder, counted from 1; returns the count so far."""
+    """Call `killed` just before that operation on the files of a folder, counted from 1; return the counter."""
     count = [0]
 
     def heard(event: str, arguments: tuple) -> None:
@@ -42,7 +42,7 @@ def die() -> None:
 
 
 def fork(work: Work, log: Path) -> int:
-    """Do some work in a fork of this process, in a session of its own; returns the process id."""
+    """Do some work in a fork of this process, in its own session; return the process id."""
     sys.stdout.flush()
     pid = os.fork()
     if pid:
@@ -65,7 +65,7 @@ def fork(work: Work, log: Path) -> int:
 
 
 def wait_for_end(pid: int, seconds: float) -> int:
-    """Wait for a process, and kill it after some seconds; returns its exit code, negative for a signal."""
+    """Wait for a process, and kill it after some seconds; return its exit code, negative for a signal."""
     deadline = time.monotonic() + seconds
     while True:
         ended_pid, status = os.waitpid(pid, os.WNOHANG)

@@ -1,15 +1,15 @@
-"""Kill prunings, recoveries, sweeps, the app at moments drawn by seed, and resume them: each ends as if not killed.
+"""Kill prunings, recoveries, sweeps and the app at random moments, and resume them: each ends as if never killed.
 
     python -m benchmarks.kills --kills 100 [--seed 0] [--kinds prune recover sweep app]
 
 Half of the processes are killed (SIGKILL) just before one of their operations on files, the others after some time.
-What is killed is resumed, and mostly killed again, up to three times; then it must end well. It is compared with a
-folder of the same work that nobody killed: the same files, with the same bytes, apart from times; no temporary file and
-no process stays. The app's part is what its pages call: a job with a measurement, and a run that is imported, renamed
-and deleted meanwhile; the app is killed, its job, or both.
+Killed work is resumed, and mostly killed again, up to three times; then it must succeed. Its folder must equal that of
+the same work without kills: the same files with the same bytes, apart from times, no temporary file and no process. The
+app does what its pages call: a job with a measurement, and a run that is imported, renamed and deleted meanwhile; the
+app is killed, its job, or both.
 
-All processes are forks of this one, which has pruned before. Prints a line for each failure, with the seed that makes
-it again, and one JSON line last; exits with 1 if there was one.
+All processes are forks of this one, which has pruned before. Prints a line for each failure, with the seed that repeats
+it, and one JSON line last; exits with 1 if there was a failure.
 """
 
 import collections
@@ -41,8 +41,8 @@ from trim import cli
 from trim.files import is_locked
 from trim.recovery import work as recovery_work
 
-AGAIN = 0.6  # how likely what was resumed is killed again
-MAX_KILLS = 3  # of one folder
+AGAIN = 0.6  # probability that resumed work is killed again
+MAX_KILLS = 3  # kills of one folder
 PATIENCE_SECONDS = 120
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12}|importing-.*|activations-.*)")
 _JOB_ID = re.compile(r"job-\d{8}-\d{6}")
@@ -50,11 +50,11 @@ _TIMES = re.compile(r'"(created|time|seconds|load_seconds|training_seconds)": ("
 
 
 class BadEndError(Exception):
-    """A folder did not end as it must."""
+    """Raised when the work in a folder ends in a wrong state."""
 
 
 class ForkedPopen:
-    """A worker of the app, forked where the app would start a Python."""
+    """A worker of the app, forked instead of started as a new Python process."""
 
     def __init__(self, command: list[str], *, stdout: object, env: dict[str, str], **_: object) -> None:
         def work() -> int:
@@ -67,15 +67,15 @@ class ForkedPopen:
         self.pid = fork(work, Path(stdout.name))
 
     def wait(self) -> int:
-        """Wait for its end."""
+        """Wait for the end of the worker."""
         return os.waitstatus_to_exitcode(os.waitpid(self.pid, 0)[1])
 
 
-WORKER = SimpleNamespace(folder=Path(), operation=0)  # in the app's process: when its next worker is killed
+WORKER = SimpleNamespace(folder=Path(), operation=0)  # in the app's process: when to kill its next worker
 
 
 class Kind:
-    """Work in a folder that can be begun, killed, resumed and compared."""
+    """Work in a folder that can be started, killed, resumed and compared."""
 
     def __init__(self, name: str, root: Path) -> None:
         self.name, self.root = name, root
@@ -83,11 +83,11 @@ class Kind:
         self.operations, self.seconds = 0, 0.0
 
     def begin(self, folder: Path) -> int | None:
-        """Begin the work, or resume it where it was begun."""
+        """Start the work, or resume it if it was started."""
         raise NotImplementedError
 
     def measure(self) -> None:
-        """Do the work once undisturbed, and count what can be interrupted."""
+        """Do the work once undisturbed, and count its operations on files."""
         counted = self.root / "counted"
 
         def work() -> int | None:
@@ -105,10 +105,10 @@ class Kind:
         self.operations, self.seconds = int(counted.read_text()), time.monotonic() - started
 
     def attempt(self, folder: Path, chance: random.Random, *, kill: bool) -> bool:
-        """Begin or resume it, and kill it; returns whether it was killed.
+        """Start or resume the work, and kill it; return whether it was killed.
 
         Raises:
-            BadEndError: it ended badly by itself.
+            BadEndError: the work failed by itself.
         """
         operation = chance.randrange(1, self.operations + 1) if kill and chance.random() < 0.5 else 0
         seconds = chance.uniform(0, self.seconds) if kill and not operation else PATIENCE_SECONDS
@@ -125,7 +125,7 @@ class Kind:
         return code != 0
 
     def differences(self, folder: Path) -> Iterator[str]:
-        """List what is not as in the folder that nobody disturbed."""
+        """List the differences from the folder of undisturbed work."""
         mine, theirs = contents(folder), contents(self.whole)
         for name in sorted(mine.keys() | theirs.keys()):
             if name not in theirs:
@@ -141,7 +141,7 @@ class Kind:
 
 
 def contents(folder: Path) -> dict[str, bytes]:
-    """The files of a folder, without times, paths of this folder, and what depends on how often a process began."""
+    """Return the files of a folder, without times, its own path, and whatever depends on the number of restarts."""
     results = {}
     for path in folder.rglob("*"):
         name = _JOB_ID.sub("job", str(path.relative_to(folder)))
@@ -191,7 +191,7 @@ class Sweep(Kind):
     """`trim sweep`, and the same with --resume."""
 
     def begin(self, folder: Path) -> int:
-        """Begin the sweep, or resume it."""
+        """Start the sweep, or resume it."""
         if (folder / "sweep.json").exists():
             return cli.main(["sweep", "--resume", str(folder)])
         grid = ["--targets", "0.5", "0.7", "--allocations", "uniform", "trim"]
@@ -205,7 +205,7 @@ class App(Kind):
     """A job of the app with a measurement after it, and a run that is imported, renamed and deleted meanwhile."""
 
     def attempt(self, folder: Path, chance: random.Random, *, kill: bool) -> bool:
-        """Start the app anew; kill it, its job, or both."""
+        """Start the app again; kill it, its job, or both."""
         what = chance.choice(["app", "job", "both"]) if kill else ""
         operation = chance.randrange(1, self.operations + 1) if chance.random() < 0.5 else 0
         seconds = (
@@ -228,7 +228,7 @@ class App(Kind):
             kill_job(folder)
         jobs = manager.RunJobs(lambda: folder)
         deadline = time.monotonic() + PATIENCE_SECONDS
-        # A job outlives the app, as it should; one that the app was starting when it was killed is in no record.
+        # A job outlives the app, as it should; a job that the app was just starting when it was killed has no record.
         while jobs.running() is not None or any(map(is_locked, folder.glob("job-*"))):
             if time.monotonic() > deadline:
                 raise BadEndError("the job does not end")
@@ -238,7 +238,7 @@ class App(Kind):
         return code != 0
 
     def begin(self, folder: Path) -> int:
-        """Look at the runs, as every page does, and do what is not done; returns 3 where the job was killed."""
+        """List the runs, as every page does, and do the remaining work; return 3 if the job was killed."""
         manager.subprocess = SimpleNamespace(Popen=ForkedPopen, DEVNULL=-3, STDOUT=-2)
         manager.MIN_FREE_BYTES = importing.UNLOCKED_SECONDS = 0
         folder.mkdir(exist_ok=True)
@@ -274,7 +274,7 @@ TEXT: list[str] = []
 
 
 def trial(kind: Kind, name: str) -> tuple[int, list[str]]:
-    """Kill and resume a folder until it is complete; returns how often it was killed, and what is wrong with it."""
+    """Kill and resume a folder until it is complete; return the number of kills, and the differences."""
     chance, folder, kills = random.Random(name), kind.root / name, 0
     try:
         while kind.attempt(folder, chance, kill=kills < MAX_KILLS and (not kills or chance.random() < AGAIN)):
@@ -288,7 +288,7 @@ def trial(kind: Kind, name: str) -> tuple[int, list[str]]:
 
 
 def main() -> int:
-    """Kill until there were enough."""
+    """Run trials until the number of kills is reached."""
     parser = script_parser(__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seed", type=int, default=0)

@@ -1,9 +1,9 @@
-"""One layer: building the retention curves and searching them, against an honest direct search.
+"""One layer: building the retention curves and searching them, against an efficient direct search.
 
     python -m benchmarks.layer                                            a layer of the demo model, on the CPU
     python -m benchmarks.layer --device cuda --rows 13824 --columns 5120  a random heavy-tailed layer, on a GPU
 
-The direct search is what a careful programmer writes without curves: the ranks and the dense output once, then for
+The direct search is a careful implementation without curves: the ranks and the dense output once, then for
 each candidate one mask from the ranks, one float32 product on all cores and the same qualities, the rates in
 published order. Both must return the same x. Targets from 50% to 90%, so that short and long searches count.
 
@@ -12,7 +12,7 @@ On the CPU the curves are bound by the arithmetic of three D × N × L passes fr
 column times the dense output, the running output and its norm) and a fourth for part of the columns (the norm of what
 is kept), the search by one cache line of each row per candidate. On a GPU see `trim/kernels/`.
 
-With `--busy 4` four other processes compute all the while: what is left of the speed on a machine that is shared.
+With `--busy 4` four other processes compute meanwhile, to measure the speed on a shared machine.
 """
 
 import argparse
@@ -38,7 +38,7 @@ INSTRUCTIONS_PER_SECOND = 4 * 1.98e9  # per multiprocessor, at an H200's highest
 def direct_search(
     weight: torch.Tensor, inputs: torch.Tensor, score: torch.Tensor, settings: trim.SearchSettings
 ) -> tuple[float | None, torch.Tensor]:
-    """TRIM by masked products (cosim_flat, cosim): the chosen rate and x (D,)."""
+    """Run TRIM by masked products (cosim_flat, cosim); return the chosen rate and x (D,)."""
     columns = weight.shape[1]
     ranks = ranks_of(score_order(score))
     dense = weight @ inputs
@@ -78,7 +78,7 @@ def direct_search(
 
 
 def demo_layer(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Weight, inputs (128 vectors) and score of a layer of the demo model, float32."""
+    """Return weight, inputs (128 vectors) and score of a layer of the demo model, float32."""
     model = trim.load_model("demo", device="cpu")
     windows = trim.load_corpus("demo", model.tokenizer, split="calibration", windows=64, length=128, seed=0)
     sample = trim.capture(model, windows, layers=[name], vectors_per_sequence=2)[name]
@@ -86,7 +86,7 @@ def demo_layer(name: str) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
 
 
 def random_layer(rows: int, columns: int, vectors: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """The same of a heavy-tailed random layer, float16: rows differ in how concentrated their weights are."""
+    """Return the same of a heavy-tailed random layer, float16, whose rows differ in concentration."""
     generator = torch.Generator().manual_seed(0)
     weight = torch.empty(rows, columns, dtype=torch.float16)
     for block in weight.split(1024):
@@ -125,7 +125,7 @@ def on_device(
 
 @contextlib.contextmanager
 def busy_processes(number: int) -> Iterator[None]:
-    """Let so many processes multiply matrices meanwhile, on one core each."""
+    """Run this many processes that multiply matrices meanwhile, on one core each."""
     code = "import numpy as np; a = np.ones((300, 300))\nwhile True: a = a @ a * 0 + 1"
     environment = os.environ | {"OPENBLAS_NUM_THREADS": "1"}
     processes = [subprocess.Popen([sys.executable, "-c", code], env=environment) for _ in range(number)]

@@ -1,13 +1,13 @@
-"""A whole model: seconds per block and tokens per second, beside the bare cost of the two forward passes.
+"""A whole model: seconds per block and tokens per second, against the bare cost of the two forward passes.
 
     python -m benchmarks.model                      the demo model's first blocks
     python -m benchmarks.model --model FOLDER --blocks 32 --windows 128 --length 2048
     python -m benchmarks.model --shape llama-2-7b --blocks 32 --windows 128 --length 2048    random weights, float16
     python -m benchmarks.model --shape qwen3-30b-a3b --blocks 4 --windows 128 --length 2048    128 experts in a block
 
-What bounds it: every token goes through every block twice, once dense to be captured and once pruned to be handed on.
-The peer is just that: the same windows in the same batches through the same blocks, twice, with the weights in memory
-and nothing else done. Sorting, curves, search, reading weights and writing the run come on top.
+The lower bound: every token goes through every block twice, once dense to capture inputs and once pruned to pass on.
+The peer does only this: the same windows in the same batches through the same blocks, twice, with the weights in
+memory. Sorting, curves, search, reading weights and writing the run come on top.
 """
 
 import argparse
@@ -46,7 +46,7 @@ def synchronise(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def as_they_are() -> Iterator[None]:
-    """Blocks without our kernels in them."""
+    """Remove our kernels from the blocks inside the `with` block."""
     fused, streaming.fused = streaming.fused, lambda block, device: contextlib.nullcontext()
     try:
         yield
@@ -56,7 +56,7 @@ def as_they_are() -> Iterator[None]:
 
 @torch.inference_mode()
 def bare_seconds(model: StreamedModel, windows: torch.Tensor, blocks: int, batch: int) -> list[float]:
-    """Seconds of two forward passes of all windows through each of the first blocks, after one warm-up batch.
+    """Time two forward passes of all windows through each of the first blocks, after one warm-up batch.
 
     Through the blocks of `transformers` as they are.
     """
@@ -108,11 +108,11 @@ def random_model(folder: Path, shape: str, blocks: int) -> None:
     places = {name: file for file, tensors in files.items() for name in tensors}
     (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
     config.save_pretrained(folder)
-    os.sync()  # a disk that is still writing would be timed with the runs
+    os.sync()  # else the writing of the model would be timed with the runs
 
 
 def model_parser(description: str, windows: int) -> argparse.ArgumentParser:
-    """The arguments of this benchmark and of that of the optimal method: the model, how much text, how sparse."""
+    """Return the parser shared with the benchmark of the optimal method: model, amount of text, sparsity."""
     parser = script_parser(description)
     parser.add_argument("--model", default="demo")
     parser.add_argument(
@@ -129,7 +129,7 @@ def model_parser(description: str, windows: int) -> argparse.ArgumentParser:
 
 
 def main() -> None:
-    """Prune, time, compare."""
+    """Run the benchmark."""
     parser = model_parser(__doc__, windows=16)
     parser.add_argument("--allocation", default="trim")
     parser.add_argument("--budget", default="uniform")
@@ -165,14 +165,14 @@ def prune(
 
 
 def stage_of(what: str) -> str:
-    """Return what is being done, whatever block or layer it is done to."""
+    """Return the name of a step without its block or layer."""
     if what.startswith("Pruning "):
         return "pruning its layers"
     return re.sub(r"^Block \d+: | for .*|: block \d+$", "", what)
 
 
 def measure(arguments: argparse.Namespace) -> None:
-    """Prune, time, compare, report."""
+    """Prune a model, time it against bare forward passes, and report."""
     folder, _ = model_folder(arguments.model)
     model = StreamedModel(folder, device=choose_device(arguments.device))
     vocabulary = model.module.config.get_text_config().vocab_size

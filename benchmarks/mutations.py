@@ -1,4 +1,4 @@
-"""Change one value of a JSON file, of a header, or some bytes, as somebody who means no good would."""
+"""Mutations of a JSON file, of a header, or of bytes, as an attacker would make them."""
 
 import copy
 import json
@@ -21,7 +21,7 @@ TEXTS = (
 
 
 def hostile(random: random.Random, old: object) -> object:
-    """A value that somebody may put where `old` was."""
+    """Return a hostile value in place of `old`."""
     deep = json.loads("[" * 900 + "]" * 900)
     others: list[object] = [None, True, [], {}, [[]], {"": 0}, [old], [old, old], deep]
     if isinstance(old, bool | None):
@@ -80,14 +80,14 @@ def damage(random: random.Random, content: bytes) -> bytes:
 
 
 def write_json(path: Path, content: object) -> None:
-    """Write JSON as somebody who means no good would, NaN and all."""
+    """Write JSON, including NaN and infinity."""
     path.write_text(json.dumps(content), encoding="utf-8", errors="surrogatepass")
 
 
 def change_json(
     random: random.Random, file: Path, fingerprint_of: Callable[[dict], str] | None = None
 ) -> None:
-    """Change a value of a JSON file; where its settings have a fingerprint, it is made to fit them again."""
+    """Change a value of a JSON file, and update the fingerprint of its settings if it has one."""
     content = mutate(random, json.loads(file.read_text()))
     if fingerprint_of and isinstance(content, dict) and isinstance(content.get("settings"), dict):
         content["fingerprint"] = fingerprint_of(content["settings"])
@@ -106,13 +106,13 @@ def change_bytes(random: random.Random, file: Path) -> None:
 
 
 def read_header_of(path: Path) -> tuple[dict, bytes]:
-    """The header of a safetensors file, and what follows it."""
+    """Return the header of a safetensors file, and the bytes after it."""
     raw = path.read_bytes()
     (length,) = struct.unpack("<Q", raw[:8])
     return json.loads(raw[8 : 8 + length]), raw[8 + length :]
 
 
 def write_header(path: Path, header: object, rest: bytes) -> None:
-    """Write them again."""
+    """Write a header and the bytes after it."""
     text = json.dumps(header).encode()
     path.write_bytes(struct.pack("<Q", len(text)) + text + rest)

@@ -1,12 +1,12 @@
-"""One layer's optimal allocation once its curves are known, against the same by bisection on the price.
+"""The optimal allocation of one layer with known curves, against bisection on the price.
 
     python -m benchmarks.optimal
     python -m benchmarks.optimal --device cuda --rows 13824 --columns 5120 --vectors 256
 
-The peer is the textbook's method, vectorised: bisection on λ, and for each λ one argmin over the whole table, until the
-counts jump over the target; then the rows that jump are filled in order. What bounds it: each step reads the (D, N + 1)
-table of float64 once. The hulls read it once and then hold some forty edges of each row. Both must lose the same,
-to within one row's jump. Prints one JSON line last.
+The peer is the textbook method, vectorised: bisection on λ, and for each λ one argmin over the whole table, until the
+counts jump over the target; then the rows that jump are filled in order. Its cost: each step reads the (D, N + 1) table
+of float64 once. The hulls read it once and then hold some forty edges of each row. Both must reach the same loss, to
+within one row's jump. Prints one JSON line last.
 """
 
 import torch
@@ -19,7 +19,7 @@ from trim.methods.sweep import retention_curves
 
 
 def by_bisection(table: Tensor, total: int) -> Tensor:
-    """Counts (D,) of the largest price at which no more than `total` weights go, then rows that jump, in order."""
+    """Return counts (D,) at the largest price that prunes at most `total` weights, then fill the rows that jump."""
     places = torch.arange(table.shape[1], dtype=table.dtype, device=table.device)
 
     def at(price: float) -> Tensor:

@@ -1,4 +1,4 @@
-"""A whole model by the optimal method, in optimal budgets, and by TRIM, in uniform ones: how much longer it takes.
+"""The time of the optimal method in optimal budgets on a whole model, against TRIM in uniform budgets.
 
     python -m benchmarks.optimal_model              the demo model
     python -m benchmarks.optimal_model --shape llama-2-7b --blocks 32 --windows 128 --length 2048    random weights
@@ -31,7 +31,7 @@ METHODS = {
 
 
 def time_run(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> dict[str, float]:
-    """Seconds of one run with nothing in the cache, whole and in sensitivities, budgets and the rest, called blocks."""
+    """Time one run with an empty cache: in total, and for sensitivities, budgets and the rest, called blocks."""
     begin = time.perf_counter()
     spent = dict.fromkeys(("sensitive", "budgets", "blocks"), 0.0)
     last = ["", begin]
@@ -55,7 +55,7 @@ def time_run(model: str, tokens: torch.Tensor, settings: dict[str, object]) -> d
 
 
 def main() -> None:
-    """Prune by both methods in turn, compare, report."""
+    """Run the benchmark."""
     parser = model_parser(__doc__, windows=64)
     parser.add_argument("--sensitivity-windows", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=1)
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, tokens: torch.Tensor) -> None:
-    """The fastest of some repeats of each method; on a GPU after one in which kernels are compiled."""
+    """Return the fastest of some repeats of each method; on a GPU after a first one that compiles kernels."""
     common = {
         "target": arguments.target,
         "sensitivity_windows": arguments.sensitivity_windows,

@@ -1,12 +1,12 @@
-"""The Layer page in a real browser, with the demo model and a warm cache: how long a reader waits, what it costs.
+"""The Layer page in a real browser, with the demo model and a warm cache: waiting times and costs.
 
     python -m benchmarks.page
 
 Times are the browser's own, from the pointer-up or key-down to the frame that shows the last of the charts that it
-changes. Another target changes three of the four charts, another layer all four. After it the same slider on an empty
-page that shows one number: what Streamlit and the browser take by themselves, the least that any page can take here.
+changes. Another target changes three of the four charts, another layer all four. Then the same slider on a page with
+one number shows the time of Streamlit and the browser alone: the lower bound for any page here.
 
-Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+Needs chromium or google-chrome on PATH, and an idle machine, as everything shares the cores.
 """
 
 import random
@@ -57,7 +57,7 @@ part()
 
 
 def largest_chart(page: Page) -> list[int]:
-    """From now on, the bytes of the largest message with a chart in it."""
+    """Watch a page, and keep the bytes of the largest message with a chart."""
     largest = [0]
 
     def received(payload: str | bytes) -> None:
@@ -71,7 +71,7 @@ def largest_chart(page: Page) -> list[int]:
 
 
 def time_targets(page: Page, releases: int, least: int = 2) -> list[float]:
-    """Seconds from letting go of the target slider to the last new chart, at targets in random order.
+    """Time from the release of the target slider to the last new chart, at targets in random order.
 
     At least the learned row sparsities and the target's line change.
     """
@@ -87,7 +87,7 @@ def time_targets(page: Page, releases: int, least: int = 2) -> list[float]:
 
 
 def time_layers(page: Page, changes: int) -> list[float]:
-    """Seconds from the key that asks for the next block to the last of its four charts."""
+    """Time from the key that asks for the next block to the last of its four charts."""
     seconds = []
     block, step = int(slider(page, "Block").input_value()), 1
     for _ in range(changes):
@@ -104,7 +104,7 @@ def time_layers(page: Page, changes: int) -> list[float]:
 
 
 def open_every_view(page: Page) -> None:
-    """So that every chart is sent once."""
+    """Open every view, so that every chart is sent once."""
     page.get_by_role("button", name="Select rows").click()
     page.get_by_role("textbox", name="Selected rows").fill("0-199")
     page.keyboard.press("Enter")

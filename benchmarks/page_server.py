@@ -1,10 +1,10 @@
-"""The Layer page's server with one wide layer of random weights: what a reader waits for besides browser and network.
+"""The server of the Layer page with one wide random layer: the waiting time without browser and network.
 
     python -m benchmarks.page_server --device cuda
 
 The layer is `down_proj` of the Llama-3-8B shape, 4096 × 14336, float16, on 64 windows of 256 tokens. Another score
-computes everything but the capture anew: order, curves, search and four charts. Another target searches those curves
-and draws three charts. What bounds them: the sweep over the columns, then the figures of a layer of 4,096 rows.
+recomputes everything but the capture: order, curves, search and four charts. Another target searches those curves and
+draws three charts. The bounds: the sweep over the columns, then the figures of a layer of 4,096 rows.
 """
 
 import os
@@ -39,7 +39,7 @@ def random_model(folder: Path) -> Path:
 
 
 def time_change(change: object) -> float:
-    """Seconds of one call."""
+    """Time one call."""
     begin = time.perf_counter()
     change()
     return time.perf_counter() - begin

@@ -1,13 +1,13 @@
-"""Every page but the first in a real browser, from the runs that come with the app: how long until it is there.
+"""The loading time of every page but the first in a real browser, with the shipped runs.
 
     python -m benchmarks.pages
 
 A visit is a new browser context (nothing in its cache) on a server that has shown the pages once before. "heading" is
 the time to the page's title, "chart" to its first chart, "whole" to the end of the last run of its script with every
-chart drawn; then the bytes that its connection received. What bounds them: the script some tenths of a second, loading
-and drawing by Plotly the rest. Learn's own pictures: benchmarks/slides.py.
+chart drawn; then the bytes that its connection received. The bounds: some tenths of a second of the script; loading and
+drawing by Plotly take the rest. For Learn's own pictures see benchmarks/slides.py.
 
-Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+Needs chromium or google-chrome on PATH, and an idle machine, as everything shares the cores.
 """
 
 import statistics
@@ -33,7 +33,7 @@ CHART = ".js-plotly-plot .main-svg, .player > svg"
 
 
 def visit(browser: Browser, server: AppServer, path: str) -> dict[str, float]:
-    """One first look at a page."""
+    """Visit a page for the first time."""
     context = browser.new_context(viewport=VIEWPORT, base_url=server.url)
     page = context.new_page()
     count_runs(page)
@@ -54,7 +54,7 @@ def visit(browser: Browser, server: AppServer, path: str) -> dict[str, float]:
 
 
 def main() -> None:
-    """Visit, measure, print."""
+    """Run the benchmark."""
     parser = script_parser(__doc__)
     parser.add_argument("--visits", type=int, default=5, help="of each page")
     arguments = parser.parse_args()

@@ -1,13 +1,12 @@
-"""SparseGPT and ALPS of one layer, ours against their authors' classes on the same inputs.
+"""Our SparseGPT and ALPS of one layer, against their authors' classes on the same inputs.
 
     python -m benchmarks.peers MODEL --text valid.txt --sparsegpt FOLDER --alps FOLDER --float64
 
 FOLDER holds a copy of the authors' repository (github.com/IST-DASLab/sparsegpt, github.com/mazumder-lab/ALPS), which
 is imported from there; either may be left out. The layers of some blocks are pruned to some sparsities, each from the
 dense model's inputs on the text. The goal: masks agree in 99.9% of the entries, and the layer's error is within 1%.
-With `--float64` both compute once more in float64, which tells rounding from another method; then it is also said how
-far the authors' mask in float32 agrees with their own in float64. Prints one JSON line last, with the worst of all
-layers.
+With `--float64` both compute once more in float64, which separates rounding from differences of method; the report then
+has the agreement of the authors' float32 and float64 masks too. Prints one JSON line last, with all layers' worst.
 """
 
 import contextlib
@@ -33,8 +32,8 @@ from trim.methods.sparsegpt import sparsegpt
 
 
 def import_peer(folder: Path, name: str) -> ModuleType:
-    """Import a module of the authors' from a folder, which may hold others that it imports."""
-    if not hasattr(transformers, "Conv1D"):  # was there when the peers were written
+    """Import an authors' module from a folder, which may hold modules that it imports."""
+    if not hasattr(transformers, "Conv1D"):  # it existed when the peers were written
         transformers.Conv1D = transformers.pytorch_utils.Conv1D
     sys.path.insert(0, str(folder))
     try:
@@ -44,7 +43,7 @@ def import_peer(folder: Path, name: str) -> ModuleType:
 
 
 def of_sparsegpt(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity: float) -> Tensor:
-    """Return the weight that SparseGPT's class makes of a layer."""
+    """Return a layer's weight as pruned by SparseGPT's class."""
     theirs = import_peer(folder, "sparsegpt").SparseGPT(layer)
     for batch in inputs:
         theirs.add_batch(batch, batch)
@@ -53,7 +52,7 @@ def of_sparsegpt(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity:
 
 
 def of_alps(folder: Path, layer: nn.Linear, inputs: list[Tensor], sparsity: float) -> Tensor:
-    """Return the weight that ALPS's class makes of a layer."""
+    """Return a layer's weight as pruned by ALPS's class."""
     module = import_peer(folder, "alps")
     module.dev = str(layer.weight.device)
     theirs = module.ALPS_prune(layer, len(inputs), inputs[0].shape[1])
@@ -84,7 +83,7 @@ def without_gpu() -> Iterator[None]:
 
 @contextlib.contextmanager
 def everything_in_float64() -> Iterator[None]:
-    """Let code compute in float64 that asks for float32."""
+    """Make code that asks for float32 compute in float64."""
     torch.set_default_dtype(torch.float64)
     try:
         with mock.patch.object(torch.Tensor, "float", torch.Tensor.double):
@@ -95,7 +94,7 @@ def everything_in_float64() -> Iterator[None]:
 
 @contextlib.contextmanager
 def kept_inputs(layer: nn.Linear) -> Iterator[list[Tensor]]:
-    """Yield what a layer receives while the text goes through."""
+    """Yield a layer's inputs during the forward passes of the text."""
     seen: list[Tensor] = []
     hook = layer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].detach()))
     try:
@@ -113,7 +112,7 @@ def compare(
     sparsity: float,
     float64: bool,
 ) -> dict[str, float]:
-    """Prune a layer by both; returns how far their masks agree, and the error of ours over theirs."""
+    """Prune a layer by both; return the agreement of their masks, and the ratio of our error to theirs."""
     errors: dict[str, float] = {}
     masks = []
     for double in (False, True)[: 1 + float64]:
@@ -146,7 +145,7 @@ def compare(
 
 
 def main() -> None:
-    """Compare."""
+    """Run the benchmark."""
     parser = script_parser(__doc__)
     parser.add_argument("model")
     parser.add_argument("--text", required=True)

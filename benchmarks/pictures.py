@@ -1,8 +1,8 @@
-"""The README's pictures of pages, made anew in a real browser, 1,440 pixels wide and light.
+"""Make the README's pictures of pages in a real browser, 1,440 pixels wide and light.
 
     python -m benchmarks.pictures --folder docs/pictures
 
-Run it when a page has changed, and look at what it made. Needs chromium or google-chrome on PATH.
+Run it after a change of a page, and check the pictures. Needs chromium or google-chrome on PATH.
 """
 
 import tempfile
@@ -19,7 +19,7 @@ PAGES = {
     "learn-page": "/learn?step=7",
     "model-page": "/model?run=demo-trim-70",
 }
-LIVE_SECONDS = 240  # on a machine whose cache is empty the demo model is made first
+LIVE_SECONDS = 240  # with an empty cache, the demo model is made first
 
 
 def main() -> None:
@@ -39,7 +39,7 @@ def main() -> None:
             if name == "layer-page":
                 expect(page.get_by_text("Live: computed")).to_be_visible(timeout=1000 * LIVE_SECONDS)
             settled(page)
-            # The Layer page is what is seen at once; of the others all.
+            # The picture of the Layer page shows what fits on the screen, the others the whole page.
             if name != "layer-page":
                 height = page.evaluate("document.querySelector('[data-testid=stMain]').scrollHeight")
                 page.set_viewport_size(VIEWPORT | {"height": height})

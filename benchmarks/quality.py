@@ -62,7 +62,7 @@ TARGETS = (0.5, 0.6, 0.7, 0.8)
 
 
 class Results:
-    """One JSON file: how was measured, and one row for each method, seed and sparsity."""
+    """One JSON file: the protocol, and one row for each method, seed and sparsity."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -84,7 +84,7 @@ class Results:
 
 
 def same_protocol(one: dict, other: dict) -> bool:
-    """Return whether results are comparable; the dense model's perplexity rounds otherwise on another device."""
+    """Return whether results are comparable; the dense perplexity may differ by rounding between devices."""
     if any(one.get(key) != other.get(key) for key in {*one, *other} - {"dense_perplexity"}):
         return False
     dense = zip(*(map(float, each["dense_perplexity"]) for each in (one, other)), strict=True)
@@ -92,13 +92,13 @@ def same_protocol(one: dict, other: dict) -> bool:
 
 
 def row_key(row: dict) -> str:
-    """Return what identifies a row."""
+    """Return the identity of a row."""
     return json.dumps(row["method"], sort_keys=True)
 
 
 @contextlib.contextmanager
 def solved_without(left_out: Sequence[str]) -> Iterator[None]:
-    """Leave ingredients out of the allocation `solved`."""
+    """Remove ingredients from the allocation `solved`."""
 
     def variant(
         weight: Tensor,
@@ -127,7 +127,7 @@ def solved_without(left_out: Sequence[str]) -> Iterator[None]:
 
 
 def rows_of(sweep: trim.Sweep, left_out: Sequence[str]) -> list[dict]:
-    """The rows of a sweep's finished cells."""
+    """Return the rows of a sweep's finished cells."""
     without = {"without": sorted(left_out)} if left_out else {}
     return [
         {
@@ -144,7 +144,7 @@ def rows_of(sweep: trim.Sweep, left_out: Sequence[str]) -> list[dict]:
 
 
 def show(event: SweepFact) -> None:
-    """Progress, for people."""
+    """Print progress."""
     match event:
         case SweepBegan():
             print(f"{event.cells} cells, {event.done} of them done already", file=sys.stderr)
@@ -156,7 +156,7 @@ def show(event: SweepFact) -> None:
 
 
 def main() -> None:
-    """Run the sweeps and keep what comes out."""
+    """Run the sweeps and store their results."""
     parser = quality_parser(__doc__)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=list(PARTS))
     parser.add_argument(
@@ -218,7 +218,7 @@ def main() -> None:
 
 
 def quality_parser(description: str) -> argparse.ArgumentParser:
-    """The arguments of this benchmark and of that of recoveries: the model, the texts, where results go."""
+    """Return the parser shared with the benchmark of recoveries: the model, the texts, the file of results."""
     parser = script_parser(description)
     parser.add_argument("model")
     parser.add_argument("--calibration", required=True, help="text, of which the calibration part is used")
@@ -234,7 +234,7 @@ def quality_parser(description: str) -> argparse.ArgumentParser:
 
 
 def evaluation_text(source: str, chosen: argparse.Namespace) -> trim.EvaluationText:
-    """A text by its name on the command line; the demo's speeches fill a few windows more than `SPEECH_WINDOWS`."""
+    """Return a text by its name on the command line; at most `SPEECH_WINDOWS` windows of the demo's speeches."""
     if source == "demo":
         windows = min(SPEECH_WINDOWS, chosen.evaluation_windows)
         return trim.EvaluationText("demo", windows, chosen.length)
@@ -242,7 +242,7 @@ def evaluation_text(source: str, chosen: argparse.Namespace) -> trim.EvaluationT
 
 
 def protocol_of(chosen: argparse.Namespace, name: str, sweep: trim.Sweep) -> dict:
-    """Return what all rows of a file share."""
+    """Return the protocol that all rows of a file share."""
     dense = sweep.dense()
     return {
         "model": name,

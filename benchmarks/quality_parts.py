@@ -1,4 +1,4 @@
-"""The sweeps of `benchmarks.quality`, by part: what varies in each."""
+"""The sweeps of `benchmarks.quality`, by part, with the options that vary in each."""
 
 BUDGETS = ("uniform", "owl", "alphapruning")
 ONE, THREE = (0,), (0, 1, 2)  # seeds

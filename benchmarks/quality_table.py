@@ -1,9 +1,9 @@
-"""Tables and figures of what `benchmarks.quality` measured.
+"""Tables and figures of the results of `benchmarks.quality`.
 
     python -m benchmarks.quality_table                              a page of tables (Markdown): docs/quality.md
     python -m benchmarks.quality_table --figures docs/pictures      and quality-MODEL.svg, drawn by Chromium
 
-Perplexities are geometric means over seeds, with the least and the most in brackets where there are several.
+Perplexities are geometric means over seeds, with the minimum and maximum in brackets if there are several.
 """
 
 import base64
@@ -35,7 +35,7 @@ DEFAULTS = {"owl_width": 0.08, "owl_multiple": 5.0, "alpha_width": 0.3, "alpha_f
 
 
 def method_name(row: Row) -> str:
-    """ "TRIM in OWL budgets"."""
+    """Return the name of a method, such as TRIM in OWL budgets."""
     method = row["method"]
     first = "magnitude" if method.get("score") == "magnitude" else ALLOCATIONS[method["allocation"]]
     tuned = ", tuned," if method.get("tune") else ""
@@ -43,19 +43,19 @@ def method_name(row: Row) -> str:
 
 
 def is_usual(row: Row) -> bool:
-    """With the usual parameters of budgets."""
+    """Return whether a method has the usual parameters of budgets."""
     return all(row["method"].get(name, value) == value for name, value in DEFAULTS.items())
 
 
 def is_plain(row: Row) -> bool:
-    """Such, without input recalculation, rows weighed by their sensitivity, and the complete solver."""
+    """Return whether a method is usual, with row weights and the complete solver, without input recalculation."""
     method = row["method"]
     complete = method.get("row_weights", "fisher") == "fisher" and not method.get("without")
     return is_usual(row) and not method.get("recalculate_inputs") and complete
 
 
 def changes_weights(row: Row) -> bool:
-    """Whether kept weights are refitted or solved."""
+    """Return whether a method refits or solves kept weights."""
     return bool(row["method"].get("refit")) or row["method"]["allocation"] in SOLVERS
 
 
@@ -132,7 +132,7 @@ QUESTIONS: dict[str, Callable[[Row], str | None]] = {
 def group_rows(
     rows: Sequence[Row], name_of: Callable[[Row], str | None], text: int
 ) -> dict[str, dict[float, list[float]]]:
-    """Perplexities over seeds, by method and target."""
+    """Group perplexities over seeds by method and target."""
     groups: dict[str, dict[float, list[float]]] = {}
     for row in rows:
         if name := name_of(row):
@@ -142,7 +142,7 @@ def group_rows(
 
 
 def table(groups: dict[str, dict[float, list[float]]], targets: Sequence[float]) -> str:
-    """Markdown: methods down, model sparsities across; the best of each column in bold."""
+    """Return a Markdown table: a line for each method, a column for each sparsity, its best value in bold."""
     means = {
         (name, target): geometric_mean(points[target])
         for name, points in groups.items()
@@ -183,7 +183,7 @@ sparsity. A missing row or a – has not been measured.
 
 
 def page(contents: Sequence[dict]) -> str:
-    """All tables, with how was measured."""
+    """Return the page of all tables, with the protocol."""
     rows = [row for content in contents for row in content["rows"]]
     protocol = contents[0]["protocol"]
     shared = ("calibration", "dtype", "torch", "transformers")
@@ -231,7 +231,7 @@ DRAWN = [
 
 
 def figure(content: dict, targets: Sequence[float]) -> go.Figure:
-    """Perplexity against model sparsity on the first text."""
+    """Make the figure of perplexity against model sparsity on the first text."""
     curves = []
     for question, name, label, method in DRAWN:
         points = group_rows(content["rows"], question, 0)[name]
@@ -276,7 +276,7 @@ def draw(figures: dict[Path, go.Figure]) -> None:
 
 
 def main() -> None:
-    """Print the tables, and draw."""
+    """Print the tables, and draw the figures if asked."""
     parser = script_parser(__doc__)
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--figures", type=Path, metavar="FOLDER", help="also draw the figures")

@@ -1,4 +1,4 @@
-"""Perplexity of pruned models before and after a recovery of so many minutes.
+"""Perplexity of pruned models before and after a recovery of some minutes.
 
     python -m benchmarks.recovery MODEL --calibration valid.txt --evaluation test.txt demo --out runs/recovery-MODEL
 
@@ -27,7 +27,7 @@ from trim.runs.writer import now, write_json
 
 
 def main() -> None:
-    """Prune, recover, measure, and keep what comes out."""
+    """Run the benchmark."""
     parser = quality_parser(__doc__)
     parser.add_argument("--targets", type=float, nargs="+", default=(0.7, 0.8))
     parser.add_argument("--seeds", type=int, nargs="+", default=(0, 1, 2))
@@ -70,7 +70,7 @@ def main() -> None:
 
 
 def prune_once(chosen: argparse.Namespace, target: float, seed: int) -> trim.Run:
-    """Prune the model, or resume or open what was pruned before."""
+    """Prune the model, or resume or open the existing run."""
     out = chosen.out / f"{'tuned' if chosen.tune else 'solved'}-{target:g}-{seed}"
     if (out / "config.json").exists():
         return trim.resume(out)
@@ -97,7 +97,7 @@ def recover_once(
     minutes: float,
     settings: dict[str, object],
 ) -> dict:
-    """Recover a run and measure it before and after; a row of the results."""
+    """Recover a run and measure it before and after; return a row of the results."""
     marks = "-".join(f"{key}{value}" for key, value in settings.items())
     out = chosen.out / f"{run.id}-{minutes:g}min-{marks}"
     if (out / "recovery.json").exists():

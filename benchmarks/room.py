@@ -30,11 +30,11 @@ PRESENTERS_CODE = "benchmark of the room"
 GOAL_SECONDS, GOAL_ANSWER_SECONDS = 1.5, 0.5
 SETTLE_SECONDS = 1.0  # between two keys of the presenter
 FLOOD = 300  # answers of one session, each under another id
-ASKED = 1  # the step whose question is forged at
+ASKED = 1  # the step whose question gets forged answers
 
 
 class Session(PageSession):
-    """One page over a websocket. It keeps what the server said last of the room, and when."""
+    """One page over a websocket, with the server's last message about the room and its time."""
 
     def __init__(self, server: AppServer, query: str) -> None:
         super().__init__(server)
@@ -70,7 +70,7 @@ class Session(PageSession):
         await self.ask("learn", self._query, self.fragment)
 
     async def tell(self, event: str, value: dict[str, object]) -> None:
-        """Send what the slides tell the server."""
+        """Send an event as the slides would."""
         widget = f"$$STREAMLIT_INTERNAL_KEY_{self.component}__events"
         events = [{"event": event, "value": value}]
         await self.ask("learn", self._query, self.fragment, **{widget: events})
@@ -111,7 +111,7 @@ async def unlocked(presenter: Session) -> None:
 
 
 async def seminar(server: AppServer, readers: int) -> dict[str, object]:
-    """Follow and answer."""
+    """Run the seminar: follow the presenter, and answer."""
     follow, answer = [], []
     async with Session(server, "step=1") as presenter:
         await unlocked(presenter)

@@ -1,4 +1,4 @@
-"""The parts of every script here: its arguments, and the JSON line that it prints last."""
+"""Parts that the scripts here share: arguments, timing, and the JSON line that each prints last."""
 
 import argparse
 import json
@@ -11,26 +11,26 @@ import torch
 
 
 def script_parser(description: str | None) -> argparse.ArgumentParser:
-    """A parser whose help is the script's own description."""
+    """Return a parser whose help is the script's own description."""
     return argparse.ArgumentParser(
         description=description, formatter_class=argparse.RawDescriptionHelpFormatter
     )
 
 
 def print_report(benchmark: str, **numbers: object) -> None:
-    """Print what was measured, and where."""
+    """Print the measurements and the machine."""
     machine = {"cores": os.cpu_count(), "load_average": os.getloadavg()[0]}
     print(json.dumps({"benchmark": benchmark, **numbers, **machine}))
 
 
 def wait_for_device() -> None:
-    """Wait until a GPU, if there is one, is done."""
+    """Wait until the GPU is done, if there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def median_seconds(run: Callable[[], object], repeats: int) -> float:
-    """Median of `repeats` timings after one warm-up."""
+    """Return the median of `repeats` timings after one warm-up."""
     run()
     times = []
     for _ in range(repeats):

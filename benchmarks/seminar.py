@@ -1,4 +1,4 @@
-"""Readers of one seminar server: how long each waits for a page, what a page and a session cost, what stays.
+"""Readers of one seminar server: waiting times, the cost of a page and a session, and the memory that remains.
 
     python -m benchmarks.seminar
 
@@ -44,9 +44,9 @@ PAGES = {
     "runs": f"run={RUN}",
     "learn": "step=6",
 }
-PRESENTED = "windows=16&length=256"  # as the presenter asks for the first layer, for it to be a live one
+PRESENTED = "windows=16&length=256"  # the presenter's text for the first layer, which makes it a live one
 IN_TURN = ("layer", "model", "compare", "paper")
-FIRST = "runs"  # what the sessions have open at the beginning
+FIRST = "runs"  # the page that sessions open first
 READING_SECONDS = (5.0, 10.0)
 GOAL_SECONDS, GOAL_CPU_SECONDS = 2.0, 0.06
 SETTLE_SECONDS = (
@@ -57,7 +57,7 @@ WARM_UP = 60  # visits that fill the bounded caches
 
 @dataclass(frozen=True)
 class Visit:
-    """One page: seconds until its last message, and what was received."""
+    """One page: seconds until its last message, and the received bytes."""
 
     seconds: float
     bytes: int
@@ -65,7 +65,7 @@ class Visit:
 
     @property
     def charts(self) -> int:
-        """How many charts the page has."""
+        """Return the number of charts on the page."""
         return sum(
             element.WhichOneof("type") in ("plotly_chart", "bidi_component") for element in self.elements
         )
@@ -114,12 +114,12 @@ async def present(server: AppServer, presenter: Reader) -> None:
 
 
 async def alone(server: AppServer, visits: int = 8) -> dict[str, dict]:
-    """Each page in new sessions, one after the other."""
+    """Open each page in new sessions, one after the other."""
     found = {}
     for page in PAGES:
         seconds, before = [], 0.0
         for number in range(visits + 1):
-            if number == 1:  # the first draws what all share
+            if number == 1:  # the first session draws what all share
                 before = server.cpu_seconds()
             async with Reader(server) as reader:
                 visit = await reader.open(page)
@@ -135,7 +135,7 @@ async def alone(server: AppServer, visits: int = 8) -> dict[str, dict]:
 
 
 async def all_at_once(server: AppServer, readers: int) -> dict:
-    """Open sessions that ask for pages which they have not drawn, all within one second."""
+    """Let open sessions ask for pages that they have not drawn, all within one second."""
     before = server.resident_bytes()
     sessions = [Reader(server) for _ in range(readers)]
     for session in sessions:
@@ -163,7 +163,7 @@ async def all_at_once(server: AppServer, readers: int) -> dict:
 
 
 async def for_a_while(server: AppServer, readers: int, seconds: float) -> dict:
-    """Sessions that read page after page."""
+    """Let sessions read page after page."""
     ends, found, errors = time.monotonic() + seconds, [], []
     cpu, chance = server.cpu_seconds(), random.Random(0)
 
@@ -189,7 +189,7 @@ async def for_a_while(server: AppServer, readers: int, seconds: float) -> dict:
 
 
 def timed(seconds: list[float]) -> dict:
-    """Describe waits."""
+    """Summarize waiting times."""
     return {
         "pages": len(seconds),
         "median_seconds": round(statistics.median(seconds), 2),
@@ -199,7 +199,7 @@ def timed(seconds: list[float]) -> dict:
 
 
 async def one_after_the_other(server: AppServer, visits: int) -> dict:
-    """Page after page, each in a session that ends."""
+    """Open page after page, each in a session that ends."""
     names = list(PAGES)
     resident = {}
     for number in range(visits):
@@ -217,7 +217,7 @@ async def one_after_the_other(server: AppServer, visits: int) -> dict:
 
 
 async def measure(server: AppServer, asked: argparse.Namespace) -> dict:
-    """All of it, each part printed when it is there."""
+    """Run all parts, and print each when it is done."""
     result: dict = {}
 
     def tell(name: str, part: dict) -> None:
@@ -236,7 +236,7 @@ async def measure(server: AppServer, asked: argparse.Namespace) -> dict:
 
 
 def main() -> None:
-    """Print one JSON line last."""
+    """Run the benchmark; print one JSON line last."""
     parser = script_parser(__doc__)
     parser.add_argument("--readers", type=int, default=30)
     parser.add_argument("--seconds", type=float, default=100, help="of twice as many readers; 0: none")

@@ -1,4 +1,4 @@
-"""One page of the app over a websocket, in Streamlit's protocol, as a browser speaks it; nothing is drawn."""
+"""One page of the app over a websocket, in Streamlit's protocol like a browser, but without drawing."""
 
 import json
 from typing import Self
@@ -14,7 +14,7 @@ PATIENCE_SECONDS = 120
 
 
 class PageSession:
-    """A session of the app, which asks for runs of a page's script and reads what the server says."""
+    """A session of the app, which asks for runs of a page's script and reads the server's messages."""
 
     def __init__(self, server: AppServer) -> None:
         self._url = server.url.replace("http://", "ws://") + "/_stcore/stream"

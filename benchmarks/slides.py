@@ -1,9 +1,9 @@
-"""Learn's slides in a real browser: how long they take to open, pictures a second, and sixty keys in six seconds.
+"""Learn's slides in a real browser: the time to open them, pictures a second, and sixty keys in six seconds.
 
     python -m benchmarks.slides
 
-Motion is counted at the screen: in each frame that the browser draws, whether the picture is another one than before.
-Needs chromium or google-chrome on PATH, and nothing else running: everything shares the cores.
+Motion is counted on the screen: in each frame of the browser, whether the picture has changed.
+Needs chromium or google-chrome on PATH, and an idle machine, as everything shares the cores.
 """
 
 import tempfile
@@ -21,7 +21,7 @@ PROJECTOR = {"width": 1280, "height": 720}
 MOTIONS = ("Curves", "Iterations", "Sign")
 GOAL_PICTURES, KEYS, KEYS_SECONDS = 30, 60, 6.0
 
-# Plays the picture from its first frame to its last; how many different ones a second were drawn.
+# Plays the picture from its first frame to its last, and counts the different pictures a second.
 _COUNT = """(player) => new Promise((done) => {
     const range = player.querySelector('input[type=range]');
     const output = player.querySelector('output');
@@ -42,7 +42,7 @@ _COUNT = """(player) => new Promise((done) => {
 
 
 def press_keys(page: Page) -> bool:
-    """Press sixty keys in six seconds, three on and one back; return whether they ended where they should."""
+    """Press sixty keys in six seconds, three forward and one back; return whether the slides end at the right place."""
     page.keyboard.press("Home")
     slide, last = 0, len(course()) - 1
     began = time.perf_counter()
@@ -55,7 +55,7 @@ def press_keys(page: Page) -> bool:
 
 
 def main() -> None:
-    """Open, play, press, print."""
+    """Run the benchmark."""
     script_parser(__doc__).parse_args()
     names = [step.name for step in course()]
     with (

@@ -17,12 +17,12 @@ from benchmarks.script import script_parser
 from trim.methods.least_squares import TextProducts
 from trim.methods.solve import solve
 
-SHAPES = {(4096, 4096): 4, (11008, 4096): 2, (4096, 11008): 1}  # and how many of a block have them
+SHAPES = {(4096, 4096): 4, (11008, 4096): 2, (4096, 11008): 1}  # with the number of layers in a block
 WIDTH = 11008
 
 
 def text_of(columns: int, tokens: int = 16384) -> TextProducts:
-    """Products of inputs whose features depend on each other."""
+    """Return the products of inputs with correlated features."""
     generator = torch.Generator("cuda").manual_seed(0)
     mixed = torch.randn(columns, columns, generator=generator, device="cuda") / columns**0.5
     size = torch.rand(columns, generator=generator, device="cuda").add_(0.1)

@@ -1,4 +1,4 @@
-"""A tiny random configuration of every type of the installed `transformers` that writes text."""
+"""Tiny configurations of every text-generating type of the installed `transformers`."""
 
 from transformers import AutoConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import (
@@ -6,7 +6,7 @@ from transformers.models.auto.modeling_auto import (
     MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES,
 )
 
-# Names of sizes in configurations, and what they are made: those that a configuration lacks are left out.
+# Small values for the sizes in configurations; a configuration takes those that it has.
 SMALL = {
     **dict.fromkeys(("vocab_size", "vocab_size_per_layer_input", "n_vocab"), 256),
     **dict.fromkeys(("hidden_size", "n_embd", "d_model", "dim", "embedding_size", "emb_dim", "embed_dim"), 32),
@@ -37,7 +37,7 @@ THREE_POSITIONS = (
     "qwen2_vl_text", "qwen2_5_vl_text", "glm4v_text", "glm_ocr_text", "paddleocr_vl_text", "qwen2_5_omni_text",
     "hunyuan_vl_text",
 )  # fmt: skip
-# What single types need besides: layers of each of their kinds, and sizes that have to fit each other.
+# Further settings of single types: layers of each of their kinds, and sizes that must fit each other.
 OWN: dict[str, dict[str, object]] = {
     "gemma3_text": {"num_hidden_layers": 6}, "cohere2": {"num_hidden_layers": 4},
     "exaone4": {"num_hidden_layers": 4}, "olmo3": {"num_hidden_layers": 4}, "smollm3": {"num_hidden_layers": 4},
@@ -113,7 +113,7 @@ OWN: dict[str, dict[str, object]] = {
 
 
 def types() -> dict[str, str]:
-    """Return the class of every type that reads text from left to right, alone or beside pictures and sound."""
+    """Return the class of every causal type, including multimodal ones."""
     return MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES | MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 
 
@@ -127,7 +127,7 @@ def small_config(kind: str) -> PretrainedConfig:
 
 
 def small_sizes(known: PretrainedConfig) -> dict[str, object]:
-    """Return the settings that make a configuration small, and those of the towers in it."""
+    """Return the settings that make a configuration and its towers small."""
     known.allow_global_per_layer_attribute_access = True
     mapped = set(getattr(type(known), "attribute_map", {}))
     settings: dict[str, object] = {
@@ -145,7 +145,7 @@ def small_sizes(known: PretrainedConfig) -> dict[str, object]:
 
 
 def merge_settings(settings: dict[str, object], own: dict[str, object]) -> dict[str, object]:
-    """Put settings in place of others, in towers too."""
+    """Override settings, in towers too."""
     found = dict(settings)
     for name, value in own.items():
         before = settings.get(name)
@@ -155,10 +155,10 @@ def merge_settings(settings: dict[str, object], own: dict[str, object]) -> dict[
 
 
 def is_setting(config: PretrainedConfig, name: str) -> bool:
-    """Return whether a configuration has a whole number of that name that may be another."""
+    """Return whether a configuration has an integer of this name that may be changed."""
     if isinstance(getattr(type(config), name, None), property):
         return False
     try:
         return type(getattr(config, name, None)) is int
-    except AttributeError:  # it has one for each block
+    except AttributeError:  # it has one value for each block
         return False
