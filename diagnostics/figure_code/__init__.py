@@ -1,4 +1,4 @@
-"""A figure as a few lines of Plotly and of matplotlib, with its numbers, so that it can be made again."""
+"""A figure as short Plotly and matplotlib scripts with its numbers, to reproduce it."""
 
 import io
 import json
@@ -13,12 +13,12 @@ from diagnostics.figure_code.plotly_script import plotly_code
 
 
 def figure_zip(figure: go.Figure, caption: str, numbers: bytes | None) -> bytes:
-    """Pack what makes a printed figure again: two scripts, the arrays they draw, its look, caption and numbers.
+    """Return a zip that reproduces a printed figure: two scripts, their arrays, layout, caption and numbers.
 
     Args:
-        figure: as `printed` returns it.
-        caption: written as it is.
-        numbers: the table of everything behind the chart, as CSV.
+        figure: a figure from `printed`.
+        caption: the caption, written unchanged.
+        numbers: the table of all numbers of the chart, as CSV.
     """
     plotly, plotly_data = plotly_code(figure)
     matplotlib, matplotlib_data = matplotlib_code(figure)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import plotly.graph_objects as go
 
-SHORT = 12  # more numbers than these go into the file
+SHORT = 12  # longer arrays go into the file
 
 
 @dataclass
@@ -17,7 +17,7 @@ class ScriptData:
     arrays: dict[str, np.ndarray] = field(default_factory=dict)
 
     def keep(self, name: str, values: object) -> str:
-        """Store numbers and return the expression that reads them; a few are written into the code."""
+        """Store numbers, and return the expression that reads them; short arrays become literals."""
         array = array_of(values)
         if array.ndim == 1 and len(array) <= SHORT:
             if array.dtype.kind == "f":

@@ -14,8 +14,7 @@ _HEIGHTS = {"top": "top", "bottom": "bottom", "middle": "center", "auto": "cente
 def matplotlib_code(figure: go.Figure) -> tuple[str, dict[str, np.ndarray]]:
     """Write a figure as matplotlib code, and the arrays of its `data.npz`.
 
-    Lines, marks, bars, heat maps, notes, axes and legend are drawn as Plotly does; only where letters stand differs a
-    little.
+    Lines, marks, bars, heat maps, notes, axes and legend look as in Plotly; only positions of letters differ slightly.
     """
     data = ScriptData()
     layout = figure.layout
@@ -61,7 +60,7 @@ def matplotlib_code(figure: go.Figure) -> tuple[str, dict[str, np.ndarray]]:
 
 
 def _grid(figure: go.Figure, pairs: list[tuple[str, str]]) -> tuple[str, int, int]:
-    """Return how the pairs of axes are arranged: one above the other, or side by side, top first."""
+    """Return the arrangement of the pairs of axes: one above the other, top first, or side by side."""
     if len(pairs) == 1:
         return "", 1, 1
     tops = [_axis(figure, y).domain or (0, 1) for _, y in pairs]

@@ -36,9 +36,9 @@ class Drawing:
 
     Attributes:
         figure: the figure.
-        axes: what the code calls the axes.
-        data: takes the arrays.
-        before: the trace before the one that is drawn, and its name; None: there is none.
+        axes: the variable names of the axes in the code.
+        data: collects the arrays.
+        before: the previous trace, and its name; None: there is none.
     """
 
     figure: go.Figure

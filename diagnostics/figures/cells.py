@@ -15,7 +15,7 @@ _MAP = 720  # pixels beyond which rows become lower
 
 
 def colour_bar(theme: Theme) -> dict[str, object]:
-    """Return the looks of the bar next to a map of layers."""
+    """Return the style of the colour bar next to a map of layers."""
     return {
         "thickness": 10,
         "outlinewidth": 0,
@@ -26,7 +26,7 @@ def colour_bar(theme: Theme) -> dict[str, object]:
 
 
 def percent_ticks(low: float, high: float) -> tuple[list[float], list[str]]:
-    """Return the ends and the middle of a bar, written so that they differ; the middle alone where they do not."""
+    """Return ticks at the ends and the middle of a colour bar, or in the middle alone if they would read the same."""
     ticks = [low, (low + high) / 2, high]
     for places in range(3):
         texts = [f"{tick:.{places}%}" for tick in ticks]
@@ -49,7 +49,7 @@ def cell_axes(figure: go.Figure, blocks: Sequence[int], kinds: Sequence[str]) ->
     """Give a map of layers its blocks across and its layer types down."""
     first, last = (blocks[0], blocks[-1]) if blocks else (0, 0)
     step = math.ceil(14 / cell_size(kinds))
-    # Fixed: a finger that scrolls the page must not move the cells.
+    # Fixed, so that a finger that scrolls the page does not move the cells.
     figure.update_xaxes(
         fixedrange=True, range=[first - 0.5, last + 0.5], dtick=max(1, math.ceil((last - first + 1) / 12))
     )

@@ -21,13 +21,13 @@ def channels_figure(
     selected: Iterable[int] = (),
     theme: Theme = "light",
 ) -> go.Figure:
-    """Draw a point for each channel: how far it is pruned in two parts of an MLP, in a third as its colour.
+    """Draw a point for each channel: its pruned share in two parts of an MLP, with that in a third as colour.
 
     Args:
-        pair: the two.
-        names: what they are, such as "gate row".
-        third: what the third is, and its (C,) shares; None: it is not known.
-        selected: channels that are marked.
+        pair: the two parts.
+        names: their names, such as "gate row".
+        third: the third part's name, and its shares (C,); None: not known.
+        selected: channels to mark.
         theme: light or dark.
     """
     palette = PALETTES[theme]

@@ -25,11 +25,11 @@ def gini_histogram(
     """Draw a histogram of the rows' Gini coefficients, one set of bars or an outline per score, medians marked.
 
     Args:
-        statistics: of the scores; a label is a score, or the allocation that left it.
+        statistics: statistics of the scores; a label is a score, or an allocation for the scores that it keeps.
         selected_rows: rows of the first score, drawn as a rug under its bars.
         theme: light or dark.
-        names: what the labels are called; None: as they are.
-        title: what is asked.
+        names: names to display for the labels; None: the labels.
+        title: the figure's question.
     """
     palette = PALETTES[theme]
     figure = go.Figure()

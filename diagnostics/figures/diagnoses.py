@@ -14,7 +14,7 @@ from diagnostics.figures.theme import PALETTES, Theme, escape, faded, series_sty
 from diagnostics.numeric import rank_correlation, spread_indices
 
 POINTS = 4000
-_LABELLED = 3  # of the dearest layers
+_LABELLED = 3  # number of the most expensive layers to label
 
 
 def cost_scatter_figure(
@@ -29,10 +29,10 @@ def cost_scatter_figure(
 
     Args:
         names: the layers' names.
-        values: (M,) their other number; NaN: left out.
-        costs: (M,) nats per token that the loss rises.
-        errors: (M,) standard errors of the same; NaN: not known.
-        quantity: what the values are: "median Gini".
+        values: (M,) their other number; layers with NaN are left out.
+        costs: (M,) added loss in nats per token.
+        errors: (M,) standard errors of the costs; NaN: not known.
+        quantity: name of the values, such as "median Gini".
         theme: light or dark.
     """
     palette = PALETTES[theme]

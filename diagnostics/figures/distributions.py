@@ -17,13 +17,13 @@ from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
 from diagnostics.numeric import row_indices
 
 Unit = Literal["share", "count"]
-RIDGES_FROM = 5  # more outlines than four on one axis hide each other
-_POINT_MASS = 0.6  # a set of which a bin holds more is cut off where the others are lower
-_LABEL = (26, 36)  # characters of a ridge's label in one line; more where they would take three lines
-_LINE = 17  # pixels of a line of it
-_RIDGE = 18  # pixels from one ridge's ground to the next, where not each has its label
-_MOST_PIXELS = 720  # of all ridges; more of them are closer to each other
-_HEIGHTS = (0.92, 1.8)  # of the tallest, in ridges: few have room of their own, many rise into each other
+RIDGES_FROM = 5  # more than four outlines on one axis hide each other
+_POINT_MASS = 0.6  # a set with more than this share in one bin is cut at the height of the others
+_LABEL = (26, 36)  # characters in a line of a ridge's label; the second if the first would need three lines
+_LINE = 17  # height of a line of a label in pixels
+_RIDGE = 18  # pixels from one ridge's baseline to the next, if not every ridge has a label
+_MOST_PIXELS = 720  # height of all ridges; further ones make them denser
+_HEIGHTS = (0.92, 1.8)  # height of the tallest in units of the distance: few do not overlap, many do
 _FEW = 8
 
 
@@ -59,7 +59,7 @@ COSINE = RowQuantity(
     "cosine of the row's output to the dense one",
     ".4~f",
 )
-# Of rows whose kept weights were changed.
+# Quantities of changed kept weights.
 MASK_ERROR = RowQuantity(
     "mask's error",
     "How much of its output would each row lose by the mask alone?",
@@ -95,8 +95,8 @@ def outlines_figure(
 ) -> go.Figure:
     """Draw a step outline per set in shared bins; a set that is one spike is cut where the others are lower.
 
-    Under each outline are bars that cannot be seen, for hover and selection: bar traces come first, in the order of
-    the sets. Selected rows are ticks below.
+    Invisible bars under each outline carry hover and selection: bar traces come first, in the order of the sets.
+    Selected rows are ticks below.
     """
     palette = PALETTES[theme]
     figure = go.Figure()
@@ -166,7 +166,7 @@ def outlines_figure(
 
 
 def _highest(heights: np.ndarray, shares: np.ndarray) -> float:
-    """Return the highest peak (S, B) of the sets that are spread; where all are spikes, of those."""
+    """Return the highest peak (S, B) of the sets without a point mass, or of all if every set has one."""
     peaks = heights.max(axis=1)
     spread = peaks[shares.max(axis=1) <= _POINT_MASS]
     return float((spread if spread.size else peaks).max())
@@ -223,7 +223,7 @@ def ridges_figure(
 ) -> go.Figure:
     """Draw the distributions one above the other, the first at the top; a tick at each median.
 
-    Each is as high as its share of rows: all have one scale. `colour`: of all; None: that of each one's slot.
+    Heights are shares of rows on one scale. `colour`: the colour of all; None: each has its slot's.
     """
     palette = PALETTES[theme]
     figure = go.Figure()
@@ -271,7 +271,7 @@ def ridges_figure(
     cut = " Spikes are cut." if shares.max() > tallest else ""
     every = max(1, round(len(labels) / 15))
     shown = range(0, len(labels), every)
-    # A letter and what follows it are not parted.
+    # No line break after the letter of the slot.
     said = [found.sets[place].label.replace(" · ", "\u00a0· ") for place in shown]
     lines = [textwrap.wrap(each, _LABEL[0]) for each in said]
     x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
@@ -299,7 +299,7 @@ def ridges_figure(
 def agreement_figure(
     found: Distributions, expected: float, theme: Theme = "light", *, of: Literal["row", "column"]
 ) -> go.Figure:
-    """Draw how much of what either mask keeps both keep, by row or by column; a line where chance would be."""
+    """Draw the agreement of two masks by row or by column, with a line at chance."""
     palette = PALETTES[theme]
     quantity = RowQuantity(
         "IoU",

@@ -1,4 +1,4 @@
-"""Drawings that move: marks of SVG whose attributes are one value, or one for each frame.
+"""Drawings that move: SVG marks whose attributes have one value, or one for each frame.
 
 A browser sets attributes and computes nothing. Colours are names of the theme (`ink`, `trim`, …) that its style sheet
 knows, so a drawing is the same in light and dark.
@@ -27,7 +27,7 @@ class Drawing:
     marks: list[dict[str, object]] = field(default_factory=list)
 
     def mark(self, tag: str, css: Words, **attributes: Attribute) -> None:
-        """Add an element of SVG; `text` is its content, an underscore in a name a hyphen.
+        """Add an SVG element; `text` is its content, and underscores in names become hyphens.
 
         Raises:
             ValueError: an attribute has neither one value nor one for each frame.
@@ -56,7 +56,7 @@ class Drawing:
         self.mark("text", css, x=x, y=y, text=text, text_anchor=anchor, **more)
 
     def curve(self, css: str, x: np.ndarray, y: np.ndarray) -> None:
-        """Add a line through points (P,), or (frames, P) where it moves."""
+        """Add a line through points (P,), or (frames, P) if it moves."""
         shape = np.broadcast_shapes(np.shape(x), np.shape(y))
         xs, ys = np.broadcast_to(x, shape), np.broadcast_to(y, shape)
         paths = [
@@ -80,14 +80,14 @@ class Drawing:
         """Add a matrix: kept cells coloured by `values`, pruned ones empty and crossed, the numbers of `shown` in all.
 
         Args:
-            x: where the matrix begins across.
-            y: where it begins downwards.
+            x: the left edge of the matrix.
+            y: the upper edge.
             width: the matrix's width.
             height: the matrix's height.
-            values: (R, C), or (frames, R, C) where they move.
-            keep: which are kept, in the same shape, bool; None: all.
-            shown: the numbers to write, in the same shape; None: those of `values`.
-            sign: write + before positive numbers.
+            values: (R, C), or (frames, R, C) if they move.
+            keep: the mask, bool in the same shape; None: all are kept.
+            shown: the numbers to write, in the same shape; None: `values`.
+            sign: whether to write + before positive numbers.
         """
         arrays = [np.asarray(values), np.asarray(values if shown is None else shown)]
         arrays.append(np.ones(arrays[0].shape[-2:], dtype=bool) if keep is None else np.asarray(keep))
@@ -154,7 +154,7 @@ class Drawing:
 
 @dataclass(frozen=True)
 class Plot:
-    """An area of a drawing with two axes; `x_range` and `y_range` are what its edges stand for."""
+    """An area of a drawing with two axes; `x_range` and `y_range` are the values at its edges."""
 
     drawing: Drawing
     left: float
@@ -165,12 +165,12 @@ class Plot:
     y_range: tuple[float, float]
 
     def x(self, values: Number) -> np.ndarray:
-        """Return where values lie across."""
+        """Return the horizontal positions of values."""
         low, high = self.x_range
         return self.left + self.width * (np.asarray(values, dtype=np.float64) - low) / (high - low)
 
     def y(self, values: Number) -> np.ndarray:
-        """Return where values lie upwards."""
+        """Return the vertical positions of values."""
         low, high = self.y_range
         return self.top + self.height * (high - np.asarray(values, dtype=np.float64)) / (high - low)
 
@@ -205,7 +205,7 @@ def _short(number: float) -> float:
 
 
 def _colours(share: np.ndarray) -> list[str]:
-    """Return where the scale from dark to bright has the shares, as #rrggbb."""
+    """Return the colours at these shares of the scale from dark to bright, as #rrggbb."""
     places = np.linspace(0, 1, len(_SCALE))
     channels = [np.interp(share, places, channel).round().astype(int) for channel in _SCALE.T]
     return [f"#{red:02x}{green:02x}{blue:02x}" for red, green, blue in zip(*channels, strict=True)]

@@ -1,4 +1,4 @@
-"""A frame of a moving drawing as a figure, so that it can be saved as any other chart."""
+"""A frame of a moving drawing as a figure, which can be saved like any other chart."""
 
 import re
 
@@ -21,7 +21,7 @@ _CIRCLE = np.linspace(0, 2 * np.pi, 25)
 
 
 def drawn_figure(drawing: Drawing, frame: int, title: str, theme: Theme = "light") -> go.Figure:
-    """Draw one frame: every mark a trace, in the drawing's own units, on axes that are not seen.
+    """Draw one frame: every mark is a trace, in the drawing's own units, on invisible axes.
 
     Raises:
         ValueError: the frame does not exist.

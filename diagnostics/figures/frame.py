@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.theme import PALETTES, Theme, escape, template
 
-# Of ticks on an axis of any span: as many digits as neighbours need to differ, up to two.
+# Format of ticks: as many digits as neighbours need to differ, up to two.
 PERCENT = ".2~%"
 # Characters per line on a chart 420 px wide. Plotly breaks no lines itself, and cuts a title of two lines.
 _SUBTITLE_CHARACTERS = 60
@@ -59,7 +59,7 @@ def frame(
 
 
 def note(figure: go.Figure, theme: Theme, text: str, **where: object) -> None:
-    """Write a word into a figure in small, quiet letters; `where` as `add_annotation` takes it."""
+    """Write a word into a figure in small, quiet letters; `where` goes to `add_annotation`."""
     font = {"size": 11, "color": PALETTES[theme].muted}
     figure.add_annotation(text=text, showarrow=False, font=font, **where)
 
@@ -90,7 +90,7 @@ def clipped(label: str, characters: int) -> str:
 
 
 def enlarged(figure: go.Figure, factor: float) -> go.Figure:
-    """Enlarge a figure for readers at the far end of a room: its letters, marks and heights grow by `factor`."""
+    """Enlarge letters, marks and heights of a figure by `factor`, for readers at the far end of a room."""
 
     def grown(value: object, key: str, inside: str) -> object:
         if isinstance(value, dict):
@@ -105,7 +105,7 @@ def enlarged(figure: go.Figure, factor: float) -> go.Figure:
 
 
 def drawn(values: object) -> np.ndarray:
-    """Convert numbers to what goes to the browser: float32, half the bytes and more digits than pixels."""
+    """Convert numbers to float32 for the browser: half the bytes, and still more digits than pixels."""
     return np.asarray(values, dtype=np.float32)
 
 

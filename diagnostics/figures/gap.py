@@ -30,7 +30,7 @@ def _unit(curve: GapCurve) -> str:
 def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """Draw layer quality against the target, a line for each of uniform, TRIM and optimal."""
     figure = go.Figure()
-    # Uniform's dashes after TRIM's line, so that both are seen where they are one.
+    # Uniform's dashes are drawn after TRIM's line, so that both are visible where they coincide.
     _line(figure, curve, "trim", "TRIM", curve.reached, "layer quality %{y:.5g}")
     _line(figure, curve, "uniform", "Uniform", curve.uniform, "layer quality %{y:.5g}")
     _line(figure, curve, "optimal", "Optimal", curve.best, "layer quality %{y:.5g}")
@@ -46,7 +46,7 @@ def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
 
 
 def gap_loss_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
-    """Draw what the optimum minimises, as a share of what it is under uniform, against the target."""
+    """Draw the loss that the optimum minimises, relative to uniform's, against the target."""
     figure = go.Figure()
     _line(figure, curve, "trim", "TRIM", curve.reached_loss, "%{y:.1%} of uniform's error")
     _line(figure, curve, "optimal", "Optimal", curve.best_loss, "%{y:.1%} of uniform's error")
@@ -66,7 +66,7 @@ def gap_loss_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
 
 
 def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
-    """Draw the captured share against the target: of the layer quality, and of what the optimum minimises."""
+    """Draw the captured share of the layer quality, and of the loss that the optimum minimises, against the target."""
     palette = PALETTES[theme]
     figure = go.Figure()
     of_quality = f"of the layer quality ({_unit(curve)})"
@@ -90,7 +90,7 @@ def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
 def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np.ndarray, words: str) -> None:
     (style,) = series_styles([method])
     hover = f"<b>{name}</b>: {words}<br>at layer sparsity %{{x:.0%}}<extra></extra>"
-    # Values in float64: qualities that differ in the sixth digit are told apart.
+    # In float64, because qualities may differ in the sixth digit only.
     series_line(figure, name, drawn(curve.targets), values, style, hover, marker=7, legendrank=2)
 
 

@@ -24,7 +24,7 @@ def heads_figure(
 ) -> go.Figure:
     """Draw the median of each head's rows, with the middle half of the rows as a bar through it.
 
-    groups: what the rows are grouped by. marked: the place of one that a line through all shows.
+    groups: name of the groups of rows. marked: index of the group that a line across the chart marks.
     """
     figure = go.Figure()
     beside = 0.7 / len(found)

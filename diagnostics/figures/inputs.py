@@ -21,7 +21,7 @@ FEATURE = "<b>feature %{customdata}</b>"
 def features_by_norm_figure(
     found: Sequence[FeatureStatistics], input_norm: np.ndarray, outliers: np.ndarray, theme: Theme = "light"
 ) -> go.Figure:
-    """Draw a point for each input feature: its norm, and how much of its column each method keeps."""
+    """Draw a point for each input feature: its norm, and the share of its column that each method keeps."""
     figure = go.Figure()
     positive = np.where(input_norm > 0, input_norm, np.nan)
     for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
@@ -66,7 +66,7 @@ def _points(
 
 
 def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "light") -> go.Figure:
-    """Draw how much of each column is kept, the fullest columns first."""
+    """Draw the kept share of each column, the fullest columns first."""
     figure = go.Figure()
     for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
         order = np.argsort(-each.kept, kind="stable")
@@ -92,11 +92,11 @@ def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "l
 def shared_features_figure(
     own: np.ndarray, others: Mapping[str, np.ndarray], name: str, theme: Theme = "light"
 ) -> go.Figure:
-    """Draw how much of each column is kept here, against the same input feature in layers that read it too.
+    """Draw the kept share of each column against that of the same input feature in other layers.
 
     Args:
-        own: (N,), shares kept in the layer of that name.
-        others: (N,) by the names of the other layers.
+        own: (N,), the kept shares in the layer `name`.
+        others: (N,) each, the kept shares in other layers, by name.
         name: the layer's name.
         theme: light or dark.
     """

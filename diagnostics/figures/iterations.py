@@ -25,7 +25,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
         return nothing_to_gain(theme, ITERATION_TITLE)
     palette = PALETTES[theme]
     figure = go.Figure()
-    # Drawn last and strongest: what was tried, and above all what was chosen.
+    # Tried rates are drawn after the others and stronger, the chosen rate last.
     indices = sorted(range(len(trace.rates)), key=lambda i: (bool(trace.tried[i]), i == trace.chosen))
     iterations = np.arange(trace.quality.shape[1])
     for index in indices:
@@ -110,7 +110,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
 
 
 def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
-    """Gain over uniform for every rate and iteration; untried rates are hatched and say so."""
+    """Draw the gain over uniform for every rate and iteration; untried rates are hatched and labelled."""
     if not np.isfinite(trace.uniform_quality):
         return nothing_to_gain(theme, LANDSCAPE_TITLE)
     palette = PALETTES[theme]

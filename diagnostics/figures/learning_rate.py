@@ -1,4 +1,4 @@
-"""TRIM's learning rates: which were tried, what each brought, what the full grid would choose."""
+"""TRIM's learning rates: the tried ones, the gain of each, and the choice of the full grid."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -14,7 +14,7 @@ RATE_TITLE = "Which learning rates beat uniform pruning?"
 
 
 def nothing_to_gain(theme: Theme, title: str) -> go.Figure:
-    """Draw the note that replaces a view of gains where the uniform quality is infinite: no noise."""
+    """Draw the note that replaces a view of gains if the uniform quality is infinite, without any noise."""
     figure = frame(
         go.Figure(),
         theme,
@@ -59,7 +59,7 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     _published(figure, summaries, theme)
     uncomputed = [place for place, s in enumerate(summaries) if s.quality is None]
     for place in uncomputed:
-        # Upright: several are side by side on a narrow chart.
+        # Vertical, because a narrow chart has several side by side.
         note(figure, theme, "not tried", x=place, y=uniform, textangle=-90, yanchor="bottom")
     _choices(figure, summaries, theme)
     frame(
@@ -119,7 +119,7 @@ def _points(
 
 
 def _published(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
-    """Lay the publication's own reading of each rate over it."""
+    """Draw the published reading of each rate over the chart."""
     read = [(place, s.published) for place, s in enumerate(summaries) if s.published is not None]
     if read:
         figure.add_scatter(
@@ -133,7 +133,7 @@ def _published(figure: go.Figure, summaries: list[RateSummary], theme: Theme) ->
 
 
 def published_marker(theme: Theme) -> dict[str, object]:
-    """Return the marker of the publication's reading, the same in every chart."""
+    """Return the marker of the published reading, the same in every chart."""
     return {"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": PALETTES[theme].ink}}
 
 

@@ -1,4 +1,4 @@
-"""Matrices small enough to read: where scores come from, which weights go, what is left of each row."""
+"""Matrices small enough to read: the origin of scores, the pruned weights, the cosine of each row."""
 
 from collections.abc import Sequence
 

@@ -50,7 +50,7 @@ def update_drawing(lessons: Sequence[UpdateLesson]) -> Drawing:
 
 
 def path_drawing(lesson: PathLesson) -> Drawing:
-    """Draw every row's sparsity through the updates, and below it the layer's quality on the way."""
+    """Draw every row's sparsity through the updates, and below it the layer's quality."""
     frames, rows = lesson.row_sparsity.shape
     drawing = Drawing(frames)
     plot = Plot(drawing, 66, 26, WIDTH - 66 - 14, 150, (-0.6, rows - 0.4), (0, 1))
@@ -156,7 +156,7 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
 
 
 def budget_drawing(lessons: Sequence[BudgetLesson]) -> Drawing:
-    """Draw the layer sparsity of each block's layer, with the outliers that earned it below."""
+    """Draw the layer sparsity of each block's layer, and below it the outliers that decide it."""
     drawing = Drawing(len(lessons))
     first = lessons[0]
     blocks = len(first.sparsity)

@@ -1,4 +1,4 @@
-"""Lines of charts: of a series in its style, of a row, and those that others are read against."""
+"""Lines of charts: a series in its style, a row, and reference lines."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -41,7 +41,7 @@ def row_line(
     marker: dict[str, object] | None = None,
     **more: object,
 ) -> None:
-    """Draw a chosen row, `position` among the chosen ones, in a dash of its own; `hover` is said after its name."""
+    """Draw a chosen row in its own dash by its `position` among them; `hover` follows its name."""
     figure.add_scatter(
         x=x,
         y=y,
@@ -55,7 +55,7 @@ def row_line(
 
 
 def reference_line(figure: go.Figure, name: str, x: object, y: object, colour: str) -> None:
-    """Draw the dotted line that others are read against, such as the diagonal."""
+    """Draw a dotted reference line, such as the diagonal."""
     figure.add_scatter(
         x=x,
         y=y,

@@ -23,7 +23,7 @@ def histogram_bars(
     quantity: str,
     form: str = ".4g",
 ) -> int:
-    """Draw one set of bars, or an outline per label; returns the height of the tallest. Customdata: the bin's index."""
+    """Draw one set of bars, or an outline per label; return the largest height. Customdata: the bin's index."""
     limits = bin_texts(bins, lambda edge: format(edge, form))
     places = np.arange(len(bins.centers), dtype=np.int32)
     for counts, label, style in zip(bins.counts.astype(np.int32), labels, styles, strict=True):
@@ -47,7 +47,7 @@ def histogram_bars(
                 **common,
             )
             continue
-        # From edge to edge of each bin, and down to 0 at both ends: fills would hide each other.
+        # Outlines from edge to edge of each bin and down to 0 at both ends, because fills would hide each other.
         figure.add_scatter(
             x=drawn(np.repeat(bins.edges, 2)),
             y=np.concatenate([[0], np.repeat(counts, 2), [0]]),
@@ -61,7 +61,7 @@ def histogram_bars(
 
 
 def bin_texts(bins: Histogram, text: Callable[[float], str]) -> list[str]:
-    """Return the limits of each bin, as they are read out: "0.1 to 0.2"."""
+    """Return the limits of each bin as text: "0.1 to 0.2"."""
     return [f"{text(low)} to {text(high)}" for low, high in itertools.pairwise(bins.edges.tolist())]
 
 
@@ -84,9 +84,9 @@ def share_outlines(figure: go.Figure, sets: Sequence[tuple[str, np.ndarray, str,
     """Draw how shares are distributed, as steps in common bins.
 
     Args:
-        figure: that is drawn into.
-        sets: of each its name, its numbers, its colour and its dash.
-        hover: what is read out at a step.
+        figure: the figure to draw into.
+        sets: name, numbers, colour and dash of each set.
+        hover: the hover text of a step.
     """
     low, high = (float(end([end(values) for _, values, _, _ in sets])) for end in (np.min, np.max))
     if high - low < 1e-6:
@@ -129,7 +129,7 @@ def median_lines(
     styles: Sequence[Style],
     medians: Sequence[float],
 ) -> int:
-    """Mark the medians that are not NaN above the bars or outlines of `bins`; returns how many there are."""
+    """Mark the medians that are not NaN above the bars or outlines of `bins`; return their number."""
     top = int(bins.counts.max())
     several = len(labels) > 1
     known = [
@@ -137,8 +137,8 @@ def median_lines(
         for median, label, style in zip(medians, labels, styles, strict=True)
         if not np.isnan(median)
     ]
-    # Labels are on the side of their lines with more room, and the line at the other end is the tallest: no line
-    # crosses a label.
+    # Labels are on the side of their lines with more room, and the line at the other end is the tallest, so that no
+    # line crosses a label.
     middle = (bins.edges[0] + bins.edges[-1]) / 2
     leftwards = bool(sum(median - middle for median, _, _ in known) > 0)
     ordered = sorted(known, key=lambda entry: entry[0], reverse=leftwards)
@@ -179,12 +179,12 @@ def peak_label(
     """Label the peak of a distribution that is cut at `top`, on the side with more room, below labels before it.
 
     Args:
-        figure: with the distributions.
-        bins: theirs.
-        heights: (S, B) of all of them.
-        place: of this one.
-        top: where the chart ends.
-        text: how high it is.
+        figure: the figure with the distributions.
+        bins: their bins.
+        heights: (S, B), the heights of all distributions.
+        place: index of this distribution.
+        top: the upper end of the chart.
+        text: the peak's height as text.
         gap: pixels between the peak and its label.
         colour: the label's colour; None: that of all text.
     """
@@ -210,11 +210,11 @@ def percentile_bands(
     """Draw the middle 90% and the middle half of all rows as areas, and the median row as a line.
 
     Args:
-        figure: that is drawn into.
+        figure: the figure to draw into.
         theme: light or dark.
         x: (P,).
         bands: (5, P), percentiles 5, 25, 50, 75 and 95.
-        median_hover: what is read out at the line.
+        median_hover: the hover text of the line.
     """
     palette = PALETTES[theme]
     for low, high, name, colour in (
@@ -240,7 +240,7 @@ def percentile_bands(
 
 
 def thinned_text(scatter: RowScatter) -> str:
-    """Write how many of the rows are drawn, as a sentence after others; nothing where all are."""
+    """Return a sentence on how many of the rows are drawn, to append to others; "" if all are."""
     if not scatter.thinned:
         return ""
     return f" {len(scatter.rows):,} of {count_rows(scatter.total_rows)} drawn, extremes among them."

@@ -26,7 +26,7 @@ from diagnostics.model_map import LayerFacts, MapQuantity, ModelMap, family_of
 
 OUTCOME_SYMBOLS = {"positive": "triangle-up", "negative": "triangle-down", "none": "line-ew"}
 EXPERT = "expert"
-LAYERS_TRACE = "layers"  # the marks that carry hover and selection
+LAYERS_TRACE = "layers"  # the trace of marks that carry hover and selection
 
 _TITLES: dict[MapQuantity, str] = {
     "median_gini": "Where is the score most concentrated?",
@@ -151,7 +151,7 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
         return _Colours(scale, -1.5, 1.5, [], [])
     finite = values[np.isfinite(values)]
     if quantity in ("quality_gain", "row_variance_change"):
-        # One outlier must not bleach all others.
+        # One outlier must not make all other colours pale.
         limit = float(np.percentile(np.abs(finite), 95)) if finite.size else 0.0
         scale = diverging(theme)
         if limit == 0:  # nothing differs from uniform

@@ -23,7 +23,7 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
     colours = {"positive": palette.gain, "negative": palette.loss, "none": palette.muted}
     runs = list(dict.fromkeys(lane.run for lane in lanes))
     for place, lane in enumerate(lanes):
-        # Marks of one Gini would hide each other: they are above and below the middle in a fixed order.
+        # Marks of equal Gini would hide each other, so they are spread above and below the middle in a fixed order.
         shift = _SPREAD * (2 * ((0.618034 * np.arange(lane.gini.size)) % 1) - 1)
         open_mark = "-open" if lane.run != runs[0] else ""
         symbol = OUTCOME_SYMBOLS[lane.outcome]

@@ -11,7 +11,7 @@ from diagnostics.figures.frame import clipped, frame, note
 from diagnostics.figures.lines import series_line
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, hatching, series_styles
 
-_LOG_FROM = 8  # the ratio of the highest to the lowest from which bars need a logarithmic axis
+_LOG_FROM = 8  # bars get a logarithmic axis if the highest is this many times the lowest
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
 class PerplexityCurve:
     """One method: its name, the allocation that decides its colour, model sparsities, and the perplexity at each.
 
-    least, most: over seeds; equal to the perplexity where there was one seed.
+    least, most: minimum and maximum over seeds; equal to the perplexity for a single seed.
     """
 
     label: str
@@ -97,7 +97,7 @@ class PerplexityCurve:
 def perplexity_curves_figure(
     curves: Sequence[PerplexityCurve], dense: float | None, text: str, theme: Theme = "light"
 ) -> go.Figure:
-    """Draw curves on a logarithmic axis, the dense model as a line below; perplexities without a value are left out."""
+    """Draw curves on a logarithmic axis, the dense model as a line below; missing perplexities are left out."""
     palette = PALETTES[theme]
     figure = go.Figure()
     left_out = 0

@@ -1,4 +1,4 @@
-"""A figure for paper and slides: a page's width, letters in points, on white, without what only a screen needs."""
+"""A figure for paper and slides: a page's width, letters in points, on white, without parts for screens only."""
 
 import copy
 import html
@@ -15,9 +15,9 @@ from diagnostics.figures.frame import AT_TOP_LEFT
 from diagnostics.figures.theme import escape
 
 INCH = 96  # pixels, as SVG, PDF and browsers count them
-MIN_FONT_POINTS = 7  # no letter is smaller
+MIN_FONT_POINTS = 7  # the smallest size of letters
 MAX_TITLE_CHARACTERS = 200
-_BASE = 12  # pixels of the template's letters, which become the chosen points
+_BASE = 12  # size in pixels of the template's letters, which get the chosen size in points
 _LETTER = 0.54  # mean width of a letter, in letter heights
 _SAMPLE = 42  # pixels: the line or bar before a name in the legend, and the gaps
 _FONT = "Arial, 'Liberation Sans', Helvetica, sans-serif"
@@ -64,13 +64,13 @@ def printed(
         page: its size.
         points: the size of ordinary letters.
         title: plain text; longer than MAX_TITLE_CHARACTERS it is cut. Empty: none.
-        labels: new texts for those that `label_texts` lists; plain text.
-        scale: factor of everything, for a preview.
+        labels: plain texts to replace those that `label_texts` lists.
+        scale: factor for all sizes, for a preview.
     """
     letter = points * INCH / 72 * scale
     factor, least = letter / _BASE, MIN_FONT_POINTS * INCH / 72 * scale
     width = page.width * INCH * scale
-    # By its parts: a whole figure would hand out its arrays as text.
+    # By its parts, because a whole figure would give its arrays as text.
     traces = [_slim(trace.to_plotly_json()) for trace in figure.data if trace.opacity != 0]
     layout = copy.deepcopy(figure.layout.to_plotly_json())
     screen = {key: layout.get("margin", {}).get(key, 0) for key in "tbr"}
@@ -136,7 +136,7 @@ def printed(
                 "text": f"<b>{text}</b>",
                 "font": {"size": 1.25 * letter, "family": _FONT},
                 **AT_TOP_LEFT,
-                # Plotly puts the last of several lines where the first should be.
+                # Plotly places the last of several lines where the first should be.
                 "pad": {"t": (0.5 + 1.62 * (len(lines) - 1)) * letter, "l": 0.6 * letter},
             }
         )
@@ -144,7 +144,7 @@ def printed(
 
 
 def label_texts(figure: go.Figure) -> list[str]:
-    """List the texts of a figure that can be changed, as plain text: axes, names in the legend, notes; each once."""
+    """List the editable texts of a figure, as plain text, each once: axes, names in the legend, notes."""
     titles = [text for axis in _axes(figure) if (text := axis.title.text)]
     if figure.layout.showlegend:
         titles += [trace.name for trace in figure.data if trace.name and trace.showlegend is not False]
@@ -186,7 +186,7 @@ def _slim(trace: dict) -> dict:
 
 
 def _grown(value: object, factor: float, least: float, key: str = "", inside: str = "") -> object:
-    """Multiply what is measured in pixels; of letters none becomes smaller than `least`."""
+    """Multiply all sizes in pixels, but keep letters at `least` or larger."""
     if isinstance(value, dict):
         return {name: _grown(item, factor, least, name, key) for name, item in value.items()}
     if isinstance(value, list | tuple):
@@ -222,7 +222,7 @@ def _wrapped(text: str, characters: float, most: int) -> list[str]:
 
 
 def _legend_height(figure: go.Figure, width: float, letter: float) -> float:
-    """Wrap the names in the legend, and return how high it is."""
+    """Wrap the names in the legend, and return its height."""
     named = [trace for trace in figure.data if trace.name and trace.showlegend is not False]
     titles = [axis.title.text.count("<br>") + 1 for axis in figure.select_yaxes() if axis.title.text]
     room = width - (3.2 + 1.3 * max(titles, default=0)) * letter - 8  # the plot's width, which Plotly takes
@@ -236,7 +236,7 @@ def _legend_height(figure: go.Figure, width: float, letter: float) -> float:
 
 
 def _ems(line: str) -> float:
-    """Return about how wide a line is in Arial, in letter heights."""
+    """Estimate the width of a line in Arial, in letter heights."""
     narrow, wide = (
         sum(map(line.count, " .,:;·|ijlItf()[]")),
         sum(map(line.count, "mwMW%")) + sum(map(str.isupper, line)),
@@ -262,7 +262,7 @@ def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:
 
 
 def _fit_title(axis: go.layout.XAxis | go.layout.YAxis, room: float, letter: float) -> int:
-    """Wrap the title of an axis; return how many lines it has."""
+    """Wrap the title of an axis; return its number of lines."""
     if not axis.title.text:
         return 0
     lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)

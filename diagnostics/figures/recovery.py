@@ -11,14 +11,14 @@ from diagnostics.figures.theme import PALETTES, Theme
 def held_out_figure(
     seconds: np.ndarray, losses: np.ndarray, best: int, *, what: str, unit: str, theme: Theme = "light"
 ) -> go.Figure:
-    """Draw a loss on the held-out windows against the time of training; the weights that are the result are marked.
+    """Draw a loss on the held-out windows against the time of training, and mark the weights that were kept.
 
     Args:
-        seconds: (L,) when each was measured.
-        losses: (L,) what was measured.
-        best: which of them is the result.
-        what: such as "perplexity".
-        unit: such as "nats per token".
+        seconds: (L,) the time of each measurement.
+        losses: (L,) the measured losses.
+        best: index of the kept weights' measurement.
+        what: name of the loss, such as "perplexity".
+        unit: its unit, such as "nats per token".
         theme: light or dark.
     """
     palette = PALETTES[theme]

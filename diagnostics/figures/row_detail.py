@@ -30,7 +30,7 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
     borders = sorted(zip(scores.borders, styles, strict=True), key=lambda pair: pair[0].row_sparsity)
     for position, (border, style) in enumerate(borders):
         label = escape(border.label)
-        # Labels are left of their lines and the leftmost line is the shortest: no line crosses a label.
+        # Labels are left of their lines and the leftmost line is the shortest, so that no line crosses a label.
         height = top * (1 - 0.1 * (len(borders) - 1 - position))
         hover = (
             f"<b>{label}</b> prunes {border.pruned:,} of {scores.columns:,} weights"
@@ -53,7 +53,7 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
         subtitle=_border_sentence(scores),
         x_title="weights, lowest score first (share of the row's)",
         y_title="score (in units of the score)",
-        plot_height=340,  # as the cosines, which are drawn alongside
+        plot_height=340,  # as for the cosines next to it
     )
     figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[0, 1.05 * top], nticks=6)
@@ -127,9 +127,9 @@ PRICE_DECADES = 4.5  # below the highest price that is drawn: cheaper weights ar
 
 
 def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> go.Figure:
-    """Draw the cost of each further weight of a row, and the price up to which all rows of the layer lose theirs.
+    """Draw the cost of each further weight of a row, and the price up to which all rows of the layer lose weights.
 
-    `cost` says in what: "output error", or "loss".
+    `cost`: the unit, "output error" or "loss".
     """
     palette = PALETTES[theme]
     optimal = series_styles(["optimal"])[0]

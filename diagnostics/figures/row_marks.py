@@ -6,8 +6,8 @@ import plotly.graph_objects as go
 from diagnostics.figures.frame import drawn
 from diagnostics.figures.theme import PALETTES, Style, Theme
 
-_LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))  # pixels: the first that is free
-_MARK_SIZE, _SMALL_CHART = 6, 270  # pixels: half a mark, and the plot of a chart on a narrow page
+_LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))  # in pixels; a label takes the first free place
+_MARK_SIZE, _SMALL_CHART = 6, 270  # in pixels: half a mark, and the plot of a chart on a narrow page
 _MAX_LABELS = 8
 
 
@@ -84,14 +84,14 @@ def selected_ticks(
     """Draw selected rows as ticks below the bars or curves of a set, each set lower than the one before it.
 
     Args:
-        figure: takes them.
-        rows: their indices; customdata.
-        x: where they lie.
+        figure: the figure to draw into.
+        rows: the rows' indices, for customdata.
+        x: the rows' positions.
         position: the set's index.
-        top: how high the figure is.
+        top: the height of the figure.
         colour: the set's colour.
-        hover: what is read out at a tick.
-        label: the set's label, as HTML; "": it is the only one.
+        hover: the hover text of a tick.
+        label: the set's label, as HTML; "": it is the only set.
     """
     if not len(rows):
         return
@@ -110,14 +110,14 @@ def selected_ticks(
 def number_rows(
     figure: go.Figure, theme: Theme, rows: np.ndarray, x: np.ndarray, y: np.ndarray, *, log_x: bool = False
 ) -> None:
-    """Draw the selected rows' numbers next to their marks, those that have room there, while there are few.
+    """Draw the numbers of the selected rows next to their marks, if there are few, and where there is room.
 
     Args:
-        figure: has all points, by which it is known how far from each other two of them are.
+        figure: the figure with all points, which set the scale of distances.
         theme: light or dark.
-        rows: the numbers.
-        x: where the marks are.
-        y: likewise.
+        rows: the rows' numbers.
+        x: the marks' horizontal positions.
+        y: the marks' vertical positions.
         log_x: whether the horizontal axis is logarithmic.
     """
     if not 0 < len(rows) <= _MAX_LABELS:
@@ -151,7 +151,7 @@ def number_rows(
 
 
 def _pixels(figure: go.Figure, axis: str, values: np.ndarray, log: bool) -> np.ndarray:
-    """Return where values are along an axis of a small chart, in pixels from its first point."""
+    """Return the positions of values along an axis of a small chart, in pixels from its first point."""
     drawn_there = np.concatenate([np.asarray(trace[axis], dtype=np.float64) for trace in figure.data])
     if log:
         drawn_there = np.log10(drawn_there, where=drawn_there > 0, out=np.full_like(drawn_there, np.nan))

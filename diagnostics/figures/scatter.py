@@ -132,8 +132,8 @@ def pair_figure(
 ) -> go.Figure:
     """Draw row sparsity under the second allocation against that under the first, a point per row.
 
-    Above the diagonal the second prunes more. The rows that moved most are always drawn. Raises ValueError where the
-    rows are not the same ones.
+    Above the diagonal the second prunes more. The rows that moved most are always drawn. Raises ValueError if the rows
+    are not the same.
     """
     if comparison.rows_differ is not None:
         raise ValueError(f"rows cannot be paired: {comparison.rows_differ}")

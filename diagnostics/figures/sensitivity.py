@@ -1,4 +1,4 @@
-"""How sensitivity and Gini of all rows of a model go together."""
+"""Sensitivity against Gini of all rows of a model."""
 
 import numpy as np
 import plotly.graph_objects as go
@@ -10,7 +10,7 @@ from diagnostics.sensitivity import SensitivityStatistics
 
 
 def sensitivity_density_figure(found: SensitivityStatistics, theme: Theme = "light") -> go.Figure:
-    """Draw how many rows lie where in the plane of Gini and sensitivity, both of a row's own."""
+    """Draw the density of rows over Gini and sensitivity."""
     figure = go.Figure()
     counts = found.density
     middles = [(edges[:-1] + edges[1:]) / 2 for edges in (found.gini_edges, found.sensitivity_edges)]

@@ -1,4 +1,4 @@
-"""Error bars of what was learned of a layer's rows, over several draws of what it was calibrated on."""
+"""Error bars of a layer's learned rows, over several draws of the calibration data."""
 
 from collections.abc import Iterable, Sequence
 
@@ -24,9 +24,9 @@ def row_signal_figure(
     """Draw the mean of each row over draws, in ascending order, and one standard deviation either way.
 
     Args:
-        draws: (K, D) of each draw, K at least 2; a row with NaN is left out.
-        quantity: what it is: "row sparsity".
-        selected_rows: rows that are marked.
+        draws: (K, D), the rows' numbers in each of K >= 2 draws; rows with NaN are left out.
+        quantity: name of the number, such as "row sparsity".
+        selected_rows: rows to mark.
         theme: light or dark.
         form: format of the number, as Plotly spells it.
     """

@@ -74,8 +74,8 @@ def hatching(style: Style, palette: Palette) -> dict[str, object]:
     }
 
 
-# Okabe and Ito's palette, told apart with any colour vision and on both backgrounds. Fixed: a method has one
-# colour on every page.
+# Okabe and Ito's palette, distinct with any colour vision and on both backgrounds. Each method has one colour on every
+# page.
 METHOD_STYLES: dict[str, Style] = {
     "uniform": Style("#D55E00", "dash", "circle", ""),
     "trim": Style("#0072B2", "solid", "diamond", "/"),
@@ -85,7 +85,7 @@ SCORE_STYLES: dict[str, Style] = {
     "wanda": Style("#56B4E9", "solid", "triangle-up", ""),
     "magnitude": Style("#E69F00", "dot", "triangle-down", "/"),
 }
-# Selected rows are all in ink; their lines differ by dash.
+# Dashes of selected rows, which are all in ink.
 ROW_DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 # Methods and series without a style of their own take these in turn.
 OTHER_STYLES: tuple[Style, ...] = (
@@ -96,14 +96,13 @@ OTHER_STYLES: tuple[Style, ...] = (
 )
 
 
-# Of compared layers: a colour and a dash belong to the slot, A to H, in every chart. The colours are told apart with
-# any colour vision and in grey (lightnesses are 7 L* or more apart, those of A to D 14), and stand 3:1 against their
-# background.
+# Colour and dash of compared layers by slot, A to H, in every chart. The colours differ with any colour vision and in
+# grey (by at least 7 L* of lightness, A to D by 14), with a contrast of 3:1 or more to the background.
 SLOT_COLOURS: dict[Theme, tuple[str, ...]] = {
     "light": ("#004C7E", "#28A6A4", "#530228", "#944EC3", "#B80043", "#000F4E", "#838700", "#383B00"),
     "dark": ("#3CA2FA", "#B1FFFC", "#DB2B79", "#E4B4FF", "#FD929F", "#5853C8", "#E0E252", "#8A8F0D"),
 }
-# In pixels: the steps of an outline are short, and each needs a dash or two.
+# Dashes in pixels: short, because each step of an outline needs one or two.
 _SLOT_DASHES = (
     "solid",
     "5px,2px",
