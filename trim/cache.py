@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
-# In the order in which room is made: a forward pass is cheaper than dequantizing, and a text that a user brought
-# cannot be made again.
+# In the order in which entries are removed: a forward pass is cheaper than dequantizing, and a user's own text cannot
+# be made again.
 KINDS = ("checksums", "shipped", "compiled", "captures", "budgets", "models", "texts")
-ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder is what a killed process left
+ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder was left by a killed process
 MEASURE_SECONDS = 60
-# Of a cache and its limit: when it was measured, and how many bytes still fit.
+# For each cache and limit: the time of the last measurement, and how many bytes still fit.
 _room: dict[tuple[Path, int], tuple[float, int]] = {}
 _CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of what comes before it
 
@@ -76,14 +76,14 @@ def fingerprint(settings: dict) -> str:
 
 
 def entry_path(kind: str, key: dict, suffix: str = "") -> Path:
-    """Return the place in the cache of what depends on `key` alone, which must be plain JSON."""
+    """Return the path in the cache of an entry that depends only on `key`, which must be plain JSON."""
     return cache_folder() / kind / f"{fingerprint(key)}{suffix}"
 
 
 def cached(
     path: Path, measure: Callable[[], T], *, parse: Callable[[bytes], T], pack: Callable[[T], bytes]
 ) -> T:
-    """Return a measurement from the cache, or measure it now and put it there.
+    """Return a measurement from the cache, or measure and cache it.
 
     Args:
         path: from `entry_path`.
@@ -102,7 +102,7 @@ def cached(
 
 
 def cached_numbers(key: dict, measure: Callable[[], list[float]]) -> list[float]:
-    """Load the numbers measured before under this key, or measure them; NaN is a number here."""
+    """Return the numbers that are cached under this key, or measure and cache them; NaN is allowed."""
     return cached(
         entry_path("budgets", key, ".json"),
         measure,
@@ -112,7 +112,7 @@ def cached_numbers(key: dict, measure: Callable[[], list[float]]) -> list[float]
 
 
 def cached_folder(target: Path, make: Callable[[Path], None]) -> Path:
-    """Return a folder in the cache, filled by `make` where it is not there yet.
+    """Return a folder in the cache, and let `make` fill it if it does not exist.
 
     Raises:
         OSError: it cannot be written.
@@ -129,7 +129,7 @@ def cached_folder(target: Path, make: Callable[[Path], None]) -> Path:
 
 
 def load_entry(path: Path, parse: Callable[[bytes], T]) -> T | None:
-    """Load a file of the cache; None where there is none, or a damaged one, which will be written again.
+    """Load a file of the cache; None if it is missing or damaged.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number; said before anything slow starts.
@@ -167,12 +167,12 @@ def store(files: Iterable[tuple[Path, bytes]]) -> None:
 
 
 def _entry(path: Path) -> Path:
-    """Return the entry that a file belongs to: itself, or the folder directly in that of its kind."""
+    """Return the entry that a file belongs to: the file itself, or the folder directly in that of its kind."""
     return cache_folder().joinpath(*path.relative_to(cache_folder()).parts[:2])
 
 
 def touch(entry: Path) -> None:
-    """Mark an entry as used just now; it may be gone, removed by another process."""
+    """Mark an entry as used just now; another process may have removed it."""
     with contextlib.suppress(OSError):
         os.utime(entry)
 
@@ -196,7 +196,7 @@ def file_sha256(path: Path) -> str:
 
 
 def text_sha256(tokens: "Tensor", mask: "Tensor | None" = None) -> str:
-    """Return the sha256 of a text's tokens and of which of them are real, both (sequences, length) on the CPU."""
+    """Return the sha256 of a text's tokens and mask, both (sequences, length) on the CPU."""
     digest = hashlib.sha256(tokens.numpy().tobytes())
     if mask is not None:
         digest.update(mask.numpy().tobytes())
@@ -209,9 +209,9 @@ def usage_bytes() -> dict[str, int]:
 
 
 def clear() -> int:
-    """Remove every entry; returns the bytes that were freed.
+    """Remove every entry, and return how many bytes were freed.
 
-    Only the cache's own subfolders go: a `TRIM_CACHE` that points to a folder with other things in it keeps them.
+    Only the cache's own subfolders are removed; other files in the folder of `TRIM_CACHE` stay.
     """
     freed = sum(usage_bytes().values())
     for kind in KINDS:
@@ -220,7 +220,7 @@ def clear() -> int:
 
 
 def _shrink_if_grown(size: int, keep: Path) -> None:
-    """Shrink the cache where that many new bytes may not fit; what fits is measured once a minute: it reads folders."""
+    """Shrink the cache if new bytes may not fit; its size is measured once a minute, because that reads folders."""
     which = cache_folder(), limit_bytes()
     measured, room = _room.get(which, (-math.inf, 0))
     if size > room or time.monotonic() - measured > MEASURE_SECONDS:
@@ -230,7 +230,7 @@ def _shrink_if_grown(size: int, keep: Path) -> None:
 
 
 def shrink_to_limit(keep: Path | None = None) -> int:
-    """Remove the least recently used entries, but not `keep`, until the cache is under its limit; return what fits.
+    """Remove the least recently used entries except `keep` until the cache fits; return how many bytes still fit.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
@@ -246,7 +246,7 @@ def shrink_to_limit(keep: Path | None = None) -> int:
 
 
 def _least_recently_used(folder: Path) -> list[Path]:
-    """Return a kind's entries, the least recently used first; of temporary ones only the abandoned."""
+    """Return a kind's entries, the least recently used first, without temporary ones that may still be in use."""
     now, found = time.time(), []
     for entry in folder.glob("*"):
         with contextlib.suppress(OSError):  # removed by another process

@@ -84,7 +84,7 @@ def half_is_free(device: torch.device) -> bool:
 
 
 def _container_bytes() -> int:
-    """Return what the container's limit leaves (Linux control groups, version 2); without a limit, all there is."""
+    """Return the memory that the container's limit leaves (Linux control groups, version 2), or all free memory."""
     try:
         limit = int((_CGROUP / "memory.max").read_text())
         used = int((_CGROUP / "memory.current").read_text())
@@ -95,12 +95,12 @@ def _container_bytes() -> int:
 
 
 def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice: str) -> None:
-    """Refuse what would not fit, before it is allocated.
+    """Require that memory suffices, before it is allocated.
 
     Args:
-        needed_bytes: what will be allocated.
-        device: on which.
-        purpose: what the memory is for, the beginning of a sentence.
+        needed_bytes: the bytes that will be allocated.
+        device: the device on which.
+        purpose: the purpose of the memory, as the beginning of a sentence.
         advice: what the user can do instead.
 
     Raises:
@@ -116,7 +116,7 @@ def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Return whether something failed because the device's or the host's memory is full."""
+    """Return whether an error means that the memory of the device or the host is full."""
     full = ("can't allocate memory", "CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED")
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
         words in str(error) for words in full
@@ -125,9 +125,9 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextlib.contextmanager
 def memory_errors_named(message: str) -> Iterator[None]:
-    """Raise `NotEnoughMemoryError` with that message where memory runs out, whatever torch or the system raises.
+    """Raise `NotEnoughMemoryError` with this message if memory runs out, whatever torch or the system raises.
 
-    An error that has been named inside keeps its own message.
+    A `NotEnoughMemoryError` from inside keeps its own message.
     """
     try:
         yield
@@ -144,14 +144,14 @@ def halving(
     too_large: str,
     release: Callable[[int], None] = lambda batch: None,
 ) -> tuple[T, int]:
-    """Do some work in batches, with half the batch as often as memory runs out.
+    """Do some work in batches, and halve the batch whenever memory runs out.
 
     Args:
-        work: receives the batch and begins again with each.
-        batch: the first to try.
-        device: whose memory torch holds for later is given back before another try.
-        too_large: says what does not fit where even a batch of 1 is too large.
-        release: receives the new batch, and lets go of what memory holds besides.
+        work: receives the size of the batch; starts again with each size.
+        batch: the first size to try.
+        device: torch's cached memory of this device is released before another try.
+        too_large: the error message if even a batch of 1 does not fit.
+        release: receives the new size, and releases other memory.
 
     Returns:
         What the work returned, and the batch with which it did.
@@ -167,7 +167,7 @@ def halving(
                 raise
             if batch == 1:
                 raise NotEnoughMemoryError(too_large) from error
-        batch //= 2  # outside of except: the traceback holds the tensors that filled the memory
+        batch //= 2  # outside except: the traceback holds the tensors that filled the memory
         release(batch)
         if device.type == "cuda":
             torch.cuda.empty_cache()

@@ -1,4 +1,4 @@
-"""Files and folders that are complete or absent, and a folder that only one process writes."""
+"""Write files and folders that are complete or absent, and lock a folder for one process."""
 
 import contextlib
 import errno
@@ -18,11 +18,11 @@ from trim.errors import RunError, RunLockedError
 
 @contextlib.contextmanager
 def new_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
-    """Write a file under a temporary name; it replaces `path` when the block ends well, and is removed when not.
+    """Write a file under a temporary name; it replaces `path` if the block succeeds, and is removed otherwise.
 
     Args:
         path: its folder is made if it is missing.
-        durable: the file is on the disk afterwards, even if the machine fails.
+        durable: whether the file must survive a failure of the machine.
 
     Raises:
         OSError: the file cannot be made, written or renamed.
@@ -45,7 +45,7 @@ def new_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
 
 @contextlib.contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Fill a folder under a temporary name; it takes its name when the block ends well, and is removed when not.
+    """Fill a folder under a temporary name; it takes its name if the block succeeds, and is removed otherwise.
 
     A folder that another process finished first is kept.
 
@@ -67,7 +67,7 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def remedy(error: OSError) -> str:
-    """Return what to do where something cannot be written, to follow "cannot be written; "."""
+    """Return the advice that follows "cannot be written; "."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return "free some space there"
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
@@ -77,7 +77,7 @@ def remedy(error: OSError) -> str:
 
 @contextlib.contextmanager
 def atomic_file(path: Path) -> Iterator[IO[bytes]]:
-    """Write a file of a run: `new_file` on the disk to stay, with advice where that fails.
+    """Write a file of a run with a durable `new_file`, and give advice if that fails.
 
     Raises:
         RunError: the disk is full, or the folder cannot be written to; the message names the file.
@@ -104,7 +104,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def remove_temporary(folder: Path) -> None:
-    """Remove what killed processes left under temporary names in a folder that only this one writes."""
+    """Remove the temporary files that killed processes left in a folder to which only this process writes."""
     for leftover in folder.glob(".*-*"):
         if not _TEMPORARY.fullmatch(leftover.name):
             continue
@@ -123,7 +123,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make the rename itself last; Windows cannot open a folder and needs no such step."""
+    """Make a rename durable; Windows cannot open a folder, and does not need this step."""
     if sys.platform == "win32":
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -134,10 +134,10 @@ def _sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """Keeps a second process out of a folder. The system releases it when its process ends, however it ends.
+    """Keeps a second process out of a folder. The system releases the lock whenever its process ends.
 
     Attributes:
-        files: the system's lock, and the process id of who took it last; both stay in the folder.
+        files: the system's lock, and the id of the process that took it last; both stay in the folder.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -170,13 +170,13 @@ class FolderLock:
         self.release()
 
     def release(self) -> None:
-        """Let others in."""
+        """Release the lock."""
         if self._lock is not None:
             self._lock.release()
 
 
 def is_locked(folder: Path) -> bool:
-    """Return whether some process, this one too, holds the folder's lock now."""
+    """Return whether a process, possibly this one, holds the folder's lock now."""
     lock, _ = _lock_files(folder)
     if not lock.exists():
         return False
@@ -194,7 +194,7 @@ def _lock_files(folder: Path) -> tuple[Path, Path]:
 
 
 def _taken(path: Path) -> FileLock | None:
-    """Take the system's lock on a file; None where another holds it."""
+    """Take the system's lock on a file; None if another process holds it."""
     lock = FileLock(path, thread_local=False)
     try:
         lock.acquire(blocking=False)

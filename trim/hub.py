@@ -1,7 +1,7 @@
 """The Hugging Face Hub: what a repository would cost to download, the download, and its errors.
 
 The token comes from the environment (HF_TOKEN), read by `huggingface_hub` alone: it is in no argument, file or
-message of ours. Files lie in the Hub's own cache, shared with every other program.
+message of ours. Files are in the Hub's own cache, shared with every other program.
 """
 
 import contextlib
@@ -30,7 +30,7 @@ class Repository:
 
     Attributes:
         name: "org/name".
-        error: what is raised when it cannot be downloaded.
+        error: the exception to raise when it cannot be downloaded.
         revision: a branch, tag, pull request ("refs/pr/1") or commit; None: the main branch.
         kind: "model" or "dataset".
     """
@@ -60,7 +60,7 @@ def downloaded(
     Args:
         repository: a model or a data set on the Hub.
         files: patterns of the files that are used.
-        is_complete: looks at a folder.
+        is_complete: returns whether a folder holds all needed files.
     """
     from huggingface_hub.errors import HFValidationError
 
@@ -72,7 +72,7 @@ def downloaded(
 
 
 def _snapshot(repository: Repository, files: Iterable[str], **options: Any) -> Path:
-    """Return the repository's folder in the Hub's own cache, with these files; options as of `snapshot_download`."""
+    """Return the repository's folder in the Hub's cache, with these files; options as for `snapshot_download`."""
     from huggingface_hub import snapshot_download
 
     folder = snapshot_download(
@@ -120,8 +120,8 @@ def download(
     Args:
         repository: a model or a data set on the Hub.
         files: patterns of the files that are used.
-        size_bytes: what they come to.
-        progress: called while they come.
+        size_bytes: their total size.
+        progress: called during the download.
 
     Raises:
         TrimError: the repository is unknown, gated or unreachable, or the disk is full.
@@ -160,7 +160,7 @@ def fetch_file(repository: Repository, file: str, progress: ProgressListener | N
 
 
 def _progress_class(name: str, size_bytes: int, progress: ProgressListener | None) -> type:
-    """Return a progress bar for `huggingface_hub` that reports how much is here instead of drawing itself."""
+    """Return a progress bar for `huggingface_hub` that reports the downloaded bytes instead of drawing itself."""
     from tqdm.auto import tqdm
 
     meter = Meter(progress, of=size_bytes)
@@ -185,7 +185,7 @@ def _progress_class(name: str, size_bytes: int, progress: ProgressListener | Non
 
 @contextlib.contextmanager
 def hub_errors(repository: Repository) -> Iterator[None]:
-    """Turn what goes wrong between here and the Hub into the repository's own error, which says what to do."""
+    """Turn every error of a connection to the Hub into the repository's own error, with advice."""
     from huggingface_hub import errors
 
     try:

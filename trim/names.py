@@ -8,7 +8,7 @@ from pathlib import Path
 
 from trim.errors import LayerNotFoundError
 
-# Texts with a name, and what a page calls them; "demo" comes with the packages.
+# The texts with a name, and their titles; "demo" comes with the packages.
 CORPORA = {
     "demo": "State of the Union addresses, 1990 to 2019 (demo)",
     "wikitext2": "WikiText-2, raw (from the Hub, 7 MB)",
@@ -42,7 +42,7 @@ def format_bytes(size_bytes: float) -> str:
 
 
 def local_path(text: str) -> Path | None:
-    """Return the file or folder of that name; None where there is none, or where nothing can have such a name."""
+    """Return the file or folder of that name; None where there is none, or the name is impossible."""
     try:
         path = Path(text).expanduser()
         return path if text and path.exists() else None
@@ -51,7 +51,7 @@ def local_path(text: str) -> Path | None:
 
 
 def absolute(source: object, reserved: Collection[str] = ()) -> str:
-    """Make a path absolute, so that it stays true from any working directory.
+    """Make a path absolute, so that it is valid in any working directory.
 
     Args:
         source: a path, or a name such as a Hub id.
@@ -87,7 +87,7 @@ def experts_of(layer: str, names: Iterable[str]) -> list[str]:
         experts_of("12.mlp.experts.37.up_proj", run.layers)  # 12.mlp.experts.0.up_proj and so on
 
     Args:
-        layer: its name; of a layer that is not an expert's there is nothing.
+        layer: its name; the result is empty if it is not an expert's.
         names: all layers.
     """
     found = _EXPERT.fullmatch(layer)
@@ -99,7 +99,7 @@ def experts_of(layer: str, names: Iterable[str]) -> list[str]:
 
 
 def expert_number(layer: str) -> str:
-    """Return the number of the expert that a layer is of: "37" of "12.mlp.experts.37.up_proj"; "" of others."""
+    """Return the number of a layer's expert: "37" for "12.mlp.experts.37.up_proj", "" for layers of no expert."""
     found = _EXPERT.fullmatch(layer)
     return "" if found is None else found[2]
 
@@ -115,11 +115,11 @@ def match_layers(
     Args:
         patterns: names or shell patterns.
         names: all layers, in the model's order.
-        problem: how the message begins, before the pattern.
+        problem: the beginning of the error message, before the pattern.
         but: layers that a pattern which ends with a star leaves out, unless it matches no other.
 
     Returns:
-        For each pattern the names that it matches, in the model's order.
+        The names that each pattern matches, in the model's order.
 
     Raises:
         LayerNotFoundError: a pattern matches nothing; the closest names are listed.

@@ -14,7 +14,7 @@ class Progress:
     """How far a piece of work is.
 
     Attributes:
-        what: what is being done, for people: "Loading SmolLM2-135M".
+        what: a title for users, such as "Loading SmolLM2-135M".
         done: how much of it, in the work's own unit.
         of: how much there is to do; 0: not known.
         seconds_left: an estimate; None: not known yet.
@@ -46,16 +46,16 @@ class Meter:
         """Begin; the pace is measured from now on.
 
         Args:
-            listener: receives what is reported; None: it is dropped.
+            listener: receives the reports; None: they are dropped.
             of: how much there is to do; 0: not known.
-            done: how much of it was done before.
+            done: how much was done before.
         """
         self._listener = listener or (lambda progress: None)
         self._of, self._first, self.done = of, done, done
         self._begin = time.monotonic()
 
     def report(self, what: str, done: float | None = None) -> None:
-        """Report what is being done now, and how much is done; None: as much as before."""
+        """Report the title of the current step, and how much is done; None: as much as before."""
         if done is not None:
             self.done = done
         left = None

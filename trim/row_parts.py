@@ -30,7 +30,7 @@ class Structure:
     """Facts of a model's blocks besides the shapes of their layers.
 
     Attributes:
-        dense: what stays dense whatever is pruned, such as convolutions, one line for each kind.
+        dense: the parts that always stay dense, such as convolutions, one line for each kind.
         parts: those of fused layers, by name ("15.self_attn.qkv_proj"), or by path ("self_attn.qkv_proj") where those
             of all blocks are alike.
     """
@@ -52,7 +52,7 @@ class Structure:
 
 
 def row_labels(parts: Sequence[RowPart], rows: int) -> list[str]:
-    """Name the part of each row, and its place among several runs: "q 0", "q 1", "gate"; "" for a row of none."""
+    """Name the part of each row, with its place among several runs: "q 0", "q 1", "gate"; "" for a row of no part."""
     labels = [""] * rows
     for part in parts:
         for place, start in enumerate(part.starts):

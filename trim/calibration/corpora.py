@@ -41,29 +41,29 @@ def load_corpus(
 ) -> Tensor:
     """Cut windows of `length` tokens out of a text.
 
-    Where the tokenizer begins a text with a beginning-of-text token (BOS), each window begins with it; it takes the
-    place of one token. Models that were trained with it, Gemma among them, are useless without.
+    If the tokenizer begins a text with a beginning-of-text token (BOS), each window begins with it, in place of one
+    token. Models that were trained with it, such as Gemma, do not work without it.
 
-    Calibration windows start at random places of the text, and for C4, as the methods' authors do, at a random place
-    of a random document that is longer than the window. Of a text of more than 16 Mi characters the places are drawn
-    by characters, not by tokens, and tokens are cut only there: memory and time do not grow with the text.
+    Calibration windows start at random places of the text; in C4, as for the methods' authors, at a random place of a
+    random document that is longer than the window. In a text of more than 16 Mi characters the places are drawn by
+    characters, and only these places are tokenized: memory and time do not grow with the text.
 
     Evaluation windows follow each other from the beginning without overlap; the tail that does not fill a window is
-    dropped. A user's file that holds nothing but text for evaluation is read as a whole.
+    dropped.
 
     Calibration and evaluation never share text. demo: two thirds and one third of the years. wikitext2: train and
-    test. c4: a train and a validation shard (of this its first 1,100 documents). A user's file: about the first four
+    test. c4: a train shard, and the first 1,100 documents of a validation shard. A user's file: about the first four
     fifths and the last fifth, by whole documents where there are several.
 
     Args:
         source: "demo", "wikitext2", "c4", or a file: .txt, .jsonl (field "text") or .parquet (column "text").
         tokenizer: the model's.
         split: "calibration", "evaluation", or "whole": all of a user's file, cut as an evaluation text.
-        windows: how many; None: all that the evaluation text holds.
+        windows: how many; None: all windows of the evaluation text.
         length: tokens per window.
-        seed: decides where calibration windows start.
-        bos: begin each window with the tokenizer's BOS token, where it has one that it adds. Without, as in the
-            published protocols, the text begins with it once, before it is cut into windows.
+        seed: the seed of the places of calibration windows.
+        bos: begin each window with the tokenizer's BOS token, if it adds one. False, as in the published protocols: the
+            text begins with it once, before it is cut into windows.
         progress: called at each step, and after each piece of the text.
 
     Returns:
@@ -104,8 +104,8 @@ class _Cutter:
         source, split: the text, as `load_corpus` takes it.
         tokenizer: cuts it into tokens.
         length: tokens in a window.
-        body: tokens of the text in a window, which are all but BOS.
-        special: with the tokens that the tokenizer adds before and after a text.
+        body: tokens of the text in a window, without BOS.
+        special: whether to add the tokens that the tokenizer puts before and after a text.
         report: called at each step.
     """
 
@@ -119,12 +119,12 @@ class _Cutter:
 
     @property
     def title(self) -> str:
-        """The work as progress reports it."""
+        """The title of the progress."""
         return f"Cutting {CORPORA.get(str(self.source), one_line(Path(self.source).name))} into tokens"
 
     @property
     def what(self) -> str:
-        """The text, in a message."""
+        """The text's name in messages."""
         part = "" if self.split == "whole" else f"the {self.split} part of "
         return part + repr(one_line(str(self.source)))
 
@@ -177,7 +177,7 @@ class _Cutter:
         return text
 
     def _tokens(self, text: Text, limit: int | None) -> Tensor:
-        """Return the first `limit` tokens, None: all; at least a window's."""
+        """Return the first `limit` tokens (None: all), at least as many as a window needs."""
         meter = Meter(self.report, of=limit or len(text))
 
         def step(characters: int, tokens: int) -> None:
@@ -196,11 +196,11 @@ class _Cutter:
 
 
 def check_length(title: str, longest: int | None, length: int) -> None:
-    """Refuse windows that are longer than a model reads at once.
+    """Require windows that a model can read at once.
 
     Args:
         title: the model's name.
-        longest: how many tokens it reads at most; None: its configuration does not say.
+        longest: the most tokens that it reads at once; None: its configuration does not say.
         length: tokens in a window.
 
     Raises:
@@ -258,7 +258,7 @@ def _from_places(
                 step(len(cut))
         if len(cut) < windows and size == len(text):
             return None
-        size *= 8  # text of few tokens, such as a table of blanks
+        size *= 8  # the text has few tokens, such as a table of blanks
     return torch.stack([cut[number] for number in range(windows)])
 
 
@@ -271,16 +271,16 @@ def _from_documents(
     generator: torch.Generator,
     step: Callable[[int], None],
 ) -> Tensor:
-    """Cut a random window of random documents longer than it; none is taken twice while others last.
+    """Cut random windows from random documents longer than a window; no document is used twice while others are left.
 
     Args:
         rows: with a column "text".
         tokenizer: cuts the documents.
         windows: how many.
         length: tokens of a window.
-        special: with the tokens that the tokenizer adds before and after a document.
+        special: whether to add the tokens that the tokenizer puts before and after a document.
         generator: chooses the documents and the places.
-        step: called with how many long enough documents were found.
+        step: called with the number of long enough documents found so far.
     """
     import pyarrow.compute
 

@@ -1,4 +1,4 @@
-"""A user's text files: read in pieces, so that a text larger than memory can be read too."""
+"""Read a user's text files in pieces, so that a text may be larger than memory."""
 
 import codecs
 import io
@@ -86,7 +86,7 @@ class Text:
 def file_text(path: Path, split: str) -> Text:
     """Open a part of a user's text.
 
-    Of its characters about four fifths are for calibration, the last fifth is for evaluation; or the whole is opened.
+    About the first four fifths of its characters are for calibration, the rest for evaluation; "whole" opens all.
     Documents (lines of a .jsonl, rows of a .parquet) are not split, and are joined by a blank line; a lone one, such
     as a .txt, is parted at the first space or line end after four fifths. The file is read once here, so that
     whatever cannot be read is known.
@@ -123,7 +123,7 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
         read: yields the documents, or the pieces of one.
         split: "calibration", "evaluation" or "whole".
         name: the text's name in messages.
-        joint: what separates two documents; empty where `read` yields the pieces of one.
+        joint: the text between two documents; empty where `read` yields the pieces of one.
 
     Raises:
         CorpusError: there is no text in it, or too much.
@@ -157,7 +157,7 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
 
 
 def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> int:
-    """Return the end of the first space at or after a place; the place itself where the text ends there."""
+    """Return the end of the first space at or after a place, or the place itself at the end of the text."""
     offset, space = 0, re.compile(r"\s")
     for piece in read():
         found = space.search(piece, max(least - offset, 0)) if offset + len(piece) > least else None
@@ -235,7 +235,7 @@ def _json_lines(path: Path, name: str) -> Iterator[str]:
 
 
 def _document(line: bytes, name: str) -> str:
-    """Return the text of a line; empty where there is none."""
+    """Return the text of a line; empty where it has none."""
     if not line.strip():
         return ""
     try:
@@ -273,7 +273,7 @@ def _parquet_rows(path: Path, name: str) -> Iterator[str]:
             with pyarrow.parquet.ParquetFile(content) as file:
                 _check_column(file.schema_arrow, name)
                 rows = _rows_at_once(file, name)
-            # As a dictionary: a text that is in many rows is held once.
+            # A dictionary holds a text that is in many rows once.
             with pyarrow.parquet.ParquetFile(content, read_dictionary=["text"]) as file:
                 for batch in file.iter_batches(rows, columns=["text"]):
                     for value in batch.column(0):
@@ -291,7 +291,7 @@ def _parquet_rows(path: Path, name: str) -> Iterator[str]:
 
 
 def _rows_at_once(file: "pyarrow.parquet.ParquetFile", name: str) -> int:
-    """Return the rows to read at once: about a megabyte of text, by what each group of rows holds unpacked."""
+    """Return how many rows to read at once for about a megabyte of text, from the unpacked size of the row groups."""
     (column,) = (
         number
         for number in range(len(file.schema))

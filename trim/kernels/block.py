@@ -38,9 +38,9 @@ def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: flo
 
     Args:
         gradient: (..., N), contiguous, of the states' type.
-        states: as it was called with.
-        weight: as it was called with.
-        epsilon: as it was called with.
+        states: as for `rms_norm`.
+        weight: as for `rms_norm`.
+        epsilon: as for `rms_norm`.
     """
     out = torch.empty_like(states)
     grid, shape, tile = _in_tiles(states)
@@ -64,7 +64,7 @@ def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Te
 
     Args:
         query: (batch, heads, length, dimensions), in any layout whose last stride is 1; dimensions are even.
-        key: laid out like the query, with as many heads or fewer.
+        key: in the query's layout, with as many heads or fewer.
         cosine: (batch or 1, length, dimensions), last stride 1.
         sine: in the shape and strides of `cosine`.
 
@@ -118,7 +118,7 @@ def add_weighed(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) 
 
     Args:
         result: (T, N) of a half type, contiguous.
-        tokens: (n,) int64, which rows; what goes to one row lies side by side.
+        tokens: (n,) int64, the row of each output; equal rows follow each other.
         output: (n, N) of the result's type, contiguous.
         weight: (n,) of the result's type or float32.
     """

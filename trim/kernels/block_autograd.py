@@ -1,4 +1,4 @@
-"""The kernels of `trim.kernels.block` as functions that a gradient goes back through.
+"""The kernels of `trim.kernels.block` as differentiable functions.
 
 Only with respect to activations: weights and rotary tables are taken as they are. Less is kept for the way back than
 by the plain code, which keeps every product on the way.

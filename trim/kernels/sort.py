@@ -26,11 +26,11 @@ def sort_rows(weight: Tensor, score: Tensor, invalid: Tensor) -> tuple[Tensor, T
     Args:
         weight: (D, N), contiguous.
         score: (D, N), contiguous, float32.
-        invalid: (G,) int32, one of each D / G rows, set to 1 if a score of theirs is not finite or is negative.
+        invalid: (G,) int32, one for each D / G rows, set to 1 if one of their scores is not finite or is negative.
 
     Returns:
         order: (D, N') int16 or int32, with N' a multiple of 16 and zeros beyond N.
-        sorted_weight: (D, N'), of the weight's type, likewise.
+        sorted_weight: (D, N'), of the weight's type, with zeros beyond N.
     """
     rows, columns = score.shape
     padded = triton.cdiv(columns, 16) * 16

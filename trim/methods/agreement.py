@@ -1,4 +1,4 @@
-"""How far two masks of one layer agree: the weights that both keep, of those that either keeps. Imports no torch."""
+"""Compare two masks of one layer: the share of the weights that both keep among those that either keeps (no torch)."""
 
 from dataclasses import dataclass
 
@@ -15,7 +15,7 @@ class MaskAgreement:
         whole: over the layer.
         by_row: (D,).
         by_column: (N,).
-        expected: what two masks that keep as many of each row's weights at random would share, over the layer.
+        expected: the IoU over the layer of two random masks that keep as many of each row's weights.
     """
 
     whole: float

@@ -15,7 +15,9 @@ from trim.methods.choices import ALPHA_FITS
 
 
 def alpha_budgets(exponents: list[float], shapes: Shapes, target: float, width: float) -> dict[str, float]:
-    """Compute AlphaPruning's budgets: blocks with a heavier tail (a smaller exponent) keep more; their layers alike.
+    """Compute AlphaPruning's budgets: blocks with a heavier tail (a smaller exponent) keep more.
+
+    All layers of a block get the same sparsity.
 
     Args:
         exponents: each block's mean tail exponent; NaN for a block without one, which gets the middle.

@@ -1,9 +1,9 @@
-"""ALPS: mask and weights of a layer solved together, every layer and row for itself.
+"""ALPS: solve for the mask and the weights of a layer together.
 
 Meng et al., "ALPS: Improved Optimization for Highly Sparse One-Shot Pruning for Large Language Models",
-arXiv 2406.07831: `trim.methods.solve` where all rows weigh alike and the outputs aimed at are those of the dense
-weights on the inputs of the pruned model. In float64 its masks are those of the authors' class, entry by entry; in
-float32 they agree with them in 96 to 99%, as that class does with itself in float64 (`benchmarks.peers`).
+arXiv 2406.07831. It is `trim.methods.solve` with equal row weights, aiming at the outputs of the dense weights on the
+pruned model's inputs. In float64 its masks equal those of the authors' class, entry by entry. In float32 96 to 99% of
+their entries agree, as many as between that class in float32 and in float64 (`benchmarks.peers`).
 """
 
 from torch import Tensor
@@ -30,9 +30,9 @@ def alps(
     Args:
         weight: (D, N), dense and finite.
         text: only its Gram matrix is used.
-        total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
-        sensitivity: does not count.
-        pattern: n:m instead; None: none.
+        total: how many weights are pruned, from 0 to D · N; not used with a pattern.
+        sensitivity: not used.
+        pattern: an n:m pattern instead; None: no pattern.
         progress: as for `solve`.
     """
     if text.cross is not text.gram:

@@ -1,4 +1,4 @@
-"""How concentrated the score is in each row.
+"""Measure how concentrated the score is in each row.
 
 Source: Hurley and Rickard, "Comparing measures of sparsity", IEEE Trans. Inf. Theory 55 (2009).
 """

@@ -18,12 +18,12 @@ def outlier_share(scores: list[Tensor], multiple: float) -> float:
 
 
 def owl_budgets(outliers: list[float], shapes: Shapes, target: float, width: float) -> dict[str, float]:
-    """Compute OWL's budgets: blocks with more outliers keep more; all layers of a block alike.
+    """Compute OWL's budgets: blocks with more outliers keep more, and all layers of a block keep the same share.
 
     Args:
         outliers: each block's `outlier_share`.
         shapes: (D, N) of the layers, named by block index first.
         target: T.
-        width: λ; keep ratios lie within 2λ.
+        width: λ; keep ratios differ by at most 2λ.
     """
     return _by_block(1 - _scaled(outliers, 0.0, 2 * width), shapes, lambda mean: target - mean, np.add)

@@ -1,4 +1,4 @@
-"""How important each weight is, and the order in which a row would lose them.
+"""Score how important each weight is, and order each row's columns by score.
 
 Wanda: Sun et al., "A Simple and Effective Pruning Approach for Large Language Models", arXiv 2306.11695.
 """

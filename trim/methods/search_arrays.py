@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 def exact_qualities(
     result: SearchResult[np.ndarray], columns: int, judge: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
-    """Judge every update of a search at the exact counts that its x would become.
+    """Judge every update of a search at the exact counts of its x.
 
     Args:
         result: the search's result.
         columns: N.
-        judge: the quality of the layer, (...), at each of some candidates' counts, (..., D).
+        judge: returns the quality of the layer, (...), at the counts of candidates, (..., D).
 
     Returns:
         (R, K + 1) float64. Column 0 is uniform; NaN after it where a rate was not evaluated.
@@ -46,8 +46,8 @@ def search_tables(
     Args:
         tables: the layer's tables.
         settings: the search's settings.
-        total: how many weights the layer loses, where that is known to the weight; None: round(T · D · N).
-        complete: follow every rate of the grid, also those that the published search leaves untried.
+        total: how many weights the layer loses; None: round(T · D · N).
+        complete: follow every rate of the grid, including those that the published search does not try.
 
     Raises:
         SparsityError: no counts under the row cap reach the target.

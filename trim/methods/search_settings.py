@@ -14,11 +14,11 @@ class SearchSettings:
 
     Attributes:
         target_sparsity: T, the layer's sparsity: the mean of its rows' sparsities.
-        learning_rates: positive rates, tried in this order: they take weights from rows that keep their quality.
-        negative_learning_rates: tried only if no positive one beats uniform; empty: forbidden.
+        learning_rates: positive rates, tried in this order; they prune rows that keep their quality harder.
+        negative_learning_rates: tried only if no positive rate beats uniform; empty: forbidden.
         iterations: updates per learning rate.
-        layer_quality: what decides which update is kept, a name from `choices.LAYER_QUALITIES`.
-        row_quality: what drives the updates, a name from `choices.ROW_QUALITIES`.
+        layer_quality: a name from `choices.LAYER_QUALITIES`; decides which update is kept.
+        row_quality: a name from `choices.ROW_QUALITIES`; drives the updates.
         max_row_sparsity: the cap on a row's sparsity.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The outcome of a search for row sparsities: trace, choice and result. Tensors or arrays; no torch is imported."""
+"""The outcome of a search for row sparsities: trace, choice and result, of tensors or arrays. Imports no torch."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ class SearchTrace(Generic[Values]):
         rates: the R learning rates, positive ones first, in the order in which a search would try them.
         quality: (R, K + 1) float64 layer quality at floor counts, on the CPU; NaN after the first column where
             a rate was not evaluated.
-        row_variance: (R, K + 1) float64 variance over the rows of their quality, likewise.
+        row_variance: (R, K + 1) float64 variance of the rows' quality, NaN in the same places.
         updates: evaluated rate -> (K + 1, D) float64, x after each update, on the device of the curves.
-        exact_quality: (R, K + 1) float64, the same as quality at exact counts, where the search found it on its way.
+        exact_quality: (R, K + 1) float64, quality at exact counts; None: the search did not compute it.
     """
 
     rates: tuple[float, ...]
@@ -50,8 +50,8 @@ class Choice:
     Attributes:
         tried: rates and their qualities, in order.
         rate: the best of them.
-        iteration: the one kept of it; 0: none beats uniform.
-        quality: the layer's there, and `uniform` in the beginning.
+        iteration: its best iteration; 0: no rate beats uniform.
+        quality, uniform: the layer's quality at that iteration, and at uniform.
     """
 
     tried: list[tuple[float, float]]
@@ -62,7 +62,7 @@ class Choice:
 
     @property
     def learning_rate(self) -> float | None:
-        """The chosen rate; None: none beats uniform."""
+        """The chosen rate; None: no rate beats uniform."""
         return self.rate if self.iteration > 0 else None
 
 
@@ -85,7 +85,7 @@ def choose(settings: SearchSettings, quality_of: Callable[[float], Sequence[floa
 def _try_in_order(
     rates: tuple[float, ...], quality_of: Callable[[float], Sequence[float]]
 ) -> list[tuple[float, float]]:
-    """Return rates and their qualities up to and with the first that is not better than the one before it."""
+    """Try rates until one is not better than the previous one; return the tried rates and their qualities."""
     tried: list[tuple[float, float]] = []
     for rate in rates:
         tried.append((rate, max(quality_of(rate))))
@@ -96,14 +96,14 @@ def _try_in_order(
 
 @dataclass(frozen=True, eq=False)
 class SearchResult(Generic[Values]):
-    """The sparsity that TRIM gave each row, and how it got there.
+    """The sparsity that TRIM gave each row, and the path of the search.
 
-    Two readings, never mixed: `layer_quality` and `uniform_quality` are at the floor counts of the publication;
-    `realised_quality` and `uniform_realised_quality` at the exact counts that masks, files and views use.
+    `layer_quality` and `uniform_quality` are measured at the floor counts of the publication; `realised_quality` and
+    `uniform_realised_quality` at the exact counts that masks, files and views use.
 
     Attributes:
-        settings: what was asked for.
-        learning_rate: the chosen rate; None: nothing beat uniform.
+        settings: the search's settings.
+        learning_rate: the chosen rate; None: no rate beats uniform.
         tried: every rate that the published search tried, in order, with its quality.
         row_sparsity: (D,) float64, the search's x.
         counts, uniform_counts: (D,) int64, exact: both add up to round(T · D · N).
@@ -125,7 +125,7 @@ class SearchResult(Generic[Values]):
     trace: SearchTrace[Values] = field(repr=False)
 
     def converted(self, convert: Callable[[Values], Others]) -> SearchResult[Others]:
-        """Return the same in values of another kind."""
+        """Return the same result with its values converted."""
         trace = self.trace
         updates = {rate: convert(x) for rate, x in trace.updates.items()}
         exact = None if trace.exact_quality is None else convert(trace.exact_quality)
@@ -154,13 +154,13 @@ class SearchResult(Generic[Values]):
         qualities: tuple[float, float],
         dead_rows: Values,
     ) -> SearchResult[Values]:
-        """Put a result together.
+        """Assemble a result.
 
         Args:
             settings: the search's settings.
             chosen: index of the chosen rate.
             trace: the search's trace.
-            counts: TRIM's and uniform ones, exact.
+            counts: the exact counts of TRIM and of uniform.
             qualities: the layer's quality at both.
             dead_rows: (D,) bool.
         """

@@ -1,11 +1,11 @@
-"""Is a layer's spread of learned row sparsities signal: what draws of its inputs agree on. Imports no torch."""
+"""Measure how much of the spread of a layer's learned row sparsities is common to draws of its inputs (no torch)."""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-MEANT = 2.0  # standard deviations that a row's sparsity must be away from the layer's to count as meant
+MEANT = 2.0  # standard deviations by which a row's sparsity must differ from the layer's to count as meant
 
 
 @dataclass(frozen=True, eq=False)
@@ -16,7 +16,7 @@ class RowSignal:
         sparsity: (draws, D) row sparsities.
         gini: (draws, D) of the rows' scores; NaN for a row of zeros.
         rates: the learning rate of each draw; None where uniform was best.
-        titles: of the draws: "seed 3".
+        titles: the names of the draws, such as "seed 3".
     """
 
     sparsity: np.ndarray = field(repr=False)
@@ -38,10 +38,10 @@ class RowSignal:
 
     @property
     def signal_share(self) -> float:
-        """Return which share of the variance of row sparsities within a draw is not its uncertainty; NaN: none varies.
+        """Return the share of the variance of row sparsities that is not uncertainty; NaN: they do not vary.
 
-        V_rows / (V_rows + V_draws), V_draws the mean over rows of their variance over draws, V_rows the variance over
-        rows of their means less what the draws alone would make of it, V_draws / draws.
+        It is V_rows / (V_rows + V_draws). V_draws is the variance over draws, averaged over rows. V_rows is the
+        variance over rows of their means, minus V_draws / draws, which the draws add to it.
         """
         draws = float((self.uncertainty**2).mean())
         varied = float(self.mean.var(ddof=1)) if len(self.mean) > 1 else 0.0

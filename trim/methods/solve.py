@@ -1,16 +1,15 @@
-"""A layer's mask and its kept weights, solved together.
+"""Solve for a layer's mask and its kept weights together.
 
-Which weights of a layer go and what the others become are one problem: of all Ŵ with K entries that are not 0, find the
-one that minimises
+Among all Ŵ with K entries that are not 0, find the one that minimises
 
     Σ_i f_i (‖w_i X + e_i − ŵ_i X̂‖² + λ ‖w_i − ŵ_i‖²)
 
 with the terms of `trim.methods.least_squares` and the rows' sensitivities f. A layer that writes to the residual stream
-makes up for what the stream has lost before (e); others have e = 0. The alternating direction method of multipliers
-(ADMM) does so for f = 1, e = 0 and X = X̂ in Meng et al., "ALPS" (arXiv 2406.07831, sections 3.1 and 3.2): one iterate
-solves the problem without zeros, another has K entries, a multiplier pulls them together, and its weight ρ grows by how
-much the chosen set still changes. Columns are scaled to one size, and rows by √f_i; the K entries are the largest of
-the whole layer, so how many each row keeps is an outcome. Conjugate gradients on the chosen entries end it.
+makes up for the stream's earlier error e; other layers have e = 0. Meng et al., "ALPS" (arXiv 2406.07831, sections 3.1
+and 3.2) solve the case f = 1, e = 0 and X = X̂ by the alternating direction method of multipliers (ADMM): one iterate
+solves the problem without zeros, another has K entries, and a multiplier pulls them together, whose weight ρ grows
+depending on how much the chosen set still changes. Columns are scaled to one size, and rows by √f_i. The K entries are
+the largest of the whole layer, so rows keep different numbers. Conjugate gradients on the chosen entries come last.
 """
 
 from collections.abc import Callable
@@ -25,16 +24,16 @@ from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.progress import Meter, ProgressListener
 
-RHO = 0.1  # at first
+RHO = 0.1  # the initial ρ
 MAX_STEPS = 300
 STEPS_PER_RHO = 3
-MIN_STEPS, SETTLED = 30, 0.0003  # a set that changes by less from then on is final
-# By what ρ grows while the set changes by more than a share of the kept entries.
+MIN_STEPS, SETTLED = 30, 0.0003  # after these steps, a set that changes by a smaller share is final
+# Pairs of a share of the kept entries, and the factor by which ρ grows while a larger share changes.
 GROWTH = ((0.1, 1.3), (0.005, 1.2), (0.0, 1.1))
-SHRINK = 1 / 5  # of ρ, where the set hardly changed at first
-# Of conjugate gradients at the end, rounds and iterations of each: what TF32 rounds away the next round takes up.
+SHRINK = 1 / 5  # the factor on ρ if the set hardly changes at first
+# Rounds and iterations of the final conjugate gradients; each round recovers the TF32 rounding of the previous one.
 DESCENT, EXACT_DESCENT = (4, 5), (1, 10)
-_LEAST_WEIGHT = 1e-8  # of a row, of the mean: one that counts for nothing keeps a scale
+_LEAST_WEIGHT = 1e-8  # a row's smallest weight as a share of the mean, so that its scale is not 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,9 +42,9 @@ class Solution:
 
     Attributes:
         keep: (D, N) bool, True where a weight is kept.
-        weight: (D, N) float32, its weights; 0 where none is kept.
+        weight: (D, N) float32, its weights; 0 where pruned.
         steps: number of ADMM steps.
-        diverged: whether the search failed, so that this is the refit of the weights largest at the start.
+        diverged: whether the search failed, so that the initially largest weights were refitted instead.
     """
 
     keep: Tensor = field(repr=False)
@@ -68,11 +67,11 @@ def solve(
 
     Args:
         weight: (D, N), dense and finite.
-        text: what the problem needs of the text.
-        total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
+        text: the products of the calibration text.
+        total: how many weights are pruned, from 0 to D · N; not used with a pattern.
         sensitivity: (D,) the rows' weights f, not negative; None: all alike.
-        pattern: n:m instead of the largest of the whole layer; None: none.
-        descent: rounds of conjugate gradients at the end, and iterations of each; None: as many as the device needs.
+        pattern: an n:m pattern instead of the largest entries of the whole layer; None: no pattern.
+        descent: rounds and iterations of the final conjugate gradients; None: as many as the device needs.
         progress: called every few steps; an exception from it ends the work.
     """
 
@@ -100,13 +99,13 @@ def solve(
     costs = [
         text.objective(dense, each, drift) @ row_scale[:, 0].double() ** 2 for each in (solved, dense * begin)
     ]
-    if bool(costs[0] <= costs[1]):  # not where it is NaN
+    if bool(costs[0] <= costs[1]):  # False for NaN
         return Solution(keep, solved, steps)
     return Solution(begin, refit(weight, begin, text), steps, diverged=True)
 
 
 def _row_scale(weight: Tensor, sensitivity: Tensor | None) -> Tensor:
-    """√(f_i / mean f), (D,) float32."""
+    """Return √(f_i / mean f), (D,) float32."""
     if sensitivity is None:
         return torch.ones(len(weight), device=weight.device)
     share = sensitivity.to(weight.device, torch.float64)
@@ -126,16 +125,16 @@ def _alternate(
     """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
 
     With C = B + V / ρ (`both`), Z is its chosen entries and V is ρ times the others (`pruned`): they stand for Z and V.
-    B is formed as the dense weights and what is added to them, which is small, so that a product's rounding is too.
+    B is computed as a small change of the dense weights, so that the rounding of a product is small too.
 
     Args:
         scaled: (D, N) float32, the dense weights.
-        drift: the text's drift, not scaled; None: nothing.
+        drift: the text's drift, not scaled; None: it is 0.
         row_scale: (D, 1) float32.
-        text: whose column scale and inverses are used.
-        begin: (D, N) bool, the set chosen at first.
-        select: chooses it from the entries' sizes, exactly as many as are kept or with all that equal the least.
-        meter: receives how much of the set changed last.
+        text: its column scale and inverses are used.
+        begin: (D, N) bool, the initial set.
+        select: chooses the set from the entries' sizes; the flag is `exactly` of `keep_largest`.
+        meter: reports how much of the set changed last.
     """
     inverse = text.inverse(RHO)
     both, pruned = scaled * begin, torch.zeros_like(scaled)

@@ -1,4 +1,4 @@
-"""SparseGPT: prune columns from the left, each loss made up for by the columns to its right.
+"""SparseGPT: prune columns from left to right, and correct each error in the columns to its right.
 
 Frantar and Alistarh, "SparseGPT: Massive Language Models Can Be Accurately Pruned in One-Shot", arXiv 2301.00774,
 section 3. With U the upper Cholesky factor of (X̂ X̂ᵀ + λI)⁻¹, pruning weight (i, j) costs (w_ij / U_jj)², and the
@@ -30,15 +30,15 @@ def sparsegpt(
 ) -> Solution:
     """Prune a layer as SparseGPT does.
 
-    The pruned weights are shared out over the blocks of columns evenly, and add up exactly.
+    The pruned weights are spread evenly over the blocks of columns, and add up exactly.
 
     Args:
         weight: (D, N), dense and finite.
         text: the products whose Gram matrix is used.
-        total: how many weights are pruned, from 0 to D · N; a pattern sets it itself.
-        sensitivity: does not count.
-        pattern: n:m instead; None: none.
-        block: how many columns a mask is chosen for at a time.
+        total: how many weights are pruned, from 0 to D · N; not used with a pattern.
+        sensitivity: not used.
+        pattern: an n:m pattern instead; None: no pattern.
+        block: the number of columns whose mask is chosen at a time.
         progress: called at each of these blocks; an exception from it ends the work.
 
     Raises:

@@ -27,7 +27,7 @@ def retention_curves(
         weight: (D, N).
         inputs: (N, L) calibration activations entering the layer.
         score: (D, N) importance of each weight, finite and not negative.
-        name: what an error message calls the layer.
+        name: the layer's name in error messages.
 
     Raises:
         ShapeError: the three do not fit each other.
@@ -49,19 +49,19 @@ def curves_of_layers(
     names: Sequence[str],
     vectors: tuple[int, ...] | None = None,
 ) -> RetentionCurves:
-    """Sweep G layers of one shape as `retention_curves` does: on a GPU as one.
+    """Sweep G layers of one shape as `retention_curves` does, on a GPU all at once.
 
     Args:
         weight: (G, D, N).
         inputs: (G, N, L).
         score: (G, D, N).
-        names: what error messages call each.
-        vectors: how many of L input vectors each has, where zeros follow them; None: all.
+        names: the layers' names in error messages.
+        vectors: how many input vectors each layer has before zeros fill up L; None: L.
     """
     weight, inputs, score = weight.detach(), inputs.detach(), score.detach()
     by_kernels = has_kernels(weight.device) and score.dtype != torch.float64
     curves, sound = (_curves_by_kernels if by_kernels else _compiled_curves)(weight, inputs, score)
-    if not sound:  # what was wrong is found out only now: it was looked for on the way
+    if not sound:  # find the precise error only now
         for layer in zip(weight, inputs, score, names, strict=True):
             _check_finite(*layer)
         _check_overflow(curves, names)
@@ -69,7 +69,7 @@ def curves_of_layers(
 
 
 def _compiled_curves(weight: Tensor, inputs: Tensor, score: Tensor) -> tuple[RetentionCurves, bool]:
-    """Sweep on the CPU, wherever the tensors are; the curves are where they are."""
+    """Sweep on the CPU, and return the curves on the device of the tensors."""
     from trim.compiled.order import order_rows
     from trim.compiled.sweep import sweep
 
@@ -97,7 +97,7 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor) -> tuple[R
         dot, energy, error, order, output, invalid = retention(weight, inputs, score)
     captured = weight, inputs.squeeze(0)
     curves = RetentionCurves(dot, energy, error, order, *captured, output, layers=layers)
-    # What every search begins with: on its way before the sweep is waited for.
+    # Every search begins with these, so launch them before waiting for the sweep.
     _ = curves.output_norm, curves.whole_layer
     return curves, not bool(invalid.any())
 
@@ -116,7 +116,7 @@ def _check_finite(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> N
 
 
 def _check_overflow(curves: RetentionCurves, names: Sequence[str]) -> None:
-    """Look for an overflow: anywhere on the way, in Y, a square or a product, it shows in a sum over a curve."""
+    """Raise where a number overflowed: in Y, a square or a product, it shows in the sum over a curve."""
     for name, layer in zip(names, curves.apart(), strict=True):
         for curve in (layer.dot, layer.energy, layer.error):
             if not math.isfinite(curve.sum(dtype=torch.float64)):

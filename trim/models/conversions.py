@@ -1,4 +1,4 @@
-"""Find weights that files store under other names: as part of a tensor, as several, or made of others."""
+"""Find weights that files store differently: under other names, joined, split, or converted."""
 
 import copy
 import itertools
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
             """Return a parameter, which may be on the meta device."""
 
 
-# How the steps of transformers' conversions call the dimensions that they work along.
+# The names of the dimensions in the steps of transformers' conversions.
 _DIMENSIONS = ("dim", "dim0", "dim1")
-# Those that put experts together that lie apart.
+# The steps that join separate experts.
 _JOINING = {"MergeModulelist", "Concatenate", "ErnieFuseAndSplitTextVisionExperts"}
 
 
@@ -38,11 +38,11 @@ class Stored:
     """The place of a tensor of the model in the files, or of some of its rows.
 
     Attributes:
-        name: what the files call the tensor that holds it.
-        first: how many numbers of that tensor come before the matrix that it is a part of.
-        shape: that matrix's shape.
-        part: which part of it.
-        rows: of the model's tensor.
+        name: the name in the files of the tensor that holds it.
+        first: how many numbers of that tensor come before the matrix that holds it.
+        shape: the shape of that matrix.
+        part: the part of that matrix.
+        rows: the rows of the model's tensor, where only some of them are stored here.
     """
 
     name: str
@@ -53,12 +53,12 @@ class Stored:
 
     @property
     def own_shape(self) -> tuple[int, ...]:
-        """The shape of what lies here."""
+        """The shape of the part."""
         return tuple(self.part.of(torch.empty(self.shape, device="meta")).shape)
 
     @property
     def plain(self) -> "Stored":
-        """Return the same place, as the rows alone where these lie side by side in the files."""
+        """Return the same place, with only the needed rows as the matrix where they are contiguous in the file."""
         rows = self.part.rows
         if self.part.transposed or rows.step not in (None, 1) or rows == slice(None):
             return self
@@ -72,8 +72,8 @@ class Stored:
         )
 
     def of(self, tensor: Tensor) -> Tensor:
-        """View the rows of the model's tensor that lie here."""
-        return tensor if self.rows == slice(None) else tensor[self.rows]  # a number has no rows
+        """View the rows of the model's tensor that are stored here."""
+        return tensor if self.rows == slice(None) else tensor[self.rows]  # a scalar cannot be indexed
 
 
 @dataclass
@@ -150,7 +150,7 @@ class Conversion:
             names = [name for name, own in self.sources if own == pattern]  # in natural order
             if steps == ["Concatenate 1"] and len(names) == 1:
                 return _each_expert(names[0], files.places[names[0]].shape, Part(names[0]), experts)
-            # The files count on through the experts of all tensors that the rule makes.
+            # The files number the experts consecutively over all tensors that the rule makes.
             of = next(n for n, target in enumerate(targets) if target in joined) if len(targets) > 1 else 0
             first = of * -(-len(names) // len(targets))
             places = [
@@ -186,7 +186,7 @@ class Conversion:
 
 
 def _each_expert(name: str, shape: tuple[int, ...], part: Part, experts: Experts) -> list[Stored]:
-    """Return the places of all experts in a tensor that holds one matrix after the other."""
+    """Return the places of all experts in a tensor that holds their matrices one after the other."""
     size = math.prod(shape[1:])
     return [Stored(name, place * size, shape[1:], part) for place in range(experts.count)]
 
@@ -200,10 +200,10 @@ def _one_after_another(numbers: list[int]) -> list[slice]:
 def matched(
     known: dict[str, Tensor], module: "PreTrainedModel", files: TensorFiles
 ) -> tuple[dict[str, str], list[Conversion]]:
-    """Map the model's names to those in the files, and find what has to be converted.
+    """Map the model's names to those in the files, and find the tensors that have to be converted.
 
     Args:
-        known: the model's tensors by name, those of experts in one tensor for all.
+        known: the model's tensors by name, with joined experts.
         module: the model.
         files: the files.
     """

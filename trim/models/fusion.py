@@ -54,9 +54,9 @@ class Gated(Part, Protocol):
 
 @contextlib.contextmanager
 def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
-    """Use fused kernels in a block on this device inside the `with` block; nothing changes where there are none.
+    """Use fused kernels in a block inside the `with` block, if this device has kernels.
 
-    Linear layers are still called as modules, with the same inputs, so that hooks on them see what they saw.
+    Linear layers are still called as modules, with the same inputs, so that hooks on them still work.
     """
     if not has_kernels(device):
         yield
@@ -64,7 +64,7 @@ def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
     with contextlib.ExitStack() as stack:
         for part in block.modules():
             if "forward" in vars(part):
-                continue  # somebody else's
+                continue  # replaced by other code
             if is_norm(part):
                 stack.enter_context(own_method(part, "forward", functools.partial(_norm, part, device)))
             elif is_gated(part):
@@ -82,10 +82,10 @@ def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
 def _replaced(names: dict, name: str, value: Callable) -> Iterator[None]:
     """Set names[name] to `value` inside the `with` block.
 
-    Other threads may call it: for what does not fit it calls the plain code.
+    Other threads may call `value`, which calls the plain code for other devices.
     """
     before, names[name] = names[name], value
-    if isinstance(before, functools.partial):  # ours, of another thread that came between
+    if isinstance(before, functools.partial):  # another thread has replaced it as well
         before = before.args[0]
     try:
         yield
@@ -157,7 +157,7 @@ def _can_turn(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, 
 
 
 def _fit(device: torch.device, *tensors: Tensor, contiguous: bool = True) -> bool:
-    """Return whether kernels may take these tensors: they are of one type and where kernels run."""
+    """Return whether kernels can run on these tensors: they have one type and are on the device."""
     dtype = tensors[0].dtype
     return (
         dtype in DTYPES.values()
@@ -167,7 +167,7 @@ def _fit(device: torch.device, *tensors: Tensor, contiguous: bool = True) -> boo
 
 
 def _frozen(*tensors: Tensor) -> bool:
-    """Return whether no gradient is asked for with respect to these tensors."""
+    """Return whether no gradient with respect to these tensors is needed."""
     return not torch.is_grad_enabled() or not any(values.requires_grad for values in tensors)
 
 
@@ -225,7 +225,7 @@ def rotary_places(block: nn.Module) -> list[dict]:
             continue
         names = forward.__globals__
         function = names.get(ROTARY)
-        # A partial is ours, put there for another block that runs now.
+        # A partial is our replacement for another block that runs now.
         if function is None or isinstance(function, functools.partial) or any(names is one for one in found):
             continue
         if _turns(function):
@@ -269,13 +269,13 @@ def _turns(function: Callable) -> bool:
 
 
 def _examples(dtype: torch.dtype, *shape: int) -> Tensor:
-    """Return numbers that look random, without drawing any."""
+    """Return pseudo-random numbers without changing the state of a generator."""
     places = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float64, device="cpu")
     return (3 * torch.sin(places.square())).to(dtype).view(shape)
 
 
 def _always(same: Callable[[torch.dtype], bool]) -> bool:
-    """Return whether `same` holds in every type; code of another form may fail in any way, and is not the same."""
+    """Return whether `same` holds in every type; code that fails counts as different."""
     try:
         with torch.no_grad():
             return all(same(dtype) for dtype in DTYPES.values())

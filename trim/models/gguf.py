@@ -29,12 +29,12 @@ from trim.progress import Meter, ProgressListener
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-# All weights in float16, and of one tensor at a time those in float32 and their rearranged copy.
+# All weights in float16, and for one tensor at a time also those in float32 and their rearranged copy.
 _BYTES_PER_PARAMETER, _BYTES_OF_ONE_TENSOR = 2, 8
 
 
 def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
-    """Build the model of a GGUF file on torch's meta device, made from the header alone.
+    """Build the model of a GGUF file on torch's meta device, from the header alone.
 
     Raises:
         ModelError: the file cannot be read as it was meant, or holds a model that cannot be pruned.
@@ -46,22 +46,22 @@ def gguf_blueprint(header: GgufHeader) -> "PreTrainedModel":
 
 
 def lost_tensors(header: GgufHeader) -> list[str]:
-    """Name the tensors that do not end within their file: it was cut short."""
+    """Return the names of the tensors that do not end within their file, because it was cut short."""
     size = header.path.stat().st_size
     return [name for name, tensor in header.tensors.items() if _end(tensor) > size]
 
 
 def dequantized(path: Path, sha256: str, progress: ProgressListener, *, partly: bool = False) -> Path:
-    """Make a folder with the float16 weights and the tokenizer of a GGUF file, once; it is kept in the cache.
+    """Make a cached folder with the float16 weights and the tokenizer of a GGUF file.
 
-    Reading a GGUF takes several seconds, loading what comes out of it one. The folder's name changes when the file
-    or what is understood of its header changes.
+    Reading a GGUF takes several seconds, loading this folder one. Its name changes when the file changes, or the
+    configuration that is made from its header.
 
     Args:
         path: the file.
         sha256: hash of the file's content.
         progress: called after each tensor.
-        partly: whether of a file that was cut short the tensors are read that it holds; there is no tokenizer then.
+        partly: whether to read a file that was cut short in part, without a tokenizer.
 
     Raises:
         ModelError: the file cannot be read, or holds a model that cannot be pruned.
@@ -85,7 +85,7 @@ def dequantized(path: Path, sha256: str, progress: ProgressListener, *, partly: 
 
 
 def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) -> None:
-    """Fill a folder with what a GGUF file holds."""
+    """Fill a folder with the contents of a GGUF file."""
     path, largest = header.path, max(math.prod(tensor.shape) for tensor in header.tensors.values())
     require_memory(
         _BYTES_PER_PARAMETER * header.parameters + _BYTES_OF_ONE_TENSOR * largest,
@@ -110,7 +110,7 @@ def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) ->
             )
         lacking = module.load_state_dict(_weights(header, module, meter), strict=False, assign=True)
         module.tie_weights(missing_keys=set(lacking.missing_keys))
-    except Exception as error:  # a foreign file in foreign parsers; the Rust one raises plain Exception
+    except Exception as error:  # the parsers are not ours; the Rust one raises plain Exception
         if is_out_of_memory(error):
             raise NotEnoughMemoryError(
                 f"memory filled up while {path.name} was dequantized; close other programs"
@@ -126,7 +126,7 @@ def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) ->
 
 
 def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dict[str, Tensor]:
-    """Read the float16 weights by the model's names, each dequantized and rearranged by itself."""
+    """Read the float16 weights by the model's names, and dequantize and rearrange one at a time."""
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())
@@ -162,7 +162,7 @@ def _end(tensor: GgufTensor) -> int:
 
 @contextlib.contextmanager
 def _known_type(model_type: str) -> Iterator[None]:
-    """Tell transformers the model's type, for which it would read the whole file's header again, in seconds."""
+    """Give transformers the model's type, for which it would spend seconds on reading the header again."""
     from transformers import modeling_gguf_pytorch_utils as reading
 
     original = vars(reading)["load_gguf_checkpoint"]

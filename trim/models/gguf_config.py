@@ -47,13 +47,13 @@ _SPARE = (*SCALING_TENSORS, "output.weight")  # that a file may hold twice
 
 @dataclass(frozen=True)
 class _Family:
-    """How `transformers` names what the files of an architecture hold.
+    """The names in `transformers` for the fields and tensors of an architecture's files.
 
     Attributes:
         model_type: the one in its config.json.
-        required, optional: fields of the header, and settings of the configuration.
+        required, optional: fields of the header, and the settings of the configuration that they become.
         flags: settings that are true where the first block holds a tensor.
-        always: settings that no header has, since llama.cpp computes nothing else.
+        always: settings that no header has, because llama.cpp knows no other value.
         has_positions: whether positions are rotated.
         partial: whether only part of each head may be rotated.
         scale_by_size_at: blocks of the size whose queries are scaled by hidden size and heads; None: no such scale.
@@ -176,7 +176,7 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
 
 
 def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, list[str]]:
-    """Map each name in the file to the name of the model's parameter, or of each expert's in order.
+    """Map each name in the file to the name of the model's parameter, or to those of all experts in order.
 
     Raises:
         ModelError: the file lacks weights of its model, or holds some that would be left out; the message names one.
@@ -187,7 +187,7 @@ def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, 
     names = get_tensor_name_map(number, module.config.num_hidden_layers)
 
     def in_file(name: str) -> str:
-        """Find a parameter's name in the file: that of its place in the causal model, or else in the bare one."""
+        """Find a parameter's name in the file: by its place in the causal model, or else in the bare one."""
         parts = _OF_AN_EXPERT.sub("experts.", name).split(".")
         places = (".".join(parts[start:]) for start in range(len(parts) - 1))
         found = (names.get_name(place, try_suffixes=(".weight", ".bias")) for place in places)

@@ -52,7 +52,7 @@ class GgufHeader:
 
     Attributes:
         path: the file.
-        facts: its fields; of an array of texts, or a long one, only how many entries it has.
+        facts: its fields; for an array of texts, or a long array, only the number of its entries.
         tensors: its tensors by name.
     """
 
@@ -92,7 +92,7 @@ class GgufHeader:
         return value
 
     def tensor(self, name: str) -> GgufTensor:
-        """Return where a tensor lies.
+        """Return the place of a tensor.
 
         Raises:
             ModelError: there is none of that name.
@@ -150,7 +150,7 @@ def read_gguf_header(path: Path, *, partly: bool = False) -> GgufHeader:
 
 
 def cut_short(path: Path) -> str:
-    """Say that a file was cut short or is damaged."""
+    """Return the message that a file was cut short or is damaged."""
     return f"{path.name} is damaged or was not downloaded to its end; download it again"
 
 
@@ -220,7 +220,7 @@ class _Reader:
         return start
 
     def value(self, kind: int) -> Value:
-        """Read a value; of an array of texts, or a long one, only its length: a vocabulary has 100,000 entries."""
+        """Read a value; for an array of texts, or a long array, only its length: a vocabulary has 100,000 entries."""
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY:

@@ -1,4 +1,4 @@
-"""Take apart the tensors in which classes of `transformers` hold the weights of all experts.
+"""Split the tensors in which classes of `transformers` join the weights of all experts.
 
 A class of experts says of itself how its tensors are to be read (`transformers.integrations.moe`): gate and up joined
 one after the other or row by row, transposed or not, with biases or not. Those that do not are known by their classes'
@@ -26,7 +26,7 @@ from trim.models.experts import (
     matrix_of,
 )
 
-# What a class of experts says of itself.
+# The attributes by which a class of experts describes its layout.
 _SAID = ("has_gate", "has_bias", "is_transposed", "is_concatenated")
 _KINDS = {
     "Llama4TextExperts": ScaledExperts,
@@ -65,7 +65,7 @@ def split_experts(module: nn.Module, *, alike: bool = False) -> None:
 
 
 def _split(module: nn.Module, alike: bool) -> Experts | None:
-    """Make an `Experts` of a module; None: it is none that can be read."""
+    """Make an `Experts` from a module; None: the module does not hold experts in a known layout."""
     kind = type(module).__name__
     joined = {
         name: tensor.detach() for name, tensor in module.named_parameters() if not name.startswith(POST_NORM)
@@ -89,7 +89,7 @@ def _split(module: nn.Module, alike: bool) -> Experts | None:
     else:
         return None
     if {part.joined for part in parts.values()} != joined.keys():
-        return None  # it has tensors that nobody knows
+        return None  # it has unknown tensors
     number = cast(int, getattr(module, "num_routed_experts", 0) or module.num_experts)
     made = _experts_of(module, parts, joined, number, alike)
     empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in joined.items()}
@@ -113,7 +113,7 @@ def _said_parts(said: _JoinedExperts, joined: Mapping[str, Tensor]) -> dict[str,
 def _halves(
     name: str, leaf: str, joined: Mapping[str, Tensor], transposed: bool, concatenated: bool
 ) -> dict[str, Part]:
-    """Return the parts that gate and up are of one tensor."""
+    """Return the parts of gate and up in the tensor that joins them."""
     both = joined[name].shape[-1 if transposed or leaf == "bias" else -2] if name in joined else 0
     rows = (
         (slice(both // 2), slice(both // 2, both)) if concatenated else (slice(0, None, 2), slice(1, None, 2))

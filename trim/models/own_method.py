@@ -1,4 +1,4 @@
-"""Give one module a method of its own for a while."""
+"""Replace a method of one module temporarily."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 @contextlib.contextmanager
 def own_method(part: object, name: str, method: Callable[..., object]) -> Iterator[None]:
-    """Let a module, and no other of its class, call `method` by this name inside the `with` block."""
+    """Replace a method of one module, and of no other of its class, inside the `with` block."""
     vars(part)[name] = method
     try:
         yield

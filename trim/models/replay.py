@@ -19,17 +19,17 @@ from trim.errors import ModelError
 
 K = TypeVar("K")
 T = TypeVar("T")
-# What blocks write besides hidden states, for later ones to read, such as keys and values.
+# Tensors that blocks write for later ones besides hidden states, such as keys and values.
 Written = MutableMapping[str, tuple[Tensor, ...]]
 _NOT_BY_BLOCK = "this architecture cannot be pruned block by block; choose another model"
 
 
 @dataclass(frozen=True, eq=False)
 class BlockCall:
-    """The arguments of one call of a block, less the hidden states.
+    """The arguments of one call of a block, without the hidden states.
 
     Attributes:
-        arguments, options: by place and by name.
+        arguments, options: positional and keyword arguments.
         states_name: the name by which the block takes the hidden states; None: they come first.
         streams_first: whether the block takes several streams of hidden states, (streams, batch, length, hidden);
             everywhere else they are (batch, length, streams, hidden).
@@ -41,7 +41,7 @@ class BlockCall:
     streams_first: bool = False
 
     def replay(self, block: nn.Module, states: Tensor) -> Tensor:
-        """Call the block as it was called, with other hidden states (batch, length, …)."""
+        """Repeat the call with other hidden states (batch, length, …)."""
         states = self.as_taken(states)
         if self.states_name is None:
             result = block(states, *self.arguments, **self.options)
@@ -58,15 +58,15 @@ class BlockCall:
         return self.as_kept(result)
 
     def as_taken(self, states: Tensor) -> Tensor:
-        """View hidden states (batch, length, …) as the block takes them."""
+        """View hidden states (batch, length, …) in the block's own layout."""
         return states.movedim(2, 0) if self.streams_first else states
 
     def as_kept(self, states: Tensor) -> Tensor:
-        """View hidden states as the block takes them as (batch, length, …)."""
+        """View hidden states in the block's own layout as (batch, length, …)."""
         return states.movedim(0, 2) if self.streams_first else states
 
     def written(self) -> list[Written]:
-        """List where blocks write what later ones read."""
+        """List the dictionaries in which blocks write for later ones."""
         values = (*self.arguments, *self.options.values())
         return [value for value in values if isinstance(value, MutableMapping) and type(value) is not dict]
 
@@ -85,7 +85,7 @@ class _LastBlockReached(Exception):  # noqa: N818 (no error)
 
 
 class _ChangedBetweenBlocks(Exception):  # noqa: N818 (no error)
-    """A block did not get what the one before it returned."""
+    """A block did not receive the output of the previous block."""
 
 
 def record_calls(
@@ -95,20 +95,20 @@ def record_calls(
     attention_mask: Tensor | None,
     besides: object = None,
 ) -> tuple[Tensor, list[BlockCall]]:
-    """Run a model over a batch with blocks that do nothing, and note what each of them is called with.
+    """Run a model over a batch with blocks that do nothing, and record their arguments.
 
     Args:
         module: the model; its blocks need no weights.
         blocks: its blocks, in order.
         tokens: (batch, length) int64.
         attention_mask: (batch, length) bool, False where there is padding; None: there is none.
-        besides: what blocks return besides hidden states.
+        besides: further values that blocks return after the hidden states.
 
     Returns:
         The hidden states that enter the first block, (batch, length, …), and one call per block.
 
     Raises:
-        ModelError: the model does more between its blocks than to hand hidden states on.
+        ModelError: the model does more between its blocks than passing hidden states on.
     """
 
     def record(form: _Form) -> tuple[Tensor, list[BlockCall]]:
@@ -143,14 +143,14 @@ def record_calls(
 def run_after_blocks(
     module: nn.Module, blocks: list[nn.Module], tokens: Tensor, attention_mask: Tensor | None, states: Tensor
 ) -> Tensor:
-    """Compute the logits of hidden states that left the last block, (batch, length, vocabulary).
+    """Compute the logits from the output of the last block, (batch, length, vocabulary).
 
     Args:
         module: the model; its blocks need no weights.
         blocks: its blocks, in order.
         tokens: (batch, length), as for `record_calls`.
         attention_mask: (batch, length), as for `record_calls`.
-        states: (batch, length, …), what the last block returned.
+        states: (batch, length, …), the output of the last block.
     """
 
     def run(form: _Form) -> Tensor:
@@ -173,7 +173,7 @@ def run_after_blocks(
 
 
 _Form = Callable[[Tensor, object], object]
-# What blocks may return: hidden states alone, or first of one to three things. Their model takes one form only.
+# Blocks return the hidden states, alone or as the first of up to three values; their model accepts one form only.
 _FORMS: tuple[_Form, ...] = (
     lambda states, besides: states,
     lambda states, besides: (states, besides),
@@ -183,7 +183,7 @@ _FORMS: tuple[_Form, ...] = (
 
 
 def _in_some_form(module: nn.Module, run: Callable[[_Form], T]) -> T:
-    """Call a function with the form in which the model takes what its blocks return."""
+    """Call a function with the form of return value that the model accepts from its blocks."""
     first: Exception | None = None
     for form in _FORMS:
         try:
@@ -234,7 +234,7 @@ def _replaced_forward(
 
 
 def _same(states: Tensor, before: Tensor) -> bool:
-    """Return whether a block gets what the one before it returned: the tensor itself, or a view of all of it."""
+    """Return whether a block received the previous block's output: the tensor itself, or a view of all of it."""
     places = [
         (each.untyped_storage()._cdata, each.storage_offset(), each.shape, each.stride())
         for each in (states, before)
@@ -243,12 +243,12 @@ def _same(states: Tensor, before: Tensor) -> bool:
 
 
 def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> list[BlockCall]:
-    """List the calls of a batch, one per block, with each tensor that equals one cached already replaced by that one.
+    """Replace the tensors in the calls of a batch by equal ones of previous blocks, or of another batch.
 
     Masks and rotary tables are the same for most blocks and batches: held once, they take little memory.
 
     Args:
-        calls: what the blocks are called with.
+        calls: the calls of the batch, one per block.
         known: the calls of another batch; None: there is none yet.
     """
     result: list[BlockCall] = []
@@ -294,7 +294,7 @@ def _shared_options(values: Mapping[K, object], known: Mapping[K, object]) -> di
 
 
 def _normal(value: object, dtype: torch.dtype | None) -> object:
-    """Copy tensors made for inference, give floating-point ones a type, and leave the others."""
+    """Copy tensors made in inference mode, and convert floating-point ones to a type."""
     if isinstance(value, Tensor):
         tensor = value.clone() if value.is_inference() else value
         return tensor.to(dtype) if dtype is not None and value.is_floating_point() else tensor

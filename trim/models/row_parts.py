@@ -1,7 +1,7 @@
-"""Say which rows of a fused layer are which of its parts, and of which head.
+"""Find the parts of a fused layer's rows, such as queries, keys and values, and their heads.
 
-`transformers` states neither in a common way, so each way of splitting a fused layer that its classes have is written
-down here, and tested against what the class computes. Of a layer that is not known, nothing is said.
+`transformers` has no common description of them, so the layouts of its classes are listed here, and tested against the
+outputs of the classes. An unknown layer has no parts.
 """
 
 from torch import nn
@@ -12,7 +12,7 @@ from trim.row_parts import RowPart, Structure
 _FUSED = ("query_key_value", "qkv_proj", "Wqkv", "c_attn")
 _GATED = ("gate_up_proj", "Wi")
 _HEAD_SIZES = ("head_dim", "head_size", "attention_head_size")
-# Classes whose fused layer has q, k and v of one head beside each other; those of the others come in a row.
+# Classes whose fused layer has q, k and v of one head next to each other; others have all q, then all k, then all v.
 _BY_HEAD = (
     "BloomAttention",
     "GPTNeoXAttention",
@@ -30,7 +30,7 @@ _IN_A_ROW = (
 
 
 def structure(blocks: list[nn.Module]) -> Structure:
-    """Return what a run records of the blocks that it prunes."""
+    """Return the facts about a model's blocks that a run records."""
     named = row_parts(blocks)
     by_path: dict[str, set[tuple[RowPart, ...]]] = {}
     for name, parts in named.items():
@@ -94,7 +94,7 @@ def _of_fused(owner: nn.Module, rows: int, size: int) -> tuple[RowPart, ...]:
 
 
 def _of_state_space(owner: nn.Module, leaf: str, rows: int) -> tuple[RowPart, ...]:
-    """Split what a state-space layer makes of its input: B writes the state, C reads it, dt is its pace."""
+    """Split the projection of a state-space layer: B writes the state, C reads it, dt is its step size."""
     inner, state = _number(owner, "intermediate_size"), _number(owner, "ssm_state_size")
     rank, groups = _number(owner, "time_step_rank"), _number(owner, "n_groups")
     heads = _number(owner, "num_heads")
@@ -144,12 +144,12 @@ def _grouped(size: int, heads: int, groups: int) -> tuple[RowPart, ...]:
 
 
 def _heads(owner: nn.Module) -> int:
-    """Return how many heads of queries attention has."""
+    """Return the number of query heads."""
     names = ("num_attention_heads", "num_heads", "n_heads", "n_head")
     return _number(owner, *names) or _number(getattr(owner, "config", None), *names)
 
 
 def _number(owner: object, *names: str) -> int:
-    """Return the first of these that is a whole number; 0: none is."""
+    """Return the first of these attributes that is a whole number; 0: none is."""
     values = (getattr(owner, name, None) for name in names)
     return next((value for value in values if type(value) is int), 0)

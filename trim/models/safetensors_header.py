@@ -64,10 +64,10 @@ def read_safetensors_header(path: Path) -> tuple[dict, int]:
 def find_tensors(
     path: Path, damaged: list[str] | None = None
 ) -> tuple[dict[str, TensorPlace], dict[str, str], list[str]]:
-    """Find where a file's tensors lie, the types of those that cannot be read, and those beyond its end.
+    """Find the places of a file's tensors, the types of those that cannot be read, and those beyond the file's end.
 
-    As the format asks, they fill the file: no gap, no byte of two. A file that ends too early is an error, unless there
-    is a list of what is `damaged` to note it.
+    The format requires that they fill the file without gaps or overlaps. A file that ends too early is an error, unless
+    a list `damaged` is given, which then receives the message.
     """
     header, data = read_safetensors_header(path)
     header.pop("__metadata__", None)

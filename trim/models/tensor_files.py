@@ -1,4 +1,4 @@
-"""The safetensors files of a model folder: which hold its weights, and each tensor read by itself.
+"""The safetensors files of a model folder, of which each tensor can be read alone.
 
 Which files those are is decided here once, as `transformers` decides it, for all that read a folder. Tensors are read
 into memory of their own. The usual reader maps whole files as private memory, which counts against a data limit, so
@@ -77,10 +77,10 @@ def weight_files(folder: Path, *, complete: bool = True) -> tuple[list[str], str
 
 
 def _named_weights(folder: Path) -> str | None:
-    """Read what config.json names as the weights; None where it leaves the choice to the usual names."""
+    """Read the name that config.json gives to the weights; None: the usual names."""
     try:
         named = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("transformers_weights")
-    except (OSError, ValueError, AttributeError, RecursionError):  # told by who reads the configuration
+    except (OSError, ValueError, AttributeError, RecursionError):  # `read_config` reports it
         return None
     if named is None:
         return None
@@ -140,11 +140,11 @@ def _require_inside(name: str, where: Path) -> None:
 
 
 def pickle_advice(where: str, name: str) -> str:
-    """Explain why a pickle is not loaded, and how its owner makes safetensors of it."""
+    """Explain why a pickle is not loaded, and how its owner converts it to safetensors."""
     return (
         f"{where} holds its weights as pickle only ({name}), which can run any code when it is opened, so TRIM Lab "
         "does not load it; where you trust it, convert it once: "
-        "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), likewise the tokenizer, and load "
+        "AutoModelForCausalLM.from_pretrained(FOLDER).save_pretrained(NEW_FOLDER), also the tokenizer, and load "
         "the new folder"
     )
 
@@ -156,10 +156,10 @@ class TensorFiles:
         folder: the model folder.
         files: its safetensors files, in order.
         index: the name of the index of these files; None where one file holds all.
-        places: where each tensor lies.
+        places: the place of each tensor.
         quantized: the types of tensors that cannot be read as numbers, by name; they are not among the places.
-        damaged: what is wrong with each file that is missing, damaged or cut short, in words.
-        lost: the tensors that are not there because of that, as far as their names are known.
+        damaged: a message for each file that is missing, damaged or cut short.
+        lost: the known names of the tensors that are missing because of that.
         main_dtype: the type of most of the bytes.
         parameters: numbers in all tensors.
     """
@@ -230,7 +230,7 @@ class TensorFiles:
     def read(
         self, name: str, *, pinned: bool = False, first: int = 0, shape: tuple[int, ...] | None = None
     ) -> Tensor:
-        """Read one tensor, or numbers of it that lie side by side, in host memory and in the type of the file.
+        """Read one tensor, or a contiguous part of it, into host memory in the type of the file.
 
         Args:
             name: as in the files.
@@ -266,7 +266,7 @@ class TensorFiles:
         return {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in self.files}
 
     def require(self, name: str) -> None:
-        """Refuse a folder that lacks a tensor.
+        """Require that the folder holds all tensors.
 
         Raises:
             ModelError: no such tensor.
@@ -278,7 +278,7 @@ class TensorFiles:
             )
 
     def fingerprint(self) -> str:
-        """Compute the identity of the weights, the same wherever the folder lies.
+        """Compute the identity of the weights, which does not depend on the folder's path.
 
         Changes when the configuration or any tensor changes: every header, and some bytes of each tensor.
         """
@@ -300,7 +300,7 @@ class TensorFiles:
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:
-    """Return what changes when a file is written to or replaced."""
+    """Return a stamp that changes when a file is written to or replaced."""
     return status.st_size, status.st_mtime_ns, status.st_ino
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def auto_class(config: "PretrainedConfig", name: str = "") -> "type[_BaseAutoModelClass]":
-    """Return the class of `transformers` that builds all that a checkpoint of this configuration holds.
+    """Return the class of `transformers` that builds the complete model of this configuration.
 
     A checkpoint that reads more than text stays complete, so that its towers keep the names of the files.
 
@@ -34,7 +34,7 @@ def auto_class(config: "PretrainedConfig", name: str = "") -> "type[_BaseAutoMod
 
 
 def text_config(config: "PretrainedConfig", name: str) -> "PretrainedConfig":
-    """Return the configuration of the text tower: the whole one, where a model reads text only.
+    """Return the configuration of the text tower, or `config` itself if the model reads text only.
 
     Raises:
         ModelError: a model that reads and writes texts in towers of their own.
@@ -65,7 +65,7 @@ def text_stacks(module: nn.Module) -> list[nn.ModuleList]:
 
 
 def output_head(module: "PreTrainedModel") -> nn.Module | None:
-    """Return the layer that makes logits: the model's own, or that of the tower that is a causal model in itself."""
+    """Return the layer that makes logits: the model's own, or that of a tower that is a causal model."""
     from transformers import PreTrainedModel
 
     towers = (part for part in module.modules() if isinstance(part, PreTrainedModel))

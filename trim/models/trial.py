@@ -1,4 +1,4 @@
-"""Try a model out by a text without numbers: whether its blocks run one after the other, and what of them is pruned."""
+"""Try a model with fake tensors: whether its blocks run one after the other, and which of their layers are pruned."""
 
 import contextlib
 from dataclasses import dataclass
@@ -22,12 +22,12 @@ _TEXT = (2, 3)  # sequences and tokens
 
 @dataclass(frozen=True)
 class Trial:
-    """The facts about a model that a text without numbers shows.
+    """The facts about a model that a trial finds.
 
     Attributes:
         dense: the layers that stay dense, and why.
-        state_shape: of a token's hidden states between blocks.
-        shares: whether blocks read what others have written besides hidden states, such as keys and values.
+        state_shape: the shape of a token's hidden states between blocks.
+        shares: whether blocks read more than hidden states from other blocks, such as keys and values.
     """
 
     dense: dict[str, Why]
@@ -36,7 +36,7 @@ class Trial:
 
 
 def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
-    """Let a text without numbers through the blocks, one after the other, as they are pruned.
+    """Run fake tensors through the blocks, one after the other, as pruning does.
 
     Raises:
         ModelError: the blocks need more than hidden states of each other.
@@ -49,8 +49,8 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
     tokens = torch.zeros(_TEXT, dtype=torch.int64)
     try:
         states, calls = record_calls(module, blocks, tokens, None)
-    except Exception as error:  # as many kinds as there are architectures
-        # A text alone does not get to the blocks where other towers have to be asked first.
+    except Exception as error:  # each architecture raises its own
+        # A text alone does not reach the blocks if the model needs the outputs of other towers.
         reason = Reason.ENCODER if other_towers(module, blocks) else Reason.RECURRENT_STATE
         raise unsupported(name, reason, one_line(str(error))) from error
     if states.ndim < 3 or states.shape[:2] != _TEXT:  # other tokens than the text's, or in another order
@@ -102,7 +102,7 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
 
 
 def _require_states_alone(module: nn.Module, blocks: list[nn.Module], tokens: Tensor, states: Tensor) -> None:
-    """Raise an error where a block uses what the one before returned besides hidden states."""
+    """Raise an error if a block uses more than the hidden states that the previous one returned."""
     try:
         calls = record_calls(module, blocks, tokens, None, besides=object())[1]
     except Exception:  # the model itself uses it, and not its blocks

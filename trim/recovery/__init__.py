@@ -1,1 +1,1 @@
-"""Training of a pruned model after pruning: its zeros stay, and it learns what the dense model predicts."""
+"""Training of a pruned model after pruning: its zeros stay, and it learns the dense model's predictions."""

@@ -1,4 +1,4 @@
-"""Blocks that are computed again in the backward pass: memory holds what goes into each, not what is inside."""
+"""Blocks that are computed again in the backward pass: memory holds only their inputs."""
 
 import contextlib
 import functools

@@ -1,4 +1,4 @@
-"""How far a model's predictions are from those of another: the Kullback-Leibler divergence of the next token.
+"""Compare the predictions of two models by the Kullback-Leibler divergence of the next token.
 
 Both models' logits are held in the type of their forward pass. What has to be float32 is computed for few tokens at a
 time, and the gradient takes the place of the dense model's logits: memory holds two tensors of logits at most.
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
 
-_SLICE_NUMBERS = {"cpu": 2**23, "cuda": 2**27}  # logits that are float32 at once
+_SLICE_NUMBERS = {"cpu": 2**23, "cuda": 2**27}  # logits that are converted to float32 at a time
 
 
 class _Divergence(torch.autograd.Function):

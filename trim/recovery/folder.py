@@ -1,4 +1,4 @@
-"""The folder of a recovery, written: its record, its text, and the state that a stopped one resumes from."""
+"""Write the folders of recoveries: record, text, and the state from which a stopped recovery resumes."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ class RecoveryWriter(FolderWriter):
 
     @classmethod
     def create(cls, path: Path, record: RecoveryRecord, text: RecoveryText, name: str) -> Self:
-        """Begin a recovery in a folder that holds nothing yet.
+        """Begin a recovery in an empty folder.
 
         Raises:
             RunError: the folder holds something, or cannot be written.
@@ -62,7 +62,7 @@ class RecoveryWriter(FolderWriter):
         return (self.path / STATE).exists()
 
     def write_text(self, text: RecoveryText) -> None:
-        """Keep the windows until the recovery is complete."""
+        """Save the windows until the recovery is complete."""
         _save(
             self.path / TEXT,
             {
@@ -74,7 +74,7 @@ class RecoveryWriter(FolderWriter):
         )
 
     def read_text(self) -> RecoveryText:
-        """Read the kept windows.
+        """Read the saved windows.
 
         Raises:
             RunError: they are gone or damaged.
@@ -100,7 +100,7 @@ class RecoveryWriter(FolderWriter):
         _save(self.path / STATE, {key: each.cpu() for key, each in tensors.items()}, course)
 
     def read_state(self, kept: KeptWeights) -> tuple[Course, Tensor | None]:
-        """Put the trained weights and the state of the optimizer back.
+        """Load the trained weights and the state of the optimizer.
 
         Returns:
             How far the training was, and the best weights so far; a new course and None where nothing was written.
@@ -127,7 +127,7 @@ class RecoveryWriter(FolderWriter):
         return course, best
 
     def finish(self) -> Recovery:
-        """Remove what was only needed on the way."""
+        """Remove the files that only a resumed recovery needs."""
         for name in (STATE, TEXT):
             (self.path / name).unlink(missing_ok=True)
         return self.recovery

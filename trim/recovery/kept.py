@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 BETAS = (0.9, 0.95)
 EPSILON = 1e-8
-# Of each kept weight: its float32 value, gradient and two averages of Adam, and its place.
+# For each kept weight: its float32 value, its gradient, Adam's two averages, and its place.
 STATE_BYTES = 4 * 4 + 8
 
 
@@ -23,8 +23,8 @@ class _Part:
 
     Attributes:
         parameter: the model's parameter, in the type of the forward pass.
-        places: flat indices of its kept weights; None: all of it is trained.
-        start, stop: where they are in the vector.
+        places: flat indices of its kept weights; None: the whole parameter is trained.
+        start, stop: the place of its weights in the vector.
     """
 
     parameter: nn.Parameter
@@ -37,17 +37,17 @@ class KeptWeights:
     """The trained weights of a model and the state of Adam, whose step also writes them into the model.
 
     Attributes:
-        values: (K,) float32, what the model's weights are rounded from.
+        values: (K,) float32, from which the model's weights are rounded.
         gradient: (K,) float32, added to by each backward pass.
         first, second: (K,) float32, Adam's running averages of the gradient and of its square.
-        steps: how many were made.
+        steps: the number of steps so far.
     """
 
     def __init__(self, named: Iterable[tuple[str, nn.Parameter]]) -> None:
-        """Find the zeros of the matrices, and let all other weights be trained.
+        """Find the zeros of the matrices, which stay; all other weights are trained.
 
         Args:
-            named: the parameters by name; of a matrix or a larger tensor the zeros stay, all else is trained whole.
+            named: the parameters by name; zeros stay in matrices and larger tensors only.
         """
         self._parts: dict[str, _Part] = {}
         start = 0
@@ -74,13 +74,13 @@ class KeptWeights:
         return sorted(sizes)[len(sizes) // 2] if sizes else 1.0
 
     def begin(self) -> None:
-        """Ask for gradients: from now on each backward pass adds to `gradient`, and nothing else keeps any."""
+        """Enable gradients: from now on each backward pass adds to `gradient`, the only place that holds them."""
         for part in self._parts.values():
             part.parameter.requires_grad_(True)
             part.parameter.register_post_accumulate_grad_hook(_Collector(self, part))
 
     def __len__(self) -> int:
-        """Return how many weights are trained."""
+        """Return the number of trained weights."""
         return len(self.values)
 
     def step(self, rate: float, longest: float) -> None:

@@ -12,7 +12,7 @@ from trim.recovery.kept import STATE_BYTES
 # Numbers that a pass keeps of each token for each number that goes in or out of a linear layer: inputs of layers,
 # products of gates, norms in float32.
 _CACHED_NUMBERS = 3
-_RESERVE = 0.05  # of all that is needed: what libraries take, and gaps
+_RESERVE = 0.05  # the share that libraries and fragmentation need in addition
 
 
 @dataclass(frozen=True)
@@ -20,9 +20,9 @@ class Sizes:
     """The sizes that the memory of a recovery depends on.
 
     Attributes:
-        parameters: numbers in the model.
-        trained: how many of them are trained.
-        widths: over the linear layers of all blocks, inputs plus outputs.
+        parameters: the number of the model's parameters.
+        trained: the number of trained parameters.
+        widths: the sum of inputs and outputs over the linear layers of all blocks.
         blocks, hidden, vocabulary: the model's sizes.
         itemsize: bytes of a number in the type of the forward pass.
     """
@@ -51,12 +51,12 @@ class Sizes:
 
 @dataclass(frozen=True)
 class Plan:
-    """How a step is computed.
+    """The passes of a training step.
 
     Attributes:
-        windows: in one pass; a step may need several.
+        windows: windows in one pass; a step may need several passes.
         checkpointing: whether blocks are computed again in the backward pass instead of being kept.
-        bytes: what all of it needs.
+        bytes: the memory that the training needs.
     """
 
     windows: int
@@ -65,13 +65,13 @@ class Plan:
 
 
 def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -> Plan:
-    """Choose the largest pass that fits; blocks are computed again only where not even one window fits otherwise.
+    """Choose the largest pass that fits; blocks are computed again only if not even one window fits otherwise.
 
     Args:
         sizes: the model's sizes.
-        windows: number of windows in a step.
+        windows: the number of windows in a step.
         length: tokens of a window.
-        device: where it is computed.
+        device: the device of the training.
 
     Raises:
         NotEnoughMemoryError: not even one window fits; says what is needed and what is free.

@@ -1,4 +1,4 @@
-"""A pruned model and the dense one that it was made from: found, checked before anything slow, and loaded together."""
+"""Find a pruned model and the dense one from which it was made, check them before anything slow, and load them."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 MIN_SPARSITY = 0.05  # of the blocks' matrices; a dense checkpoint has some zeros by chance
-MIN_LIKENESS = 0.3  # cosine of the kept weights and those of the parent; of weights without relation it is 0
+MIN_LIKENESS = 0.3  # cosine of the kept weights and the parent's; it is 0 for unrelated weights
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,10 +39,10 @@ class Pair:
         run: the run; None: it is a checkpoint.
         title: the pruned model's title.
         parent, parent_title: the dense model, as `load_model` takes it, and its title.
-        files: of the weights that the pruned model is stored in; of a run those of the dense model.
+        files: the files of the pruned model's weights; for a run those of the dense model.
         dense_weights, sparse_weights: fingerprints of both models' files.
         trained: the names of the trained parameters.
-        sizes: what the memory depends on.
+        sizes: the sizes on which the memory depends.
     """
 
     sparse: str
@@ -160,14 +160,14 @@ def open_pair(
 
 
 def recovery_dtype(name: str | None, device: torch.device) -> torch.dtype:
-    """Return the type of the forward passes: float32 on the CPU, bfloat16 on a GPU that has it, unless it is named."""
+    """Return the type of the forward passes: as named, or float32 on the CPU, and bfloat16 on a GPU that has it."""
     if name is None and device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported() else torch.float32
     return choose_dtype(name, torch.float32, choose_device(device))
 
 
 def _trained(module: "PreTrainedModel") -> list[str]:
-    """Name the parameters that are trained: all but the tables of embeddings and the output head, which are dense."""
+    """Return the names of the trained parameters: all except embedding tables and the output head, which are dense."""
     tables = [part for part in module.modules() if isinstance(part, nn.Embedding)]
     head = output_head(module)
     left = {
@@ -184,7 +184,7 @@ def _compared(
     dense: ModelTensors,
     progress: ProgressListener | None,
 ) -> int:
-    """Count the zeros of a checkpoint's matrices, and look at whether it was made from the parent.
+    """Count the zeros of a checkpoint's matrices, and check that it was made from the parent.
 
     Raises:
         SettingsError: hardly a zero.

@@ -1,4 +1,4 @@
-"""Recover a pruned model: train what it kept to predict what the dense model predicts, zeros staying zero."""
+"""Recover a pruned model: train its kept weights towards the dense model's predictions; zeros stay zero."""
 
 import dataclasses
 import time
@@ -48,7 +48,7 @@ def recover(
     listener: FactListener | None = None,
     **changes: object,
 ) -> Recovery:
-    """Train a pruned model to predict what its dense parent predicts; its zeros stay.
+    """Train a pruned model towards the predictions of its dense parent; its zeros stay.
 
         recovered = trim.recover("runs/first", minutes=5)
         trim.evaluate(recovered.path)
@@ -59,9 +59,9 @@ def recover(
         settings: every option.
         parent: the dense model, which a checkpoint needs; None: that of the run.
         tokens: (windows, length) int64, a text of your own instead of `corpus`.
-        name: what people call it.
+        name: the recovery's title.
         progress: called at each step.
-        listener: receives what was done (`trim.recovery.events`).
+        listener: receives events (`trim.recovery.events`).
         changes: options by their names in `RecoverSettings`: minutes, steps, corpus, …
 
     Raises:
@@ -108,7 +108,7 @@ def resume_recovery(
     progress: ProgressListener | None = None,
     listener: FactListener | None = None,
 ) -> Recovery:
-    """Resume a recovery that was stopped; with steps in place of minutes it ends on a CPU as if it had not been.
+    """Resume a recovery that was stopped; on a CPU, with `steps` set, it ends as an uninterrupted one.
 
     Raises:
         RunError: a model, the device or a library has changed since it began.
@@ -133,7 +133,7 @@ def resume_recovery(
 
 
 def _require_same(recovery: Recovery, pair: Pair, device: torch.device, dtype: torch.dtype) -> None:
-    """Refuse to resume where something that decides the result has changed."""
+    """Require that everything that decides the result is as it was when the recovery began."""
     record = recovery.record
     now = compute_facts(device, dtype, record.compute.batch, record.compute.threads)
     changed = {
@@ -153,7 +153,7 @@ def _require_same(recovery: Recovery, pair: Pair, device: torch.device, dtype: t
 def _resolved(
     chosen: RecoverSettings, pair: Pair, device: torch.device, dtype: torch.dtype, tokens: Tensor | None
 ) -> RecoverSettings:
-    """Return the settings with all that they leave open.
+    """Return the settings with their open values filled in.
 
     Raises:
         CorpusError: the run's text was given as tokens, or windows are longer than the model reads.
@@ -201,7 +201,7 @@ def _windows(chosen: RecoverSettings, pair: Pair, progress: ProgressListener | N
 
 
 def pruned_on(corpus: str, pair: Pair, progress: ProgressListener | None) -> Tensor | None:
-    """Draw the windows again that the run was pruned on, if they are of the same text; None: they are not."""
+    """Draw the calibration windows of the run again, if they come from the same text; None: they do not."""
     if pair.run is None or pair.run.text.given or absolute(pair.run.request.corpus, CORPORA) != corpus:
         return None
     return corpus_windows(pair.run.request, load_tokenizer(pair.files.folder), progress)
@@ -210,12 +210,12 @@ def pruned_on(corpus: str, pair: Pair, progress: ProgressListener | None) -> Ten
 def new_path(sparse: str | Path) -> Path:
     """Return the folder of a new recovery: next to the run, or to its sweep, with "-recovered" after its name.
 
-    Of a checkpoint it is a new one in `runs`.
+    For a checkpoint it is a new folder in `runs`.
     """
     if not is_run(sparse):
         return new_run_path(runs_folder(), f"{Path(sparse).name} recovered")
     run = Path(sparse).resolve()
     folder, name = run.parent, run.name
-    if (folder.parent / "sweep.json").is_file():  # in which nothing but its cells is
+    if (folder.parent / "sweep.json").is_file():  # a sweep's folder holds only its cells
         folder, name = folder.parents[1], f"{folder.parent.name}-{name}"
     return free_path(folder / f"{name}-recovered")

@@ -1,4 +1,4 @@
-"""The recovered model on disk: a copy of the pruned one with its trained weights, in the types of its files."""
+"""Write the recovered model: a copy of the pruned one with the trained weights, in the types of its files."""
 
 import json
 import shutil
@@ -26,7 +26,7 @@ from trim.runs.recovery import MOVED, Recovery, Zeros
 
 
 def write_moved(path: Path, student: Model, kept: KeptWeights, before: Tensor, after: Tensor) -> None:
-    """Write how far the kept weights of each row of each layer moved."""
+    """Write how far the kept weights of each layer's rows moved."""
     names = {id(layer.weight): name for name, layer in student.layers.items()}
     own = {name: names.get(id(parameter)) for name, parameter in student.module.named_parameters()}
     moved = {
@@ -53,7 +53,7 @@ def write_model(
         pair: the models.
         kept: the trained weights, and where they are.
         before: their values in the pruned model.
-        after: and in the recovered one.
+        after: their values in the recovered model.
         card: README.md.
         progress: called before and after each file.
 
@@ -111,7 +111,7 @@ def export_recovery(recovery: Recovery, out: str | Path) -> Path:
 
 
 def model_card(recovery: Recovery, steps: int, tokens: int, trained: int) -> str:
-    """Write README.md of the recovered model, with front matter as the Hub reads it."""
+    """Return the README.md of the recovered model, with front matter for the Hub."""
     record = recovery.record
     front = ["---", "library_name: transformers", "tags: [pruned, sparse, distilled, trim]"]
     if (named := parse_id(record.parent)) and local_path(record.parent) is None:

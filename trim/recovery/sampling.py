@@ -1,4 +1,4 @@
-"""Text that a model writes itself, many windows at a time, drawn at temperature 1: it is what the model knows."""
+"""Let a model write text, many windows at a time, drawn at temperature 1."""
 
 import time
 
@@ -10,11 +10,11 @@ from trim.errors import NonFiniteError
 from trim.models.loaded import Model
 from trim.progress import Progress, ProgressListener
 
-PIECE_TOKENS = 256  # of one text that the model writes; windows are filled with several
-PROMPT_TOKENS = 16  # of the calibration text before half of the pieces; the others begin as texts do
-_MAX_PIECES = {"cpu": 32, "cuda": 2048}  # that are written at once
-_FREE = -1  # where the model chooses the token
-_MEMORY_SHARE = 0.4  # of what is free, for the keys and values of all pieces
+PIECE_TOKENS = 256  # tokens of one text that the model writes; several fill a window
+PROMPT_TOKENS = 16  # tokens of the calibration text before every other piece; the others begin as texts do
+_MAX_PIECES = {"cpu": 32, "cuda": 2048}  # pieces that are written at once
+_FREE = -1  # marks tokens that the model chooses
+_MEMORY_SHARE = 0.4  # the share of the free memory for the keys and values of all pieces
 
 
 def _pieces_at_once(model: Model, length: int) -> int:
@@ -38,9 +38,9 @@ def sample_text(
     Args:
         model: the dense model.
         prompts: (windows, length) int64 of the calibration text.
-        wanted: how many windows; None: as many rounds as end within the seconds, at least one.
-        seconds: that it may take.
-        seed: decides the draws.
+        wanted: how many windows; None: as many rounds as end within `seconds`, at least one.
+        seconds: the time that the rounds may take.
+        seed: the seed of the draws.
         report: called before each round.
 
     Returns:
@@ -54,7 +54,7 @@ def sample_text(
     windows: list[Tensor] = []
     while True:
         count, spent = sum(map(len, windows)), time.monotonic() - begin
-        # A further round takes as long as those before.
+        # A further round takes as long as the previous ones.
         done = count / wanted if wanted else min(spent * (1 + 1 / max(1, len(windows))) / seconds, 1.0)
         if done >= 1 and windows:
             return torch.cat(windows)[:wanted]
@@ -67,9 +67,9 @@ def sample_windows(model: Model, prompts: Tensor, pieces: int, seed: int) -> Ten
 
     Args:
         model: the dense model.
-        prompts: (windows, length) int64 of the calibration text; also says how long windows are.
-        pieces: how many, a multiple of those in a window.
-        seed: decides the draws.
+        prompts: (windows, length) int64 of the calibration text; sets the length of windows.
+        pieces: how many pieces, a multiple of those in a window.
+        seed: the seed of the draws.
 
     Returns:
         (windows, length) int64 on the CPU.
@@ -93,13 +93,13 @@ def sample_windows(model: Model, prompts: Tensor, pieces: int, seed: int) -> Ten
 
 
 def _pieces(length: int) -> tuple[int, int]:
-    """Return how many pieces fill a window, the last perhaps cut off, and the tokens of each."""
+    """Return how many pieces fill a window, of which the last may be cut off, and the tokens of each."""
     count = -(-length // PIECE_TOKENS)
     return count, -(-length // count)
 
 
 def _beginning(model: Model) -> int | None:
-    """Return the token that texts begin with, or else the one that ends them; None: there is neither."""
+    """Return the token that begins texts, or else the one that ends them; None: the model has neither."""
     tokenizer, config = model.tokenizer, model.module.config.get_text_config()
     size = config.vocab_size
     for token in (tokenizer.bos_token_id, tokenizer.eos_token_id, config.eos_token_id):

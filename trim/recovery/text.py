@@ -7,14 +7,17 @@ from torch import Tensor
 
 from trim.errors import CorpusError
 
-HELD_SHARE = 8  # one window in this many is held out
-HELD_TOKENS = {"cpu": 1024, "cuda": 16384}  # at most, so that looking at them takes a small part of the time
+HELD_SHARE = 8  # one window in 8 is held out
+HELD_TOKENS = {
+    "cpu": 1024,
+    "cuda": 16384,
+}  # the most tokens held out, so that measuring them takes little time
 SHARED_TOKENS = 16  # windows with this many tokens in a row in common share text
 
 
 @dataclass(frozen=True, eq=False)
 class RecoveryText:
-    """The text that is read, and the text that is held out.
+    """The text of the training, and the text held out.
 
     Attributes:
         training: (windows, length) int64, of the calibration text.

@@ -77,12 +77,12 @@ class Course:
 
 
 def highest_rate(chosen: float | None, divergence: float) -> float:
-    """Return the highest rate as a share of how large the kept weights are.
+    """Return the highest rate as a share of the size of the kept weights.
 
     A model that lost little is made worse by steps that help one that lost much.
 
     Args:
-        chosen: the share that was asked for; None: it follows from the damage.
+        chosen: the user's share; None: it follows from the damage.
         divergence: nats on the held-out windows before the training.
     """
     return RATE_PER_NAT * min(divergence, MAX_DAMAGE) if chosen is None else chosen
@@ -93,8 +93,8 @@ class Training:
 
     Attributes:
         kept: the trained weights.
-        text: what is read.
-        course: how far it is.
+        text: the text of the training.
+        course: the state of the training.
         best: (K,) float32 in host memory, the weights with the least held-out loss.
     """
 
@@ -114,7 +114,7 @@ class Training:
         seed: int,
         minutes: float | None,
     ) -> None:
-        """Prepare; see `highest_rate` for `rate` and `size`; `minutes` None: as many steps as the course plans."""
+        """Prepare the training; for `rate` and `size` see `highest_rate`; `minutes` None: the steps of the course."""
         check_windows(dense, text.training)
         self.kept, self.text, self.course = kept, text, course
         self.best = kept.values.to("cpu", copy=True)
@@ -153,7 +153,7 @@ class Training:
         Args:
             tell: called after each step; may raise to stop.
             measured: called with each measurement, and whether it is the best so far.
-            note: called with what the user should know.
+            note: called with notes for the user.
 
         Raises:
             NonFiniteError: the pruned model computes NaN before anything is trained.

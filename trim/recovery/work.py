@@ -211,7 +211,7 @@ def _train(writer: RecoveryWriter, training: Training, report: _Report, fact: Fa
 
 @contextlib.contextmanager
 def _state_saved(writer: RecoveryWriter, training: Training) -> Iterator[None]:
-    """Write the state of the training where it, or the writing of its result, is stopped."""
+    """Write the state of the training if it, or the writing of its result, is stopped."""
     try:
         yield
     except BaseException:
@@ -234,7 +234,7 @@ def _metrics(training: Training) -> RecoveryMetrics:
 
 @contextlib.contextmanager
 def _ready(dense: Model, student: Model, plan: Plan, device: torch.device) -> Iterator[None]:
-    """Prepare both models: fused kernels on a GPU, and blocks that are computed again where memory asks for it."""
+    """Prepare both models: fused kernels on a GPU, and blocks that are computed again if memory is short."""
     with contextlib.ExitStack() as stack:
         for model in (dense, student):
             for block in model.blocks:

@@ -21,7 +21,7 @@ def write_arrays(
 ) -> tuple[int, str]:
     """Write a file that is complete or absent, and return its size in bytes and its sha256.
 
-    What takes long, hashing and writing, lets other threads go on: a GPU is kept busy by one of them.
+    Hashing and writing release the interpreter lock, so that another thread keeps a GPU busy.
 
     Raises:
         RunError: it cannot be written.
@@ -47,7 +47,7 @@ def write_arrays(
 
 
 def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Join small parts: after each piece a thread waits for its turn, and experts have thousands of arrays."""
+    """Join small parts: a thread waits for its turn after each piece, and experts have thousands of arrays."""
     piece: list[bytes | memoryview] = []
     size = 0
     for part in parts:

@@ -1,4 +1,4 @@
-"""Describe what a run's result depends on besides its settings: the text, the device, versions of libraries."""
+"""Describe everything besides the settings that changes a run's result: text, device and versions of libraries."""
 
 import platform
 
@@ -19,12 +19,12 @@ def run_record(
     compute: Compute,
     budget_file: dict[str, float] | None = None,
 ) -> RunRecord:
-    """Make the record of a run that begins now, of a whole model or of a layer that is kept.
+    """Make the record of a run that begins now, of a whole model or of a single layer.
 
     Args:
         request: what the user asked for.
-        model: what is pruned.
-        text: what it is calibrated on.
+        model: the model.
+        text: the calibration text.
         compute: the device and the type that compute the run.
         budget_file: each layer's sparsity, where the request names a file of budgets.
     """
@@ -49,7 +49,7 @@ def text_facts(
     Args:
         tokens: (sequences, length) int64.
         mask: (sequences, length) bool, False where tokens are padding.
-        given: whether the caller gave the tokens, rather than the name of a corpus.
+        given: whether the user gave the text as tokens instead of the name of a corpus.
         bos_token: the model's beginning-of-text token, if it has one.
     """
     return TextFacts(
@@ -63,6 +63,6 @@ def text_facts(
 def compute_facts(
     device: torch.device, dtype: torch.dtype, batch: int | None = None, threads: int | None = None
 ) -> Compute:
-    """Describe what computes a run."""
+    """Describe the hardware and the arithmetic that compute a run."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
     return Compute(device.type, name, str(dtype).removeprefix("torch."), batch, threads)

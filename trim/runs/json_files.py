@@ -1,4 +1,4 @@
-"""The JSON files in the folder of a run, a recovery or a sweep: read, and checked for their shape and their size."""
+"""Read the JSON files in the folder of a run, a recovery or a sweep, and check their shape and size."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def settings_fingerprint(settings: dict) -> str:
-    """Return the hash of a run's settings and of the schema that they are written in."""
+    """Return the hash of a run's settings and their schema."""
     return fingerprint({"schema": SCHEMA, "settings": settings})
 
 
@@ -84,7 +84,7 @@ def _checked(path: Path, content: object, shape: type[T]) -> T:
 
 
 def damaged(path: Path, why: object) -> RunError:
-    """Explain that a file of a run cannot be used."""
+    """Return the error that a file of a run is damaged."""
     return RunError(f"{path} is damaged ({why}); prune again into another folder")
 
 

@@ -18,7 +18,7 @@ FOLDER = "diagnoses"
 
 
 def layer_diagnoses(run: Run, name: str) -> LayerDiagnoses:
-    """Read what was measured of one layer; what was never measured is missing.
+    """Read the measurements of one layer, without the keys that were never measured.
 
         signal_of(layer_diagnoses(run, "15.mlp.gate_proj")["signal"], columns=576).signal_share
 
@@ -34,7 +34,7 @@ def layer_diagnoses(run: Run, name: str) -> LayerDiagnoses:
 
 
 def update_layer_diagnoses(path: Path, name: str, diagnoses: LayerDiagnoses) -> None:
-    """Add to what was measured of one layer of a run; keys that are there are replaced.
+    """Add to the measurements of one layer of a run; existing keys are replaced.
 
     Raises:
         RunError: it cannot be written.
@@ -57,7 +57,7 @@ def _file(path: Path, name: str) -> Path:
 
 
 def _sizes(found: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple[str, int, int]]:
-    """Yield how many numbers there are of each kind, and how many there must be."""
+    """Yield the number of entries of each kind, and the expected number."""
     if (signal := found.get("signal")) is not None:
         draws = len(signal["counts"])
         yield "rates", len(signal["rates"]), draws
@@ -79,7 +79,7 @@ def signal_facts(found: RowSignal, columns: int, drawn: Drawn, *, vectors: int) 
 
     Args:
         found: the draws.
-        columns: of the layer.
+        columns: the number of the layer's columns.
         drawn: what was drawn again.
         vectors: how many input vectors each draw has.
     """
@@ -108,7 +108,7 @@ def signal_of(facts: SignalFacts, columns: int) -> RowSignal:
 
 
 def agreement_facts(found: MaskAgreement, score: str, allocation: str) -> AgreementFacts:
-    """Describe how far a layer's own mask agrees with that of a method, as JSON."""
+    """Describe the agreement of a layer's own mask with that of a method, as JSON."""
     return {
         "score": score,
         "allocation": allocation,
@@ -120,7 +120,7 @@ def agreement_facts(found: MaskAgreement, score: str, allocation: str) -> Agreem
 
 
 def agreement_of(facts: AgreementFacts) -> MaskAgreement:
-    """Return the agreement that `agreement_facts` described, by row and column to six decimals."""
+    """Read the agreement that `agreement_facts` described, with six decimals by row and column."""
     return MaskAgreement(
         facts["whole"], np.array(facts["by_row"]), np.array(facts["by_column"]), facts["expected"]
     )

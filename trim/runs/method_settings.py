@@ -1,4 +1,4 @@
-"""The options of a run that say which model is pruned, how far, and by which method."""
+"""The options of a run that choose the model, its sparsity and the method."""
 
 from dataclasses import dataclass
 
@@ -23,7 +23,7 @@ METHOD, BUDGET_METHODS, OPTIMAL = "method", "budget methods", "optimal allocatio
 
 @dataclass(frozen=True)
 class MethodSettings:
-    """The options that say what is pruned and how; `PruneSettings` adds the text, the search and the machine."""
+    """The options of the model and the method; `PruneSettings` adds those of the text, the search and the machine."""
 
     model: str = option(
         "demo",
@@ -237,27 +237,27 @@ class MethodSettings:
 
     @property
     def is_optimal(self) -> bool:
-        """Return whether rows or layers are balanced by what errors cost."""
+        """Return whether rows or layers are allocated by the cost of errors."""
         return "optimal" in (self.allocation, self.budget) or self.allocation == "solved"
 
     @property
     def solves(self) -> bool:
-        """Return whether the mask and the kept weights are chosen at once."""
+        """Return whether a solver chooses the mask and the kept weights together."""
         return self.allocation in SOLVERS
 
     @property
     def changes_weights(self) -> bool:
-        """Return whether kept weights are not left as they were."""
+        """Return whether the kept weights change."""
         return self.refit or self.solves
 
     @property
     def needs_dense_text(self) -> bool:
-        """Return whether weights are made to meet the outputs of the dense model, on inputs that are recalculated."""
+        """Return whether kept weights are fitted to the outputs of the dense model, on recalculated inputs."""
         return self.allocation == "solved" or (self.refit and not self.solves)
 
     @property
     def needs_sensitivity(self) -> bool:
-        """Return whether the rows' Fisher sensitivity decides anything."""
+        """Return whether the rows' Fisher sensitivity affects the result."""
         return self.is_optimal and self.row_weights == "fisher"
 
     @property
@@ -268,10 +268,10 @@ class MethodSettings:
 
     @property
     def needs_no_inputs(self) -> bool:
-        """Return whether neither the score nor the kept weights depend on what a layer receives."""
+        """Return whether neither the score nor the kept weights depend on a layer's inputs."""
         return self.score == "magnitude" and not self.changes_weights
 
     @property
     def target_sparsity(self) -> float | None:
-        """The target that holds: given, or the pattern's; None: the budget file's own."""
+        """The target, or the sparsity of the pattern; None: the budget file sets it."""
         return Pattern.parse(self.pattern).sparsity if self.pattern else self.target

@@ -1,4 +1,4 @@
-"""The folder of a recovery, read: what was trained, from what, how it went; needs neither the model nor torch.
+"""Read the folders of recoveries: settings, models and course of a training; needs neither the model nor torch.
 
 recovery.json       every setting that changes the result, and what was trained, to what, on what
 metrics.json        the curve of the held-out loss, steps, seconds, sparsity, perplexities
@@ -52,12 +52,12 @@ class RecoveryRecord:
         request: what the user asked for.
         sparse: the pruned model, a run's folder or a checkpoint.
         run: the fingerprint of the run; None: it is a checkpoint.
-        pruned: the pruned model's title, and the fingerprint of its weights, of a run those of the dense model.
+        pruned: the pruned model's title, and the fingerprint of its weights (for a run, of the dense model's).
         parent: the dense model, as `load_model` takes it.
-        dense: its title, and the fingerprint of its weights.
-        text: what was read.
-        compute: where.
-        versions: those of Python and the libraries.
+        dense: the dense model's title, and the fingerprint of its weights.
+        text: the text of the training.
+        compute: the hardware and the arithmetic.
+        versions: the versions of Python and the libraries.
     """
 
     request: RecoverSettings
@@ -81,7 +81,7 @@ class HeldOut(TypedDict):
 
 
 class Zeros(TypedDict):
-    """The zeros of the blocks' matrices, of how many weights; kept weights that the type of the files makes 0."""
+    """The zeros among the weights of the blocks' matrices, and the kept weights that the files' type rounds to 0."""
 
     zeros: Count
     of: Count
@@ -128,7 +128,7 @@ class Recovery(StoredFolder):
 
     @property
     def model(self) -> Path:
-        """Return the folder of the recovered model, which is there once it is complete; a zip leaves it out."""
+        """Return the folder of the recovered model, which exists once it is complete, and not in an imported zip."""
         return self.path / RECOVERED
 
     @property
@@ -138,7 +138,7 @@ class Recovery(StoredFolder):
 
     @property
     def complete(self) -> bool:
-        """Return whether it was trained to its end: its sparsity and seconds are written last."""
+        """Return whether the training has ended: its sparsity and seconds are written last."""
         return self.metrics.keys() >= {"sparsity", "seconds"}
 
     @cached_property

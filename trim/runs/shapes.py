@@ -25,7 +25,7 @@ class _Times:
 Share = Annotated[float, Limits(0, 1)]
 Count = Annotated[int, Limits(0)]
 Size = Annotated[int, Limits(1, 2**31 - 1)]
-# JSON has no infinity: Python's own name for it, which `float` reads again.
+# JSON has no infinity, so it is stored by Python's name, which `float` reads.
 Number = float | Literal["inf", "-inf"]
 Time = Annotated[str, _Times()]
 Name = Annotated[str, Limits(most=MAX_NAME_LENGTH)]
@@ -79,8 +79,8 @@ class Config(RecordHead):
 class BlockEntry(TypedDict):
     """A complete block in `manifest.json`.
 
-    "propagated" says in which batches its outputs were handed on; "tuned" is the error of its output on the windows
-    held out, before and after tuning.
+    "propagated" holds the batches in which its outputs were passed on; "tuned" is the error of its output on the
+    windows held out, before and after tuning.
     """
 
     file: str
@@ -108,7 +108,7 @@ class Notes(TypedDict, total=False):
 
 
 class BudgetFacts(TypedDict, total=False):
-    """`budgets.json`: the sparsity of each layer, before and after the target and the cap, and who set it."""
+    """`budgets.json`: the method, and the sparsity of each layer before and after the target and the cap."""
 
     method: str
     sparsity: Share
@@ -119,21 +119,21 @@ class BudgetFacts(TypedDict, total=False):
 
 
 class Realised(TypedDict):
-    """A sparsity that was asked for, and what came of it."""
+    """The requested and the realised sparsity."""
 
     requested: Share
     realised: Share
 
 
 class Weights(TypedDict):
-    """How many weights are pruned, of how many."""
+    """The number of pruned weights, and of all weights."""
 
     pruned: Count
     of: Count
 
 
 class ExpertFacts(TypedDict):
-    """How many layers of experts there are, and how many tokens they received."""
+    """The number of layers of experts, and of the tokens that they received."""
 
     layers: Count
     fewest_tokens: Count
@@ -142,7 +142,7 @@ class ExpertFacts(TypedDict):
 
 
 class PerplexityEntry(TypedDict):
-    """A perplexity, and the text that it is of."""
+    """A perplexity, and its text."""
 
     corpus: str
     whole: NotRequired[bool]
@@ -180,7 +180,7 @@ Loss = float | Literal["nan", "inf", "-inf"]
 
 
 class MeasuredText(TypedDict):
-    """The text that a diagnosis is of, and the type in which the model computed."""
+    """The text of a diagnosis, and the type in which the model computed."""
 
     corpus: str
     windows: Size
@@ -226,7 +226,7 @@ class BlockErrorFacts(TypedDict):
 
 
 class TokenFacts(TypedDict):
-    """A text token by token: its pieces by window, and from the second on their losses under both models."""
+    """A text token by token: its pieces by window, and from the second piece on their losses under both models."""
 
     text: MeasuredText
     pieces: list[list[str]]
@@ -246,7 +246,7 @@ Drawn = Literal["vectors", "windows", "texts"]
 
 
 class SignalFacts(TypedDict):
-    """The rows that TRIM learned for a layer in several draws, as `RowSignal`; one draw of Gini where all are alike."""
+    """The row sparsities that TRIM learned in several draws, as `RowSignal`; a single row of Gini if all are equal."""
 
     drawn: Drawn
     vectors: Size
@@ -257,7 +257,7 @@ class SignalFacts(TypedDict):
 
 
 class AgreementFacts(TypedDict):
-    """How far the mask of a layer agrees with that of another method, as `MaskAgreement`."""
+    """The agreement of a layer's mask with that of another method, as `MaskAgreement`."""
 
     score: Word
     allocation: Word
@@ -268,7 +268,7 @@ class AgreementFacts(TypedDict):
 
 
 class TargetFacts(TypedDict):
-    """How many weights each row of a layer loses at several targets."""
+    """The number of weights that each row of a layer loses at several targets."""
 
     method: Word
     targets: Annotated[list[Share], Limits(1)]

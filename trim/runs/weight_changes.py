@@ -1,4 +1,4 @@
-"""Changes of a layer's kept weights, and what they do to its outputs."""
+"""Changes of a layer's kept weights, and their effect on its outputs."""
 
 from dataclasses import dataclass
 
@@ -14,10 +14,10 @@ class Change:
     """A change of a layer's kept weights, in place of the mask alone.
 
     Attributes:
-        weights: (K,) float16, the new ones, row by row.
-        error_masked, error: (D,) float32, each row's output error over the outputs aimed at, squared, on the kept
-            vectors: of the mask alone, and as changed; NaN for a row without output.
-        error_left: () which part of the layer's error the mask alone has is left.
+        weights: (K,) float16, the new weights, row by row.
+        error_masked, error: (D,) float32, each row's squared output error over its squared target, on the kept vectors,
+            for the mask alone and with the new weights; NaN for a row without output.
+        error_left: () the share of the layer's error with the mask alone that is left with the new weights.
         moved: (D,) float32, ‖ŵ − w‖ / ‖w‖ over the row's kept weights; NaN where ‖w‖ is 0.
     """
 
@@ -28,7 +28,7 @@ class Change:
     moved: Tensor
 
     def arrays(self) -> dict[str, Tensor]:
-        """Return what a layer's record keeps of it for each row and weight, by its names there."""
+        """Return the arrays of a layer's record, by their names there."""
         return {
             "kept_weights": self.weights,
             "row_error_masked": self.error_masked,
@@ -43,12 +43,12 @@ def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor,
     Args:
         weight: (D, N), dense.
         keep: (D, N) bool, True where a weight is kept.
-        changed: (D, N) float16, 0 where none is kept.
-        inputs: (N, L), vectors that the layer receives.
-        aimed_at: (D, L) float32, the outputs of these that are aimed at.
+        changed: (D, N) float16, 0 where pruned.
+        inputs: (N, L), the layer's input vectors.
+        aimed_at: (D, L) float32, the target outputs of these vectors.
     """
     masked = weight * keep
-    bare, left = (
+    error_masked, error = (
         (aimed_at - full_product(each.to(weight.dtype), inputs)).square().sum(dim=1)
         for each in (masked, changed)
     )
@@ -56,18 +56,18 @@ def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor,
     moved, norm = (
         torch.linalg.vector_norm(each.float(), dim=1) for each in (changed.float() - masked, masked)
     )
-    before, after = bare.sum(), left.sum()
+    before, after = error_masked.sum(), error.sum()
     return Change(
         changed[keep],
-        torch.where(energy > 0, bare / energy, torch.nan),
-        torch.where(energy > 0, left / energy, torch.nan),
+        torch.where(energy > 0, error_masked / energy, torch.nan),
+        torch.where(energy > 0, error / energy, torch.nan),
         torch.where(before > 0, after / before, 1.0),
         torch.where(norm > 0, moved / norm, torch.nan),
     )
 
 
 def as_stored(name: str, weight: Tensor) -> Tensor:
-    """Round weights to float16, as a run keeps them.
+    """Round weights to float16, as a run stores them.
 
     Raises:
         NonFiniteError: one leaves its range.

@@ -44,7 +44,7 @@ class CellMaker:
         return tuple(float(entry["perplexity"]) for entry in measured)
 
     def make(self, cell: Cell, listener: FactListener | None = None) -> CellOutcome:
-        """Prune and measure one cell, or resume it. What a user can fix is kept as the cell's problem."""
+        """Prune and measure one cell, or resume it; an error that a user can fix is stored as the cell's problem."""
         problem_path = self.sweep.problem_path(cell)
         try:
             self._make(cell, listener)
@@ -94,12 +94,12 @@ class CellMaker:
 def drop_masks(path: str | Path) -> None:
     """Rewrite the blocks of a complete run without their masks, about nine tenths of its size.
 
-    Killed in the middle, some blocks have masks and some have none; done again, it ends.
+    If it is killed, some blocks have masks and others have none; calling it again completes it.
 
     Raises:
         RunError: no run, or it cannot be written.
     """
-    with RunWriter.reopen(path) as writer:  # which removes the file that a kill at the very end left
+    with RunWriter.reopen(path) as writer:  # removes the file that a kill at the very end may have left
         run = open_run(path)
         if not _has_mask(run, run.layers[-1]):  # the last to lose it
             return

@@ -23,7 +23,7 @@ class DenseMeasured:
 
 @dataclass(frozen=True)
 class CellDone:
-    """A cell is pruned and measured; `problem` says why not."""
+    """A cell is done: pruned and measured, or failed because of `problem`."""
 
     cell: str
     perplexities: tuple[float, ...]
@@ -33,7 +33,7 @@ class CellDone:
 
 @dataclass(frozen=True)
 class SweepFinished:
-    """Nothing is left to do; failed cells are tried again when the sweep is run again."""
+    """All cells are done; failed ones are tried again when the sweep is run again."""
 
     done: int
     failed: int

@@ -1,4 +1,4 @@
-"""The sweep folder: many prunings of one model, each a run without masks, and what came out of them.
+"""The sweep folder: many prunings of one model, each a run without masks, and their results.
 
 sweep.json                 what is varied, what is shared; the fingerprint is their hash
 dense.json                 perplexities of the dense model
@@ -27,13 +27,13 @@ from trim.sweeps.settings import Cell, SweepSettings
 
 @dataclass(frozen=True, eq=False)
 class CellOutcome:
-    """How far a cell is.
+    """The state of a cell.
 
     Attributes:
-        cell: which.
-        run: its run, as far as it has come; None: not begun.
+        cell: the cell.
+        run: its run, which may be incomplete; None: not begun.
         perplexities: an entry of the run's metrics for each text of the sweep, None where not measured.
-        problem: why it could not be made or read; None: nothing is wrong.
+        problem: why it could not be made or read; None: there is no problem.
     """
 
     cell: Cell
@@ -63,7 +63,7 @@ class Sweep(StoredFolder):
 
     @property
     def keep_masks(self) -> bool:
-        """Return whether the cells keep their masks, most of a run's size."""
+        """Return whether the cells keep their masks, which are most of a run's size."""
         return self.config.get("keep_masks", False)
 
     @cached_property
@@ -85,7 +85,7 @@ class Sweep(StoredFolder):
         return self.cells_folder / cell.id
 
     def problem_path(self, cell: Cell) -> Path:
-        """Return the file that says why a cell could not be made."""
+        """Return the file with the reason why a cell could not be made."""
         return self.cells_folder / f"{cell.id}.problem.json"
 
     def dense(self) -> tuple[PerplexityEntry | None, ...]:
@@ -94,7 +94,7 @@ class Sweep(StoredFolder):
         return tuple(entry_of(entries, text) for text in self.settings.texts)
 
     def outcome(self, cell: Cell) -> CellOutcome:
-        """Return how far a cell is."""
+        """Return the state of a cell."""
         unmeasured = (None,) * len(self.settings.texts)
         try:
             problem = read_json(self.problem_path(cell), Problem, optional=True).get("problem")
@@ -107,7 +107,7 @@ class Sweep(StoredFolder):
         return CellOutcome(cell, run, tuple(entry_of(entries, text) for text in self.settings.texts), problem)
 
     def outcomes(self) -> list[CellOutcome]:
-        """Return how far each cell is, in the order of the grid."""
+        """Return the state of each cell, in the order of the grid."""
         return [self.outcome(cell) for cell in self.settings.cells]
 
     @contextlib.contextmanager

@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from trim.sweeps.cell import CellMaker
 
 EXTRA = "trim-lab[ray]"
-LOST_WORKERS = 5  # so often is a cell run again
+LOST_WORKERS = 5  # how often a cell is run again
 
 
 def on_ray(
     sweep: Sweep, cells: list[Cell], address: str, dense: Callable[[tuple[float, ...]], None]
 ) -> Iterator[CellOutcome]:
-    """Make cells on Ray; yields each as it is done.
+    """Make cells on Ray, and yield each when it is done.
 
     Args:
         sweep: the sweep.
-        cells: those that are to be made.
-        address: "local", or that of a cluster.
+        cells: the cells to make.
+        address: "local", or the address of a cluster.
         dense: receives the dense model's perplexities, which are measured first.
 
     Raises:
@@ -77,7 +77,7 @@ def _make_cell(path: str, name: str) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _maker(path: str) -> "CellMaker":
-    """Return the worker's maker of cells, made once: what the cells share is read once."""
+    """Return the worker's maker of cells, which is made once and reads the model and texts once."""
     from trim.sweeps.cell import CellMaker
 
     return CellMaker(open_sweep(path))
@@ -85,7 +85,7 @@ def _maker(path: str) -> "CellMaker":
 
 @contextlib.contextmanager
 def _cluster(address: str) -> Iterator[ModuleType]:
-    """Connect to Ray; stop afterwards what was started here."""
+    """Connect to Ray, and stop it afterwards if it was started here."""
     try:
         import ray
     except ImportError:

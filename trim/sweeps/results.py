@@ -126,12 +126,12 @@ def geometric_mean(values: list[float]) -> float:
 
 
 def _extreme(choose: Callable[[list[float]], float], values: list[float]) -> float:
-    """Return min or max, which would pass over a NaN."""
+    """Return min or max, or NaN if any value is NaN."""
     return math.nan if any(map(math.isnan, values)) else choose(values)
 
 
 def _label(method: dict[str, object]) -> str:
-    """Format a method: "wanda, trim, budgets owl, λ 0.08"; what is idle or off is left out."""
+    """Format a method: "wanda, trim, budgets owl, λ 0.08", without options that are idle or off."""
     parts = [f"{method['score']}, {method['allocation']}, budgets {method['budget']}"]
     parts += [
         options(PruneSettings)[name].short.format(value)

@@ -1,4 +1,4 @@
-"""Working through a sweep: one cell after another here, or many at once on Ray."""
+"""Run a sweep: one cell after another here, or many at once on Ray."""
 
 import time
 from collections.abc import Iterator
@@ -20,16 +20,16 @@ def run_sweep(
     progress: ProgressListener | None = None,
     listener: SweepListener | None = None,
 ) -> Sweep:
-    """Work through the cells that are not done; each is on disk as soon as it is.
+    """Make the cells that are not done; each is on disk as soon as it is done.
 
-    Stopped, killed or interrupted, it resumes where it was: finished cells stay, a half-made one is resumed.
+    A sweep that was stopped, killed or interrupted can be run again: finished cells stay, an incomplete one is resumed.
 
     Args:
         sweep: as `create_sweep` or `open_sweep` gives it.
         ray: None: here, one cell after another; "local": on this machine's processors and GPUs; or the address of a
             Ray cluster ("auto": the one that this machine belongs to).
         progress: called at each step.
-        listener: receives what was done (`trim.sweeps.events`).
+        listener: receives events (`trim.sweeps.events`).
 
     Raises:
         RunLockedError: another process works on the sweep.

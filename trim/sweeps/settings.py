@@ -15,14 +15,14 @@ from trim.runs.options import idle_options, options, settings_of
 from trim.runs.settings import PruneSettings
 from trim.runs.shapes import SweepOptions
 
-# What may have several values, the last one varying fastest.
+# The options that may have several values; the last one varies fastest.
 GRID = (
     *(name for name, each in options(PruneSettings).items() if each.varies and name != "target"),
     "target",
 )
 SHARED = tuple(name for name in options(PruneSettings) if name not in (*GRID, "model", "pattern"))
 MAX_COMBINATIONS = 10_000
-# What the name of every cell says.
+# The options in the name of every cell.
 _ALWAYS_NAMED = ("score", "allocation", "budget", "target")
 
 
@@ -40,8 +40,8 @@ class Cell:
 
     Attributes:
         id: the name of its folder.
-        settings: all of it.
-        idle: options that cannot change what it leaves of the model; such cells are made once.
+        settings: the settings of the run.
+        idle: options that cannot change the pruned model; cells that differ only in them are made once.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Cell:
 
     @property
     def target(self) -> float:
-        """The model sparsity that is asked for; every cell of a sweep has one."""
+        """The requested sparsity of the model, which every cell of a sweep has."""
         if self.settings.target is None:
             raise SettingsError(f"{self.id} has no target")
         return self.settings.target
@@ -73,8 +73,8 @@ class SweepSettings:
         grid: fields of `PruneSettings` named in `GRID`, with their values.
         shared: what all cells have in common: settings, or fields named in `SHARED` with their value; the others have
             their defaults.
-        texts: on which perplexity is measured.
-        cells: what is to be done.
+        texts: the texts on which perplexity is measured.
+        cells: the cells to make.
 
     Raises:
         SettingsError: a field that cannot vary, no target, or a cell that makes no sense.
