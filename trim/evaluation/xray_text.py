@@ -35,7 +35,7 @@ def findings(found: Xray) -> list[str]:
             *_lost(found),
         ]
     sparsities = [layer.sparsity for layer in found.layers]
-    said = [
+    lines = [
         f"{found.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
         f"{max(sparsities):.1%}.",
         _rows(pruned),
@@ -45,15 +45,15 @@ def findings(found: Xray) -> list[str]:
         (kind, sum(getattr(layer, f"dead_{kind}") for layer in found.layers)) for kind in ("rows", "columns")
     ]
     if some := [f"{count:,} {kind}" for kind, count in dead if count]:
-        said.append(f"{' and '.join(some)} are zero throughout.")
+        lines.append(f"{' and '.join(some)} are zero throughout.")
     saving = 1 - found.bytes_packed / found.bytes_on_disk
-    said.append(
+    lines.append(
         f"It takes {format_bytes(found.bytes_on_disk)} on the disk; without the zeros and with one bit a weight for "
         f"their places it would take {format_bytes(found.bytes_packed)}, {saving:.0%} less."
         if saving > 0
         else f"It takes {format_bytes(found.bytes_on_disk)} on the disk; packing would save nothing."
     )
-    return [*said, *_against_parent(found), *_damage(found), *_quantized(found), *_lost(found)]
+    return [*lines, *_against_parent(found), *_damage(found), *_quantized(found), *_lost(found)]
 
 
 def _rows(pruned: list[LayerXray]) -> str:
@@ -93,31 +93,31 @@ def _against_parent(found: Xray) -> list[str]:
     if found.parent is None:
         return []
     pairs = [(layer, layer.parent) for layer in found.layers if layer.parent is not None]
-    said = []
+    lines = []
     if found.strangers:
-        said.append(f"{found.parent} has no layer of the same name and shape for {_list(found.strangers)}.")
+        lines.append(f"{found.parent} has no layer of the same name and shape for {_list(found.strangers)}.")
     if not pairs:
-        return said
+        return lines
     before = sum(parent.zeros_before for _, parent in pairs)
-    said.append(f"{before:,} weights were zero in {found.parent} already.")
+    lines.append(f"{before:,} weights were zero in {found.parent} already.")
     if revived := sum(parent.revived for _, parent in pairs):
-        said.append(f"{revived:,} of these are not zero any more.")
+        lines.append(f"{revived:,} of these are not zero any more.")
     moved = [(parent.moved, layer) for layer, parent in pairs if parent.changed]
     if not moved:
-        said.append("Every kept weight is as it was: pruned, not trained or refitted.")
+        lines.append("Every kept weight is as it was: pruned, not trained or refitted.")
     else:
         most, where = max(moved, key=lambda each: each[0])
-        said.append(
+        lines.append(
             f"Kept weights changed in {len(moved):,} of {len(pairs):,} layers, most in {where.name}, by {most:.1%} of "
             "their norm."
         )
     shared = [parent.magnitude for layer, parent in pairs if layer.zeros]
     if shared:
-        said.append(
+        lines.append(
             f"Of the weights that it or the smallest-weights mask keeps, at the same sparsity of each row, both keep "
             f"{sum(shared) / len(shared):.1%}."
         )
-    return said
+    return lines
 
 
 def _damage(found: Xray) -> list[str]:
@@ -140,12 +140,12 @@ def _quantized(found: Xray) -> list[str]:
 def _lost(found: Xray) -> list[str]:
     if not found.damaged:
         return []
-    said = list(found.damaged[:MAX_NAMES_LISTED])
-    if (more := len(found.damaged) - len(said)) > 0:
-        said.append(f"So are {more:,} more files.")
+    lines = list(found.damaged[:MAX_NAMES_LISTED])
+    if (more := len(found.damaged) - len(lines)) > 0:
+        lines.append(f"So are {more:,} more files.")
     some = "1 tensor is" if len(found.lost) == 1 else f"{len(found.lost):,} tensors are"
     lost = f"{some} lost with it: {_list(found.lost)}. " if found.lost else ""
-    return [*said, f"{lost}All numbers are of the rest."]
+    return [*lines, f"{lost}All numbers are of the rest."]
 
 
 def _list(names: list[str] | tuple[str, ...]) -> str:

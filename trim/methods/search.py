@@ -129,7 +129,9 @@ def _search_directly(
     @functools.cache
     def quality_of(rate: float) -> list[float]:
         place, updates[rate] = followed.rates.index(rate), followed.updates[rate]
-        counts = _floor_counts(updates[rate], curves.columns)
+        counts = (
+            (updates[rate] * curves.columns).clamp_(0, curves.columns).long()
+        )  # the publication's floor counts
         quality[place] = layer_quality(curves.at(counts), settings.layer_quality).cpu()
         judged: list[float] = quality[place].tolist()
         return judged
@@ -157,8 +159,3 @@ def _judge(curves: RetentionCurves, counts: Tensor, measure: str) -> Tensor:
     if measure in LAYER_MEASURES and not has_kernels(curves.dot.device):
         return torch.from_numpy(judge(curves.tables, counts.cpu().numpy(), measure))
     return layer_quality(curves.at(counts), measure).cpu()
-
-
-def _floor_counts(row_sparsity: Tensor, columns: int) -> Tensor:
-    """Return the publication's counts, clip(floor(N · x), 0, N): half a weight per row too few on average."""
-    return (row_sparsity * columns).clamp_(0, columns).long()

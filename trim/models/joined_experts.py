@@ -27,7 +27,7 @@ from trim.models.experts import (
 )
 
 # The attributes by which a class of experts describes its layout.
-_SAID = ("has_gate", "has_bias", "is_transposed", "is_concatenated")
+_LAYOUT = ("has_gate", "has_bias", "is_transposed", "is_concatenated")
 _KINDS = {
     "Llama4TextExperts": ScaledExperts,
     "LongcatFlashExperts": PassingExperts,
@@ -70,9 +70,9 @@ def _split(module: nn.Module, alike: bool) -> Experts | None:
     joined = {
         name: tensor.detach() for name, tensor in module.named_parameters() if not name.startswith(POST_NORM)
     }
-    if all(key in vars(module) for key in _SAID):
-        said = cast(_JoinedExperts, module)
-        parts = _said_parts(said, joined)
+    if all(key in vars(module) for key in _LAYOUT):
+        layout = cast(_JoinedExperts, module)
+        parts = _layout_parts(layout, joined)
     elif kind in ("Step3p7Experts", "LongcatFlashExperts"):
         parts = _halves("gate_up_proj", "weight", joined, False, True) | {
             "down_proj.weight": Part("down_proj")
@@ -99,14 +99,16 @@ def _split(module: nn.Module, alike: bool) -> Experts | None:
     return experts
 
 
-def _said_parts(said: _JoinedExperts, joined: Mapping[str, Tensor]) -> dict[str, Part]:
+def _layout_parts(layout: _JoinedExperts, joined: Mapping[str, Tensor]) -> dict[str, Part]:
     parts: dict[str, Part] = {}
-    for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if said.has_bias else 1]:
-        if said.has_gate:
-            parts |= _halves(f"gate_up_proj{suffix}", leaf, joined, said.is_transposed, said.is_concatenated)
+    for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if layout.has_bias else 1]:
+        if layout.has_gate:
+            parts |= _halves(
+                f"gate_up_proj{suffix}", leaf, joined, layout.is_transposed, layout.is_concatenated
+            )
         else:
-            parts[f"up_proj.{leaf}"] = Part(f"up_proj{suffix}", said.is_transposed)
-        parts[f"down_proj.{leaf}"] = Part(f"down_proj{suffix}", said.is_transposed)
+            parts[f"up_proj.{leaf}"] = Part(f"up_proj{suffix}", layout.is_transposed)
+        parts[f"down_proj.{leaf}"] = Part(f"down_proj{suffix}", layout.is_transposed)
     return parts
 
 

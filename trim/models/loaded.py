@@ -86,16 +86,9 @@ class Model:
             LayerNotFoundError: a pattern matches nothing; the closest names are listed.
         """
         patterns = [patterns] if isinstance(patterns, str) else patterns
-        chosen = {
-            name
-            for names in match_layers(
-                patterns,
-                self.layers,
-                f"{self.title} has no layer that matches",
-                routers(self.blocks),
-            ).values()
-            for name in names
-        }
+        problem = f"{self.title} has no layer that matches"
+        matched = match_layers(patterns, self.layers, problem, routers(self.blocks))
+        chosen = {name for names in matched.values() for name in names}
         return [name for name in self.layers if name in chosen]
 
 
