@@ -98,9 +98,9 @@ def test_equal_cells_really_are_equal(model, tmp_path):
 @pytest.mark.parametrize(
     ("grid", "message"),
     [
-        ({}, "how sparse"),
-        ({"target": ()}, "how sparse"),
-        ({"target": (None,), "budget": ("budgets.json",)}, "how sparse"),
+        ({}, "sparsity of the model"),
+        ({"target": ()}, "sparsity of the model"),
+        ({"target": (None,), "budget": ("budgets.json",)}, "sparsity of the model"),
         ({"target": (0.5,), "seeds": (1,)}, "closest names: seed"),
         ({"target": (0.5,), "allocation": ()}, "at least one value"),
         ({"target": (0.5, 0.99)}, "0.99"),
