@@ -143,9 +143,9 @@ def _require_same(recovery: Recovery, pair: Pair, device: torch.device, dtype: t
         "the device or the type": record.compute != now,
         "a library": record.versions != versions(),
     }
-    if changes := [what for what, is_other in changed.items() if is_other]:
+    if other := [what for what, is_other in changed.items() if is_other]:
         raise RunError(
-            f"{recovery.path} cannot be resumed: {' and '.join(changes)} changed since it began. Restore it, or recover "
+            f"{recovery.path} cannot be resumed: {' and '.join(other)} changed since it began. Restore it, or recover "
             "again into another folder"
         )
 
