@@ -111,8 +111,8 @@ def ship(
                 before, spread[allocation] = spread.get(allocation), _spread(run)
                 entries = (run.metrics["perplexities"][0], uniform[0], dense[0])
                 own, others, base = (float(entry["perplexity"]) if entry else math.nan for entry in entries)
-                words = _compared(own, others, base, before, spread[allocation])
-                _small_run(run, staged / name, f"{title} at {target:.0%}", f"{words} {NOTE}")
+                note = _compared(own, others, base, before, spread[allocation])
+                _small_run(run, staged / name, f"{title} at {target:.0%}", f"{note} {NOTE}")
                 update_metrics(staged / name, compared)
         for name, sweep in sweeps.items():
             _small_sweep(sweep, staged / name)
@@ -142,16 +142,16 @@ def _spread(run: Run) -> float:
 
 def _compared(own: float, others: float, base: float, before: float | None, spread: float) -> str:
     """Compare a perplexity with uniform sparsity's and the dense model's, and the rows with those at a lower target."""
-    words = f"Perplexity {own:,.0f}, under uniform sparsity {others:,.0f}, dense {base:,.1f}"
+    note = f"Perplexity {own:,.0f}, under uniform sparsity {others:,.0f}, dense {base:,.1f}"
     if min(own, others) > BROKEN * base:
-        words += ": at this sparsity both pruned models are broken"
+        note += ": at this sparsity both pruned models are broken"
     if before is not None:
         more = "more" if spread > before else "less"
-        words += (
+        note += (
             f"; rows differ {more} than in the run at the lower target, by {100 * spread:.1f} instead of "
             f"{100 * before:.1f} percentage points of row sparsity"
         )
-    return f"{words}."
+    return f"{note}."
 
 
 def _small_run(run: Run, path: Path, title: str, note: str) -> None:

@@ -211,8 +211,8 @@ def table(outcomes: dict[str, tuple[str, str]]) -> str:
     """Return the outcomes as Markdown, with date and versions."""
     by_kind: dict[str, list[str]] = {}
     version = torch.__version__.partition("+")[0]
-    for kind, (outcome, words) in outcomes.items():
-        by_kind.setdefault(words if outcome != "pruned" else "", []).append(f"`{kind}`")
+    for kind, (outcome, why) in outcomes.items():
+        by_kind.setdefault(why if outcome != "pruned" else "", []).append(f"`{kind}`")
     pruned = by_kind.pop("", [])
     rows = sorted(by_kind.items(), key=lambda row: -len(row[1]))
     return "\n".join(
@@ -224,7 +224,7 @@ def table(outcomes: dict[str, tuple[str, str]]) -> str:
             "",
             "| not pruned, because | types |",
             "|---|---|",
-            *(f"| {words} | {', '.join(kinds)} |" for words, kinds in rows),
+            *(f"| {why} | {', '.join(kinds)} |" for why, kinds in rows),
         ]
     )
 
@@ -233,10 +233,10 @@ def written(text: str) -> dict[str, tuple[str, str]]:
     """Return the outcomes in a table."""
     outcomes = {}
     for line in text.splitlines():
-        words, _, kinds = line.removeprefix("| ").partition(" | ") if line[:1] == "|" else ("", "", line)
-        if words or line.startswith("Pruned: "):
-            outcome = "refused" if words in list(Reason) else "fault" if words else "pruned"
-            outcomes |= dict.fromkeys(re.findall("`(.+?)`", kinds), (outcome, words))
+        why, _, kinds = line.removeprefix("| ").partition(" | ") if line[:1] == "|" else ("", "", line)
+        if why or line.startswith("Pruned: "):
+            outcome = "refused" if why in list(Reason) else "fault" if why else "pruned"
+            outcomes |= dict.fromkeys(re.findall("`(.+?)`", kinds), (outcome, why))
     return outcomes
 
 

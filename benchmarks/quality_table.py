@@ -159,12 +159,12 @@ def table(groups: dict[str, dict[float, list[float]]], targets: Sequence[float])
                 cells.append("–")
                 continue
             mean, values = means[name, target], points[target]
-            words = format_perplexity(mean)
+            cell = format_perplexity(mean)
             if mean == best[target]:
-                words = f"**{words}**"
+                cell = f"**{cell}**"
             if len(values) > 1:
-                words += f" ({format_perplexity(min(values))}–{format_perplexity(max(values))})"
-            cells.append(words)
+                cell += f" ({format_perplexity(min(values))}–{format_perplexity(max(values))})"
+            cells.append(cell)
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 

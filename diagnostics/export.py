@@ -219,14 +219,14 @@ def _links(headings: Sequence[str]) -> str:
 
 def _chart(figure: go.Figure, alt: str) -> str:
     title = figure.layout.title
-    words = f"<h3>{_label(title.text)}</h3>"
+    heading = f"<h3>{_label(title.text)}</h3>"
     if title.subtitle.text:
-        words += f'<p class="subtitle">{_label(title.subtitle.text)}</p>'
+        heading += f'<p class="subtitle">{_label(title.subtitle.text)}</p>'
     below = go.Figure(figure)
     height = max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
     below.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
     drawn = to_html(below, full_html=False, include_plotlyjs=False, config=CONFIG)
-    return f'<figure>{words}<div role="img" aria-label="{html.escape(alt)}">{drawn}</div></figure>'
+    return f'<figure>{heading}<div role="img" aria-label="{html.escape(alt)}">{drawn}</div></figure>'
 
 
 def _label(text: str) -> str:

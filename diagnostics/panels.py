@@ -220,8 +220,8 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
             arrays[f"bin_{each.method}"] = _bins_of(bins, sparsities[line])
         rows_ = len(side.gini) if in_shares else 1
         mark = Mark("steps", each.method, edges.tolist(), (bins.counts[line] / rows_).tolist())
-        words, names = f"{each.label} sparsity", (f"bin_{each.method}", f"count_{each.method}")
-        marks.append(_owned(mark, bins, line, words, names, "%", pinned=is_pinned))
+        label, names = f"{each.label} sparsity", (f"bin_{each.method}", f"count_{each.method}")
+        marks.append(_owned(mark, bins, line, label, names, "%", pinned=is_pinned))
     targets = []
     for side, is_pinned in sides:
         if side.drawn == side.allocations or (is_pinned and side.target == shown.target):

@@ -121,12 +121,12 @@ def figure_2(sweeps: Sequence[Sweep]) -> Redrawn | None:
             break
     else:
         return None
-    words = curves_text(shown, dense)
+    finding = curves_text(shown, dense)
     saved = _saved(shown)
 
     def view() -> View:
         return curves_view(
-            shown, dense, text, f"{words} {saved}", "Perplexity against model sparsity from 70%"
+            shown, dense, text, f"{finding} {saved}", "Perplexity against model sparsity from 70%"
         )
 
     return Redrawn(

@@ -25,8 +25,8 @@ def show(number: str, made_of: Hashable, draw: Callable[[], Redrawn | None], mis
             st.info(missing, icon=":material/info:")
             return
         st.subheader(f"Figure {number}: {figure.title}", anchor=f"figure-{number}")
-        words, picture = st.columns([2, 3], gap="large")
-        with words:
+        left, picture = st.columns([2, 3], gap="large")
+        with left:
             st.markdown(f"**The paper.** {figure.paper}")
             st.markdown(f"**Where ours differs.** {plain(figure.differs)}")
         with picture:

@@ -47,8 +47,8 @@ def trace_names(figure: go.Figure) -> list[str]:
     """Name each trace for its arrays: letters and digits of its own name, each once."""
     names: list[str] = []
     for place, trace in enumerate(figure.data):
-        words = re.sub(r"\W+", "_", plain_text(trace.name or trace.type)).strip("_")[:40] or trace.type
-        names.append(words if words not in names else f"{words}_{place}")
+        name = re.sub(r"\W+", "_", plain_text(trace.name or trace.type)).strip("_")[:40] or trace.type
+        names.append(name if name not in names else f"{name}_{place}")
     return names
 
 

@@ -64,5 +64,5 @@ def cell_axes(figure: go.Figure, blocks: Sequence[int], kinds: Sequence[str]) ->
 
 def _tick(kind: str) -> str:
     """Write a layer type in one word, an expert's as its number."""
-    words = kind.split(".")
-    return next(filter(str.isdecimal, words)) if family_of(kind) else words[-1]
+    parts = kind.split(".")
+    return next(filter(str.isdecimal, parts)) if family_of(kind) else parts[-1]

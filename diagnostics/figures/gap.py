@@ -87,9 +87,9 @@ def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     )
 
 
-def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np.ndarray, words: str) -> None:
+def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np.ndarray, what: str) -> None:
     (style,) = series_styles([method])
-    hover = f"<b>{name}</b>: {words}<br>at layer sparsity %{{x:.0%}}<extra></extra>"
+    hover = f"<b>{name}</b>: {what}<br>at layer sparsity %{{x:.0%}}<extra></extra>"
     # In float64, because qualities may differ in the sixth digit only.
     series_line(figure, name, drawn(curve.targets), values, style, hover, marker=7, legendrank=2)
 

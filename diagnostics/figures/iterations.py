@@ -165,7 +165,7 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
                 },
             },
         )
-    for index, words, symbol in (
+    for index, label, symbol in (
         (trace.exhaustive, "gains most", "square"),
         (trace.chosen, "chosen", "circle"),
     ):
@@ -181,7 +181,7 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
                 "color": palette.surface,
                 "line": {"width": 2.5, "color": palette.ink},
             },
-            name=words,
+            name=label,
             hoverinfo="skip",
         )
     frame(

@@ -69,7 +69,7 @@ class _Colours:
     low: float
     high: float
     ticks: list[float]
-    words: list[str]
+    labels: list[str]
 
 
 def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "light") -> go.Figure:
@@ -95,7 +95,7 @@ def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "lig
         hoverinfo="skip",
         name=quantity,
         showscale=quantity != "outcome" or alike,
-        colorbar=colour_bar(theme) | {"tickvals": colours.ticks, "ticktext": colours.words},
+        colorbar=colour_bar(theme) | {"tickvals": colours.ticks, "ticktext": colours.labels},
     )
     _marks(figure, shown, quantity, theme)
     _missing(figure, shown, theme)
@@ -157,11 +157,11 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
         if limit == 0:  # nothing differs from uniform
             return _Colours(scale, -1.0, 1.0, [0.0], ["0" if quantity == "quality_gain" else "× 1"])
         if quantity == "quality_gain":
-            words = [f"≤ {change(-limit)}", "0", f"≥ {change(limit)}"]
+            labels = [f"≤ {change(-limit)}", "0", f"≥ {change(limit)}"]
         else:
             scale = [(1 - step, colour) for step, colour in reversed(scale)]
-            words = [f"≤ × {number(10**-limit, 2)}", "× 1", f"≥ × {number(10**limit, 2)}"]
-        return _Colours(scale, -limit, limit, [-limit, 0.0, limit], words)
+            labels = [f"≤ × {number(10**-limit, 2)}", "× 1", f"≥ × {number(10**limit, 2)}"]
+        return _Colours(scale, -limit, limit, [-limit, 0.0, limit], labels)
     if quantity in ("loss_added", "loss_foreseen") and finite.size:
         finite = np.minimum(finite, np.percentile(finite, 95))  # as above
     if _is_log(quantity):  # both readings on one scale, so that they can be compared
@@ -169,23 +169,23 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
         finite = np.log10(both[both > 0])
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if quantity in ("layer_sparsity", "error_left", "weights_moved"):
-        ticks, words = percent_ticks(low, high)
+        ticks, labels = percent_ticks(low, high)
         if len(ticks) == 1:  # they differ by rounding alone
             low, high = low - 0.5, high + 0.5
-        return _Colours(SEQUENTIAL, low, high, ticks, words)
+        return _Colours(SEQUENTIAL, low, high, ticks, labels)
     if high - low < 1e-9:
         low, high = low - 0.5, high + 0.5
     ticks = [low, (low + high) / 2, high]
     if _is_log(quantity):
-        words = [number(10**tick, 1) for tick in ticks]
+        labels = [number(10**tick, 1) for tick in ticks]
     elif quantity in ("loss_added", "loss_foreseen"):
-        words = [change(tick, 1) for tick in ticks]
-        words[-1] = f"≥ {words[-1]}"
+        labels = [change(tick, 1) for tick in ticks]
+        labels[-1] = f"≥ {labels[-1]}"
     elif quantity == "tokens":
-        words = [f"{tick:,.0f}" for tick in ticks]
+        labels = [f"{tick:,.0f}" for tick in ticks]
     else:
-        words = [f"{tick:.2f}" for tick in ticks]
-    return _Colours(SEQUENTIAL, low, high, ticks, words)
+        labels = [f"{tick:.2f}" for tick in ticks]
+    return _Colours(SEQUENTIAL, low, high, ticks, labels)
 
 
 def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: Theme) -> None:
@@ -213,7 +213,7 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: The
         "negative": (palette.surface, "negative"),
         "none": (palette.muted, "none: uniform stays"),
     }
-    for outcome, (colour, words) in styles.items():
+    for outcome, (colour, label) in styles.items():
         held = [facts for facts in shown.layers if facts.outcome == outcome]
         figure.add_scatter(
             x=[facts.block for facts in held],
@@ -239,7 +239,7 @@ def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: The
             x=[None],
             y=[None],
             mode="markers",
-            name=words,
+            name=label,
             marker={
                 "symbol": OUTCOME_SYMBOLS[outcome],
                 "size": 10,

@@ -191,10 +191,10 @@ def labelled(compared: Sequence[Compared]) -> list[Compared]:
     ):
         if len(set(zip(*columns, strict=True))) < len(compared) and len(set(values)) > 1:
             columns.append(values)
-    words = list(zip(*columns, strict=True)) if columns else [()] * len(compared)
+    differing = list(zip(*columns, strict=True)) if columns else [()] * len(compared)
     return [
         dataclasses.replace(each, label=" · ".join([each.letter, " ".join(said)] if said else [each.letter]))
-        for each, said in zip(compared, words, strict=True)
+        for each, said in zip(compared, differing, strict=True)
     ]
 
 

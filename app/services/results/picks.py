@@ -108,7 +108,7 @@ def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
     own = next((entry.run for entry in runs if entry.id == pick.run_id and entry.run is not None), None)
     if own is None:
         return found
-    for words, names in (
+    for label, names in (
         ("other targets", {"target"}),
         ("other seeds", {"seed"}),
         ("other methods", {"allocation", "budget"}),
@@ -118,13 +118,13 @@ def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
             if run is None or run is own or run.model.weights != own.model.weights:
                 continue
             if layers_of(pick, run.layers) and _differ_in(own.request, run.request) <= names:
-                found.setdefault(words, []).append(Pick(entry.id, pick.layer))
+                found.setdefault(label, []).append(Pick(entry.id, pick.layer))
     if "*" in pick.layer:
         return found
     several = [EVERY_BLOCK + path_in_block(pick.layer), every_expert(pick.layer)]
-    for words, layer in zip(("every block", "all experts"), several, strict=True):
+    for label, layer in zip(("every block", "all experts"), several, strict=True):
         if len(layers_of(Pick(pick.run_id, layer), own.layers)) > 1:
-            found[words] = [Pick(pick.run_id, layer)]
+            found[label] = [Pick(pick.run_id, layer)]
     if len(experts := experts_of(pick.layer, own.layers)) > 1:
         even = np.linspace(0, len(experts) - 1, min(len(LETTERS), len(experts))).round().astype(int)
         others = [experts[place] for place in even if experts[place] != pick.layer]

@@ -99,13 +99,13 @@ def _summary(recovery: Recovery) -> Iterator[Part]:
     if recovery.notes["note"]:
         yield Paragraph(recovery.notes["note"])
     text = record.text
-    words = (
+    amount = (
         f"{text.corpus}, {text.windows:,} windows of {text.length:,} tokens, {text.held_out:,} more held out"
     )
     rows = [
         ("pruned model", record.pruned.title),
         ("dense model, whose predictions it learned", record.dense.title),
-        ("text", SEMINAR.without_paths(words)),
+        ("text", SEMINAR.without_paths(amount)),
         ("share of it that the dense model wrote", percent(record.request.sampled or 0, 0)),
         ("training", f"{metrics.get('steps', 0):,} steps in {metrics.get('training_seconds', 0):,.0f} s"),
     ]

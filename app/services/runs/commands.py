@@ -45,8 +45,8 @@ def format_command(settings: PruneSettings, *, measure: tuple[int, int] | None, 
     return "\n".join(lines)
 
 
-def _line(*words: str) -> str:
-    return "python -m trim " + shlex.join(words)
+def _line(*arguments: str) -> str:
+    return "python -m trim " + shlex.join(arguments)
 
 
 def _number(value: object) -> str:

@@ -65,7 +65,7 @@ def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
             },
         )
 
-    variants = {words: lambda quantity=quantity: view(quantity) for words, quantity in VARIANTS.items()}
+    variants = {label: lambda quantity=quantity: view(quantity) for label, quantity in VARIANTS.items()}
     card("block_errors", variants, file_name=file_name)
     if left_out := [run.name for run in runs if run not in alike]:
         st.caption(plain(f"Not measured on this text: {', '.join(left_out)}."))

@@ -141,7 +141,7 @@ class _Drawn:
 def _draw(view: View, drag: str | None, brief: bool) -> _Drawn:
     figure = enlarged(view.figure, LARGER) if presenting() else view.figure
     title = figure.layout.title
-    words = from_figure(title.text), from_figure(title.subtitle.text or "")
+    heading = from_figure(title.text), from_figure(title.subtitle.text or "")
     height = round(figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
     layout = figure.layout
     layout.title, layout.margin.t, layout.height = None, TOP_MARGIN, height
@@ -151,7 +151,7 @@ def _draw(view: View, drag: str | None, brief: bool) -> _Drawn:
     if drag is not None:
         # While a drag selects, Streamlit lets no click select.
         layout.dragmode, layout.selectdirection = drag, "any" if drag == "pan" else "h"
-    return _Drawn(view, *words, figure, height)
+    return _Drawn(view, *heading, figure, height)
 
 
 def _shared(key: Hashable, draw: Callable[[], _Drawn]) -> _Drawn:
@@ -190,8 +190,8 @@ def fact_columns() -> list[DeltaGenerator]:
         return list(st.columns(4))
 
 
-def fact(column: DeltaGenerator, label: str, value: str, words: str | None, help: str | None = None) -> None:
+def fact(column: DeltaGenerator, label: str, value: str, note: str | None, help: str | None = None) -> None:
     """Show a fact; `help` appears on hover."""
     column.metric(
-        label, value, words, delta_color="off", delta_arrow="off", border=True, height="stretch", help=help
+        label, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch", help=help
     )

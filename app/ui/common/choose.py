@@ -96,18 +96,18 @@ def choose_text() -> SampleKey:
 
 def text_box(key: str, bind: Bind = None) -> str | None:
     """Show the box to choose or type a calibration text."""
-    words = TEXT_WORDS | _uploaded()
+    texts = TEXT_WORDS | _uploaded()
     corpus = st.selectbox(
         "Calibration text",
-        list(words),
+        list(texts),
         key=key,
         bind=bind,
         accept_new_options=True,
         help="What the model reads to show which inputs its layers receive. Choose one, type the path of a .txt, "
         ".jsonl or .parquet file, or bring one below.",
     )
-    if corpus in words:
-        st.caption(plain(words[corpus]))
+    if corpus in texts:
+        st.caption(plain(texts[corpus]))
     return corpus
 
 
@@ -170,6 +170,6 @@ def choose_layer(names: Sequence[str], source: str) -> tuple[str, str]:
             labelled=True,
             help="How important a weight is; pruning begins with the lowest scores.",
         )
-        if words := SCORE_WORDS.get(score):
-            st.caption(words)
+        if meaning := SCORE_WORDS.get(score):
+            st.caption(meaning)
     return f"{block}.{path}", score

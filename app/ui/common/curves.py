@@ -31,21 +31,21 @@ def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
     if not ends:
         return "Nothing was measured."
     (best, name), (worst, other) = ends[0], ends[-1]
-    words = f"At {percent(last, 0)} model sparsity {name} predicts best, with a perplexity of {format_perplexity(best)}"
+    text = f"At {percent(last, 0)} model sparsity {name} predicts best, with a perplexity of {format_perplexity(best)}"
     if len(ends) > 1:
-        words += f"; {other} worst, with {format_perplexity(worst)}"
-    return words + (f". Dense: {format_perplexity(dense)}." if dense is not None else ".")
+        text += f"; {other} worst, with {format_perplexity(worst)}"
+    return text + (f". Dense: {format_perplexity(dense)}." if dense is not None else ".")
 
 
 def curves_view(
-    lines: Sequence[PerplexityCurve], dense: float | None, text: str, words: str, what: str
+    lines: Sequence[PerplexityCurve], dense: float | None, text: str, finding: str, what: str
 ) -> View:
     """Show curves of perplexity; `words` is the finding, `what` describes the drawing to those who cannot see it."""
     return View(
         perplexity_curves_figure(lines, dense, text, theme()),
-        plain(words),
+        plain(finding),
         CURVES_FORMULA,
-        f"{what}. {words}",
+        f"{what}. {finding}",
         lambda: {
             "method": np.repeat([line.label for line in lines], [len(line.sparsity) for line in lines]),
             "model_sparsity": np.concatenate([line.sparsity for line in lines]),

@@ -122,9 +122,9 @@ def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
     else:
         coefficient = scatter.correlation.coefficient
         found = f"(Spearman {change(coefficient)})"
-        words = "somewhat " if abs(coefficient) < 0.6 else ""
+        degree = "somewhat " if abs(coefficient) < 0.6 else ""
         way = "more" if coefficient > 0 else "less"
-        said = f"rows of higher {QUANTITY[scatter.quantity]} are pruned {words}{way} {found}."
+        said = f"rows of higher {QUANTITY[scatter.quantity]} are pruned {degree}{way} {found}."
         if abs(coefficient) < 0.2:
             said = f"the two hardly go together {found}."
     return name + said if several else said[0].upper() + said[1:]

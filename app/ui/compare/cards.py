@@ -299,10 +299,10 @@ def sweep_card() -> None:
     lines, dense = curves(sweeps, text)
     trained = [entry.opened for entry in recoveries() if entry.opened is not None]
     lines += recovered_points(trained, tokens_of(sweeps, text))
-    words = curves_text(lines, dense)
+    finding = curves_text(lines, dense)
 
     def view() -> View:
-        return curves_view(lines, dense, text, words, "Perplexity against model sparsity")
+        return curves_view(lines, dense, text, finding, "Perplexity against model sparsity")
 
     card(
         "compare_curves",

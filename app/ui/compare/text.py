@@ -73,22 +73,22 @@ def _order(comparison: AllocationComparison) -> str:
 def distance_text(comparison: AllocationComparison) -> str:
     """Explain the distances of one pair."""
     first, second = comparison.first, comparison.second
-    words = (
+    sentence = (
         f"{first.label[0]} to {second.label[0]}: the distributions lie "
         f"{100 * comparison.wasserstein_distance:.1f} points apart (W₁)"
     )
     shift = abs(second.layer_sparsity - first.layer_sparsity)
     if shift > 0.0005:
-        words += f", and the layer sparsities {100 * shift:.1f}"
+        sentence += f", and the layer sparsities {100 * shift:.1f}"
     if comparison.rows_differ is not None or "uniform" in (first.method, second.method):
-        return words + "."
+        return sentence + "."
     if comparison.correlation is None:
-        return words + "."
+        return sentence + "."
     rho = comparison.correlation.coefficient
     said = "the same rows" if rho > 0.6 else "partly the same rows" if rho > 0.2 else "unrelated rows"
     if rho < -0.2:
         said = "opposite rows"
-    return f"{words}. Both prune {said} hardest."
+    return f"{sentence}. Both prune {said} hardest."
 
 
 def moved_text(comparison: AllocationComparison) -> str:

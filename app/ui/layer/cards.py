@@ -163,7 +163,7 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
             "Against Gini": lambda: against("gini", view.coefficients),
             "Against weight norm": lambda: against("weight_norm", view.weight_norm),
             "Against cosine": lambda: against("cosine", view.cosines[0].cosine),
-            **{words: partial(against, *pair) for words, pair in changed.items()},
+            **{label: partial(against, *pair) for label, pair in changed.items()},
             "Sorted": lambda: drawn(sorted_row_sparsity(statistics, rows, theme()), seen),
             "ECDF": lambda: drawn(row_sparsity_ecdf(statistics, theme()), seen),
             "Histogram": lambda: row_sparsity_view(view, rows),

@@ -78,7 +78,7 @@ def experts_card(seen: Seen) -> None:
 
     card(
         "experts",
-        {words: partial(drawn, *number) for words, number in numbers.items()},
+        {label: partial(drawn, *number) for label, number in numbers.items()},
         file_name=seen.file_name,
         bind="query-params",
         brief=True,

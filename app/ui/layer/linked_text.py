@@ -32,10 +32,10 @@ _SYMBOLS = {
 
 def legend(panel: Panel) -> list[tuple[str, str, str]]:
     """Return the legend below a chart's finding: symbols, each with its style, and words."""
-    if words := _IN_A_FEW_WORDS.get(panel.name):
-        return [("", "", words)]
+    if explanation := _IN_A_FEW_WORDS.get(panel.name):
+        return [("", "", explanation)]
     shown = {mark.symbol: mark.style for mark in panel.marks if not mark.pinned}
-    return [(symbol, shown[symbol], words) for symbol, words in _SYMBOLS.items() if symbol in shown]
+    return [(symbol, shown[symbol], meaning) for symbol, meaning in _SYMBOLS.items() if symbol in shown]
 
 
 def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, str, str, str]]:
@@ -69,7 +69,7 @@ def _kept(view: LayerView) -> str:
 
 def meanings(view: LayerView) -> list[tuple[str, str]]:
     """Return the page's terms with their definitions."""
-    words = [
+    terms = [
         ("Row", "an output dimension of the layer: one line of its weight matrix."),
         (
             "Row sparsity",
@@ -85,8 +85,8 @@ def meanings(view: LayerView) -> list[tuple[str, str]]:
     ]
     for each in view.allocations:
         if (meaning := _quality_help(view, each.method)) and each.method != "uniform":
-            words.append((each.label, meaning))
-    words += [
+            terms.append((each.label, meaning))
+    terms += [
         (
             LEARNING_RATE,
             "how far rows move from uniform in each iteration. Positive: rows that keep their output are pruned "
@@ -101,7 +101,7 @@ def meanings(view: LayerView) -> list[tuple[str, str]]:
             "box, Shift adds; Escape or a double click clears. Of a learning rate, the rows that it prunes more.",
         ),
     ]
-    return words
+    return terms
 
 
 def findings(view: LayerView) -> dict[str, str]:

@@ -43,7 +43,7 @@ def layer_map(study: Study) -> None:
     shown = model_map(runs[chosen].opened())
     card(
         KEY,
-        {words: partial(_view, shown, quantity) for words, quantity in QUANTITIES.items()},
+        {label: partial(_view, shown, quantity) for label, quantity in QUANTITIES.items()},
         file_name=f"{chosen}-map",
         on_select=_clicked,
         selectable=frozenset(QUANTITIES),

@@ -61,8 +61,8 @@ def choose_run(run_id: str | None) -> None:
 def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
     """Show the words on the left, the picture with its control on the right, the question below."""
     frame = first_frame(picture)
-    words, shown = st.columns([2, 3], gap="large")
-    with words:
+    left, shown = st.columns([2, 3], gap="large")
+    with left:
         st.markdown(step.words)
         st.markdown(f"**What to notice.** {step.notice}")
         with st.popover("Formula", type="tertiary", icon=":material/function:"):

@@ -62,14 +62,14 @@ def map_card(
     note = ""
     if key == "map_outcome" and not searched:
         note = " This run was not made by TRIM, so no layer has a learning rate."
-    variants = {words: lambda q=q: map_view(shown, q, note) for words, q in quantities.items()}
+    variants = {label: lambda q=q: map_view(shown, q, note) for label, q in quantities.items()}
     selectable_card(key, variants, file_name, shown, more)
 
 
 def change_card(shown: ModelMap, file_name: str) -> None:
     """Show the layers' errors left after the kept weights were changed, and how far these moved."""
     variants = {
-        words: lambda quantity=quantity: map_view(shown, quantity) for words, quantity in CHANGES.items()
+        label: lambda quantity=quantity: map_view(shown, quantity) for label, quantity in CHANGES.items()
     }
     selectable_card("map_change", variants, file_name, shown)
 
@@ -200,8 +200,8 @@ def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
     if not pruned:
         return "No pruned model has a finite perplexity."
     best = min(pruned, key=lambda bar: bar.perplexity)
-    words = f"{best.label} predicts best" if len(pruned) > 1 else best.label
-    sentence = f"{words}: {number(best.perplexity)}"
+    lead = f"{best.label} predicts best" if len(pruned) > 1 else best.label
+    sentence = f"{lead}: {number(best.perplexity)}"
     if bars[0].method == "dense":
         dense = bars[0].perplexity
         sentence += f", {number(best.perplexity / dense, 3)} times the dense model's {number(dense)}"

@@ -42,8 +42,8 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
         with left:
             quantities = {"Cost": "loss_added", "Foreseen": "loss_foreseen"}
             variants = {
-                words: lambda quantity=quantity: map_view(with_costs, quantity)
-                for words, quantity in quantities.items()
+                label: lambda quantity=quantity: map_view(with_costs, quantity)
+                for label, quantity in quantities.items()
             }
             selectable_card("map_cost", variants, file_name, with_costs)
         with right:
@@ -115,5 +115,5 @@ def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> Non
             },
         )
 
-    variants = {words: lambda asked=asked: view(*asked) for words, asked in AGAINST.items()}
+    variants = {label: lambda asked=asked: view(*asked) for label, asked in AGAINST.items()}
     card("layer_cost", variants, file_name=file_name)

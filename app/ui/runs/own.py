@@ -61,7 +61,7 @@ class Prepared:
     """A file made for a reader; each session keeps one at a time."""
 
     run_id: str
-    words: str
+    kind: str
     file_name: str
     mime: str
     content: bytes
@@ -91,7 +91,7 @@ def offer_files(facts: RunFacts, makers: Makers, more: Callable[[str], None] | N
                     facts.id, wanted, f"{facts.id}.{ending}", mime, content
                 )
         ready: Prepared | None = st.session_state.get("prepared")
-        if ready is not None and (ready.run_id, ready.words) == (facts.id, wanted):
+        if ready is not None and (ready.run_id, ready.kind) == (facts.id, wanted):
             st.download_button(
                 f"Save {ready.file_name} ({format_bytes(len(ready.content))})".replace(".", "\\."),
                 ready.content,

@@ -64,8 +64,8 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
         column_config=_column_config(),
         alt=f"Table of {len(found)} runs",
     )
-    words = "" if len(found) == len(facts) else f" of {len(facts):,}"
-    st.caption(f"{len(found):,}{words} runs. Tick a line, or choose below.")
+    total = "" if len(found) == len(facts) else f" of {len(facts):,}"
+    st.caption(f"{len(found):,}{total} runs. Tick a line, or choose below.")
     labels = {each.id: f"{each.name} ({each.id})" if each.name != each.id else each.id for each in found}
     chosen = st.selectbox(
         "Run", ids, format_func=labels.__getitem__, key="run_shown_here", on_change=_move_tick
