@@ -50,7 +50,7 @@ def run_report(run: Run, layers: Sequence[str]) -> bytes:
     shown = model_map(run)
     parts: list[Part] = [*_summary(run), *_text(run)]
     if run.kind == "model" and shown.layers:
-        parts += [Heading("The whole model"), *_maps(run, shown)]
+        parts += [Heading("The whole model"), *_maps(shown)]
     for name in layers:
         parts += [Heading(f"Layer {name}"), *_layer(run, name)]
     parts += [Heading("Every layer"), _layer_table(shown), Heading("Settings and versions"), *_settings(run)]
@@ -108,7 +108,7 @@ def _text(run: Run) -> Iterator[Part]:
         yield Table("The most probable continuation", ("model", "text"), rows)
 
 
-def _maps(run: Run, shown: ModelMap) -> Iterator[Part]:
+def _maps(shown: ModelMap) -> Iterator[Part]:
     charts = {quantity: Chart(model_map_figure(shown, quantity), alt) for quantity, alt in MAPS.items()}
     if shown.searched:
         yield Chart(
