@@ -39,7 +39,7 @@ class PrunedMatrix:
 
 @dataclass(frozen=True, eq=False)
 class ScoreLesson:
-    """Where scores come from: weight (D, N), norm (N,) of the input features, and their product, pruned."""
+    """A weight (D, N), the norms (N,) of the input features, and the scores, their product, as pruned."""
 
     weight: np.ndarray
     norm: np.ndarray

@@ -247,7 +247,10 @@ def _stored(
     Returns:
         A function that waits for the copies, and returns each layer's numbers, and the arrays of all layers.
     """
-    types = {key: ARRAYS[key][0] for key in tensors}
+    names, types = (
+        list(numbers),
+        {key: ARRAYS[key][0] for key in tensors},
+    )  # the function holds no tensors of a GPU
     given = [torch.stack(list(numbers.values()))]
     for key, values in tensors.items():
         given.append(values.to(getattr(torch, types[key])) if values.is_cuda else values)
@@ -259,11 +262,11 @@ def _stored(
     def wait() -> tuple[list[dict[str, Any]], dict[str, Any]]:
         for event in copied:
             event.synchronize()
-        of_layers = copies[0].view(len(numbers), layers).T.tolist()
+        of_layers = copies[0].view(len(names), layers).T.tolist()
         arrays = {}
         for (key, dtype), copy, on_host in zip(types.items(), copies[1:], own, strict=True):
             arrays[key] = _typed(copy.numpy(), dtype) if on_host else copy.numpy()
-        return [dict(zip(numbers, each, strict=True)) for each in of_layers], arrays
+        return [dict(zip(names, each, strict=True)) for each in of_layers], arrays
 
     return wait
 

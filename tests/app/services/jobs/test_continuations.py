@@ -55,7 +55,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
 
 
 def ended(state: Callable[[], T]) -> T:
-    """What a job's state is once it has ended."""
+    """Wait until a job has ended, and return its state."""
     return wait_until(lambda: None if (now := state()).active else now)
 
 
