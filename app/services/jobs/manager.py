@@ -128,9 +128,11 @@ class RunJobs:
         process = self._process(record)
         if record is None or process is None:
             return
-        for each in [*process.children(recursive=True), process]:
-            with contextlib.suppress(psutil.Error):
-                each.kill() if record.cancelled else each.terminate()
+        with contextlib.suppress(psutil.NoSuchProcess):  # each may end meanwhile
+            children = process.children(recursive=True)
+            for each in [*children, process]:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.kill() if record.cancelled else each.terminate()
         self._disk.write(replace(record, cancelled=True))
 
     @contextlib.contextmanager
@@ -210,8 +212,9 @@ class RunJobs:
             raise JobError(f"The run cannot be started ({error.strerror or error}).") from error
         # Without a wait, the ended child would stay a zombie.
         threading.Thread(target=process.wait, daemon=True).start()
-        started = psutil.Process(process.pid).create_time()
-        self._disk.write(replace(record, pid=process.pid, process_started=started))
+        with contextlib.suppress(psutil.NoSuchProcess):  # a job may have ended already, and its record stands
+            started = psutil.Process(process.pid).create_time()
+            self._disk.write(replace(record, pid=process.pid, process_started=started))
 
     # -------------------------------------------------------------------------------------------- watch
 

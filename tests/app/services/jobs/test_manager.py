@@ -12,6 +12,7 @@ import trim
 from app.services.jobs.manager import JobError, RunJobs
 from app.services.results.perplexities import dense_perplexities, on_one_text, perplexities
 from app.services.runs.commands import arguments, format_command
+from tests import forks
 from tests.app import small_runs
 from tests.trim import rough
 from tests.waiting import wait_until
@@ -124,6 +125,37 @@ def test_killed_from_outside(jobs, command):
     assert "from outside" in state.message
     assert state.progress.now.fraction > 0
     assert jobs.running() is None
+
+
+def test_a_job_that_has_ended_when_it_is_looked_at(jobs, monkeypatch):
+    class Ended(forks.Popen):
+        def __init__(self, *args: object, **options: object) -> None:
+            super().__init__(*args, **options)
+            self.wait()
+
+    jobs.write("begun", "A job", ["version", "--nonsense"])
+    monkeypatch.setattr("app.services.jobs.manager.subprocess.Popen", Ended)
+    wait_until(lambda: jobs.running() is None)
+    jobs.write("job", "A job", ["version", "--nonsense"])
+    assert jobs.running() is None
+    assert jobs.outcome("job").status == jobs.outcome("begun").status == "failed"
+    assert jobs.outcome("job").message == jobs.outcome("begun").message
+    assert "invalid choice" in jobs.outcome("job").message
+
+
+def test_a_job_that_ends_while_it_is_cancelled(jobs, command, monkeypatch):
+    run_id = jobs.start(command("long", windows=32, length=128), "long")
+
+    def ended(process: psutil.Process, **_options: object) -> list:
+        process.kill()
+        process.wait()
+        raise psutil.NoSuchProcess(process.pid)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(psutil.Process, "children", ended)
+        jobs.cancel(run_id)
+    assert jobs.running() is None
+    assert jobs.begun(run_id).cancelled
 
 
 def test_two_starts_at_once(jobs, command, tmp_path):
