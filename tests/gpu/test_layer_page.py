@@ -33,7 +33,7 @@ def test_same_numbers_as_on_the_cpu(tmp_path, monkeypatch):
     address = {"model": model, "text": str(text), "windows": "8", "length": "32", "vectors": "4"}
     on_cpu = visit(monkeypatch, "cpu", address)
     on_gpu = visit(monkeypatch, "cuda:0", address)
-    assert any("in memory, on cuda" in caption for caption in on_gpu.texts)
+    assert any("computed on cuda" in caption for caption in on_gpu.texts)
     assert on_gpu.metrics["η"] == on_cpu.metrics["η"]
     for label in ("Quality: Uniform", "TRIM", "Optimal"):
         assert float(on_gpu.metrics[label]) == pytest.approx(float(on_cpu.metrics[label]), rel=2e-5)
