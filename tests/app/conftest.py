@@ -11,6 +11,7 @@ from streamlit.components.v2 import manifest_scanner
 from streamlit.runtime.scriptrunner.script_cache import ScriptCache
 
 from app.services.layer.laboratory import Laboratory
+from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR, Seminar
 from tests import forks
 from tests.trim.conftest import hub as hub
@@ -20,6 +21,14 @@ manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.sca
 # It also compiles every page for every visit; a server does so once.
 _compiled, _get_bytecode = ScriptCache(), ScriptCache.get_bytecode
 ScriptCache.get_bytecode = lambda self, script_path: _get_bytecode(_compiled, script_path)
+
+
+@pytest.fixture
+def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """A folder of runs, and none that came with the app."""
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "runs"))
+    monkeypatch.setattr(STORE, "_shipped", lambda: tmp_path / "none")
+    return tmp_path / "runs"
 
 
 @pytest.fixture

@@ -24,14 +24,19 @@ def ran(test: AppTest, *changes: object) -> AppTest:
     return test
 
 
-def visit(page: str, **address: str) -> AppTest:
-    """Open a page by its address; "" is the Layer page."""
+def arriving(page: str, **address: str) -> AppTest:
+    """A page, by its address, before its script runs; "" is the Layer page."""
     test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=PATIENCE_SECONDS)
     for name, value in address.items():
         test.query_params[name] = value
     if page:
         test._page_hash = calc_hash(page)  # switch_page would need a first run, of the Layer page
-    return ran(test)
+    return test
+
+
+def visit(page: str, **address: str) -> AppTest:
+    """Open a page by its address."""
+    return ran(arriving(page, **address))
 
 
 def said(test: AppTest) -> str:
@@ -45,13 +50,16 @@ def charts(test: AppTest) -> dict[str, dict]:
     return {chart.key: json.loads(chart.proto.spec) for chart in test.get("plotly_chart")}
 
 
+def cards(test: AppTest) -> dict[str, dict]:
+    """Every chart's figure by the key of its card."""
+    return {_card(key): figure for key, figure in charts(test).items()}
+
+
 class LayerPage:
     """One reader's visit. `test` is the AppTest behind it."""
 
     def __init__(self, **address: str) -> None:
-        self.test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=PATIENCE_SECONDS)
-        for name, value in address.items():
-            self.test.query_params[name] = value
+        self.test = arriving("", **address)
         self.run()
 
     def run(self) -> "LayerPage":
@@ -87,8 +95,7 @@ class LayerPage:
         """Every chart, as the browser gets it: a linked one by its name, a figure by the key of its card."""
         content, _ = self.linked
         linked = {panel["name"]: panel for panel in content.get("panels", ())}
-        figures = {_card(chart.key): json.loads(chart.proto.spec) for chart in self.test.get("plotly_chart")}
-        return linked | figures
+        return linked | cards(self.test)
 
     @property
     def linked(self) -> tuple[dict, dict[str, np.ndarray]]:

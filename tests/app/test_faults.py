@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tarfile
 import time
-from pathlib import Path
 
 import pytest
 
@@ -21,25 +20,14 @@ from app import seminar
 from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
 from app.services.jobs.records import JobRecord
-from app.services.runs import shipped, store
+from app.services.runs import shipped
+from app.services.runs.store import STORE
 from tests.app.page import ROOT, said, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_run, record
 from tests.processes import make
 from tests.trim import tiny
 from tests.waiting import wait_until
 from trim.runs.writer import RunWriter, write_json
-
-
-@pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder of runs, and none that came with the app."""
-    folder = tmp_path / "runs"
-    folder.mkdir()
-    monkeypatch.setenv("TRIM_RUNS", str(folder))
-    (tmp_path / "none").mkdir()
-    monkeypatch.setattr(store.STORE, "_shipped", lambda: tmp_path / "none")
-    return folder
-
 
 APP = """
 import sys
@@ -144,7 +132,7 @@ def test_the_shipped_runs_are_damaged(runs, tmp_path, monkeypatch):
     damaged.write_bytes(shipped.ARCHIVE.read_bytes()[:100_000])
     monkeypatch.setattr(shipped, "ARCHIVE", damaged)
     monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(store.STORE, "_shipped", shipped.shipped_folder)
+    monkeypatch.setattr(STORE, "_shipped", shipped.shipped_folder)
     make_run(runs / "mine", name="Still here")
     assert "cannot be unpacked" in said(visit("runs"))
     assert "Still here" in said(visit("runs", run="mine"))
@@ -156,7 +144,7 @@ def test_one_shipped_run_is_damaged(runs, tmp_path, monkeypatch):
     make_run(folder / "good", name="Good")
     make_run(folder / "bad", name="Bad")
     (folder / "bad/config.json").write_bytes(b"\0" * 100)
-    monkeypatch.setattr(store.STORE, "_shipped", lambda: folder)
+    monkeypatch.setattr(STORE, "_shipped", lambda: folder)
     assert "damaged" in said(visit("runs", run="bad"))
     assert "damaged" in said(visit("model", run="bad"))
     assert "Good" in said(visit("runs", run="good"))
@@ -173,7 +161,7 @@ def test_the_cache_is_damaged(runs, tmp_path, monkeypatch):
     with tarfile.open(archive, "w:xz") as made:
         made.add(tmp_path / "to ship/one", "one")
     monkeypatch.setattr(shipped, "ARCHIVE", archive)
-    monkeypatch.setattr(store.STORE, "_shipped", shipped.shipped_folder)
+    monkeypatch.setattr(STORE, "_shipped", shipped.shipped_folder)
     assert "Came along" in said(visit("runs", run="one"))
     shutil.rmtree(cache)  # emptied while the app runs
     assert "Came along" in said(visit("runs", run="one"))

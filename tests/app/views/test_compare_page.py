@@ -1,13 +1,11 @@
 """The Compare page through AppTest: what it compares, what it says of it, and what it refuses."""
 
 import json
-import re
 import shutil
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from streamlit.testing.v1 import AppTest
 
 import trim
 from app.services.layer.shipped import shipped_layer
@@ -18,10 +16,10 @@ from app.services.results.picks import Pick
 from app.services.results.recovered import recovered_points
 from app.services.results.sweep_curves import curves, texts, tokens_of
 from app.services.runs.layer import LayerView
-from app.services.runs.store import RunStore
+from app.services.runs.store import STORE, RunStore
 from app.ui.compare import cards as compare_views
 from diagnostics.figures.theme import SLOT_COLOURS
-from tests.app.page import ROOT, numbers, ran
+from tests.app.page import arriving, cards, numbers, ran, said, visit
 from tests.app.small_runs import make_recovery, make_run, record, settings
 from trim.errors import RunError
 from trim.methods.agreement import mask_agreement
@@ -34,61 +32,33 @@ GATE, QUERY = "1.mlp.gate_proj", "1.self_attn.q_proj"
 
 
 @pytest.fixture
-def store(monkeypatch, tmp_path) -> RunStore:
-    folder = tmp_path / "runs"
-    make_run(folder / "t", "trim", 0.5, name="TRIM <b>run</b>")
-    make_run(folder / "o", "optimal", 0.6)
-    own = RunStore(folder=lambda: folder, shipped=lambda: tmp_path / "none")
-    monkeypatch.setattr(compare_views, "STORE", own)
-    monkeypatch.setattr("app.services.runs.store.STORE", own)
-    return own
+def store(runs) -> RunStore:
+    make_run(runs / "t", "trim", 0.5, name="TRIM <b>run</b>")
+    make_run(runs / "o", "optimal", 0.6)
+    return STORE
 
 
-def test_experts_of_a_block(tmp_path):
+def test_experts_of_a_block(runs):
     """An expert's layer is set beside seven others, or beside all of its block as one slot."""
     names = [f"{block}.mlp.experts.{expert}.up_proj" for block in range(2) for expert in range(15)]
-    with RunWriter.create(tmp_path / "runs" / "e", settings(), kind="layer", name="e") as writer:
+    with RunWriter.create(runs / "e", settings(), kind="layer", name="e") as writer:
         layer = record(names[0])
         for block in range(2):
             first, *others = (replace(layer, name=name) for name in names[15 * block :][:15])
             # Too few tokens reach an expert, which is pruned in another way than the run's.
             writer.write_block(block, [replace(first, allocation="uniform"), *others])
         writer.finish({})
-    store = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
-    found = picking.alike(Pick("e", names[17]), store.runs())
+    found = picking.alike(Pick("e", names[17]), STORE.runs())
     assert found["all experts"] == [Pick("e", "1.mlp.experts.*.up_proj")]
-    assert [pick.layer.split(".")[3] for pick in found["other experts"]] == [
-        "0",
-        "4",
-        "6",
-        "8",
-        "10",
-        "12",
-        "14",
-    ]
+    assert " ".join(pick.layer.split(".")[3] for pick in found["other experts"]) == "0 4 6 8 10 12 14"
     assert found["every block"] == [Pick("e", "*.mlp.experts.2.up_proj")]
-    assert not picking.alike(Pick("e", "1.mlp.experts.*.up_proj"), store.runs())
+    assert not picking.alike(Pick("e", "1.mlp.experts.*.up_proj"), STORE.runs())
     assert picking.kinds(names)[-1] == "1.mlp.experts.*.up_proj"
-    slot = service.opened(store, 0, found["all experts"][0])
+    slot = service.opened(STORE, 0, found["all experts"][0])
     assert [view.own.label for view in slot.views] == ["Uniform"] + ["TRIM"] * 14
     assert service.in_common([slot]).startswith("1.mlp.experts.*.up_proj · TRIM")
     (together,) = compare_views._sets([slot], compare_views.GINI)[14:]
     assert together.label == "A expert 14"
-
-
-def opened(**address: str) -> AppTest:
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-    test.switch_page("views/compare.py")
-    for name, value in address.items():
-        test.query_params[name] = value
-    return ran(test)
-
-
-def charts(test: AppTest) -> dict[str, dict]:
-    """Every chart's figure, by the key of its card."""
-    return {
-        re.sub(r"_[A-Z].*", "", chart.key): json.loads(chart.proto.spec) for chart in test.get("plotly_chart")
-    }
 
 
 def named(figure: dict) -> list[str]:
@@ -96,15 +66,9 @@ def named(figure: dict) -> list[str]:
     return [line["name"] for line in figure["data"] if line.get("opacity") != 0]
 
 
-def texts_of(test: AppTest) -> str:
-    return "\n".join(
-        each.value for kind in ("markdown", "caption", "info", "warning") for each in test.get(kind)
-    )
-
-
 def test_a_first_look_is_trim_optimal_and_uniform(store):
-    test = opened()
-    figures = charts(test)
+    test = visit("compare")
+    figures = cards(test)
     assert named(figures["compare_rows"]) == ["A · TRIM 50%", "B · Optimal 60%", "C · Uniform 50%"]
     lines = [line["line"] for line in figures["compare_rows"]["data"] if line.get("opacity") != 0]
     assert [line["color"] for line in lines] == list(SLOT_COLOURS["light"][:3])
@@ -114,20 +78,19 @@ def test_a_first_look_is_trim_optimal_and_uniform(store):
     shares = [numbers(bars["y"]) for bars in figures["compare_rows"]["data"][:3]]
     np.testing.assert_allclose([each.sum() for each in shares], 1, rtol=1e-6)
     assert all(chart.proto.alt for chart in test.get("plotly_chart"))
-    said = texts_of(test)
-    assert "| A‑B |" in said
-    assert "<b>" not in said.replace(r"\<b", "")
+    texts = said(test)
+    assert "| A‑B |" in texts
+    assert "<b>" not in texts.replace(r"\<b", "")
 
 
 def test_it_begins_with_the_layer_that_was_explored(store):
     shipped = shipped_layer()
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-    test.switch_page("views/compare.py")
+    test = arriving("compare")
     test.session_state["last_explored"] = shipped.key, SearchSettings(0.6)
     ran(test)
-    assert named(charts(test)["compare_rows"]) == ["A · Optimal", "B · TRIM", "C · Uniform"]
-    assert "explored last" in texts_of(test)
-    assert "layer quality" in texts_of(test)
+    assert named(cards(test)["compare_rows"]) == ["A · Optimal", "B · TRIM", "C · Uniform"]
+    assert "explored last" in said(test)
+    assert "layer quality" in said(test)
     test.button(key="compare_add_trim_50").click()
     ran(test)
 
@@ -180,13 +143,13 @@ def test_every_option_that_does_something_is_among_the_settings(store):
 
 
 def test_the_address_says_what_is_compared(store):
-    test = opened(a=f"o/{GATE}", b=f"o/{GATE}/uniform")
-    assert named(charts(test)["compare_rows"]) == ["A · Optimal", "B · Uniform"]
-    assert f"{GATE} · 60%" in texts_of(test).replace("\\", ""), "what both share is not in their labels"
+    test = visit("compare", a=f"o/{GATE}", b=f"o/{GATE}/uniform")
+    assert named(cards(test)["compare_rows"]) == ["A · Optimal", "B · Uniform"]
+    assert f"{GATE} · 60%" in said(test).replace("\\", ""), "what both share is not in their labels"
 
 
 def test_another_run_goes_into_the_address(store):
-    test = opened(a=f"t/{GATE}", b=f"o/{GATE}", c=f"o/{QUERY}")
+    test = visit("compare", a=f"t/{GATE}", b=f"o/{GATE}", c=f"o/{QUERY}")
     ran(test, test.toggle(key="compare_A_uniform").set_value(True))
     assert test.query_params["a"] == f"t/{GATE}/uniform"
     ran(test, test.selectbox(key="compare_A_run").set_value("o"))
@@ -195,40 +158,39 @@ def test_another_run_goes_into_the_address(store):
     assert "c" not in test.query_params
     ran(test, test.button(key="compare_add_every_block").click())
     assert test.query_params["c"] == "o/*.mlp.gate_proj"
-    assert named(charts(test)["compare_rows"])[2:] == ["C block 0", "C block 1"]
+    assert named(cards(test)["compare_rows"])[2:] == ["C block 0", "C block 1"]
 
 
 def test_many_distributions_are_ridges(store):
-    test = opened(a=f"t/{GATE}", b="t/*.self_attn.q_proj", c="o/*.mlp.gate_proj")
-    figure = charts(test)["compare_many"]
+    test = visit("compare", a=f"t/{GATE}", b="t/*.self_attn.q_proj", c="o/*.mlp.gate_proj")
+    figure = cards(test)["compare_many"]
     assert figure["layout"]["yaxis"]["ticktext"][0].startswith("A\u00a0· ")
     assert len(figure["layout"]["yaxis"]["tickvals"]) == 5
-    assert "Layers of several blocks or experts" in texts_of(test)
+    assert "Layers of several blocks or experts" in said(test)
 
 
 def test_masks_of_a_pair(store):
-    test = opened(a=f"t/{GATE}", b=f"o/{GATE}", c=f"t/{GATE}/uniform")
+    test = visit("compare", a=f"t/{GATE}", b=f"o/{GATE}", c=f"t/{GATE}/uniform")
     ran(test, test.segmented_control(key="pair_view").set_value("Masks"))
     agreement = mask_agreement(store.open("t").layer(GATE).keep(), store.open("o").layer(GATE).keep())
-    assert f"share {agreement.whole:.1%} of".replace(".", r"\.") in texts_of(test)
+    assert f"share {agreement.whole:.1%} of".replace(".", r"\.") in said(test)
     ran(test, test.segmented_control(key="compare_masks_view").set_value("By layer"))
-    shares = numbers(charts(test)["compare_masks"]["data"][0]["z"])
+    shares = numbers(cards(test)["compare_masks"]["data"][0]["z"])
     assert np.isclose(shares, agreement.whole, rtol=1e-6).any()
     assert shares.size == len(store.open("t").layers)
     ran(test, test.segmented_control(key="against").set_value("C"))
-    assert "C has no mask" in texts_of(test)
+    assert "C has no mask" in said(test)
 
 
 def test_what_is_added_elsewhere_is_compared(store):
     view = LayerView.of(store.open("t"), store.layer("t", GATE))
     pick = LIVE_LAYERS.add(view, "trim", service.ComparedSource.of(store.open("t")))
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
+    test = arriving("compare")
     test.session_state["compared"] = [f"t/{GATE}", str(pick), "live:gone/x"]
-    test.switch_page("views/compare.py")
     ran(test)
     assert test.query_params["b"] == str(pick)
     assert "no longer in the server" in test.error[0].value
-    assert len(named(charts(test)["compare_rows"])) == 2
+    assert len(named(cards(test)["compare_rows"])) == 2
 
 
 def test_eight_slots_of_four_models_and_one_that_is_deleted(store, tmp_path):
@@ -236,8 +198,8 @@ def test_eight_slots_of_four_models_and_one_that_is_deleted(store, tmp_path):
     for place, model in enumerate(models[1:], 1):
         make_run(tmp_path / "runs" / f"m{place}", name="same", model=model, columns=40 + 16 * place)
     layers = [f"{run}/{layer}" for run in ("t", "m1", "m2", "m3") for layer in (GATE, QUERY)]
-    test = opened(**dict(zip("abcdefgh", layers, strict=True)))
-    figure = charts(test)["compare_many"]
+    test = visit("compare", **dict(zip("abcdefgh", layers, strict=True)))
+    figure = cards(test)["compare_many"]
     labels = [each.replace("<br>", " ") for each in figure["layout"]["yaxis"]["ticktext"]]
     assert labels[:2] == [
         f"{letter}\u00a0· Tiny &lt;b&gt;model&lt;/b&gt; {each}"
@@ -248,19 +210,18 @@ def test_eight_slots_of_four_models_and_one_that_is_deleted(store, tmp_path):
     assert "<b>" not in str(labels)
     shares = [numbers(line["y"]) for line in figure["data"] if line.get("fill")]
     assert len(shares) == 8
-    said = texts_of(test)
-    assert "rows of two layers" in said
+    assert "rows of two layers" in said(test)
     (add,) = [each.proto.popover for each in test.get("popover") if each.proto.popover.label == "Add"]
     assert add.disabled
-    assert "Eight is the limit" in said
+    assert "Eight is the limit" in said(test)
     names = test.selectbox(key="compare_E_run").options
     assert {f"same (TRIM) ({run})" for run in ("m1", "m2", "m3")} <= set(names), "each can be chosen"
     shutil.rmtree(tmp_path / "runs" / "m3")
     ran(test)
     assert len(test.error) == 2
-    assert len(charts(test)["compare_many"]["layout"]["yaxis"]["tickvals"]) == 6
+    assert len(cards(test)["compare_many"]["layout"]["yaxis"]["tickvals"]) == 6
     ran(test, test.segmented_control(key="against").set_value("C"))
-    assert "40 and 56 weights" in texts_of(test)
+    assert "40 and 56 weights" in said(test)
 
 
 def text_of(widgets, label: str) -> str:
@@ -269,7 +230,7 @@ def text_of(widgets, label: str) -> str:
 
 
 def test_a_chart_is_saved_from_the_studio(store, monkeypatch):
-    test = opened()
+    test = visit("compare")
     ran(test, test.button(key="compare_rows_save").click())
     assert text_of(test.text_input, "Title") == "How much of each row is pruned?"
     assert [each.label for each in test.get("download_button")][:4] == [
@@ -290,17 +251,17 @@ def test_a_chart_is_saved_from_the_studio(store, monkeypatch):
 
 
 def test_layers_of_other_width_are_compared_by_distribution_only(store):
-    test = opened(a=f"t/{GATE}", b=f"t/{QUERY}")
-    assert "compare_pair" not in charts(test)
-    assert "compared by distribution only" in texts_of(test)
-    assert "not paired" in texts_of(test)
-    assert named(charts(test)["compare_rows"]) == [f"A · {GATE}", f"B · {QUERY}"]
+    test = visit("compare", a=f"t/{GATE}", b=f"t/{QUERY}")
+    assert "compare_pair" not in cards(test)
+    assert "compared by distribution only" in said(test)
+    assert "not paired" in said(test)
+    assert named(cards(test)["compare_rows"]) == [f"A · {GATE}", f"B · {QUERY}"]
     assert not [each for each in test.text_input if each.key == "rows"]
 
 
 def test_selected_rows_are_marked(store):
-    test = opened(rows="1,3")
-    selected = [line for line in charts(test)["compare_pair"]["data"] if line["name"] == "selected rows"]
+    test = visit("compare", rows="1,3")
+    selected = [line for line in cards(test)["compare_pair"]["data"] if line["name"] == "selected rows"]
     assert len(selected) == 1
     assert any("Selected rows" in each.value for each in test.markdown)
 
@@ -309,17 +270,14 @@ def test_selected_rows_are_marked(store):
     "asked", ["nonsense", "a/b/c", "//", "<b>x</b>/y", "../t/1.mlp.gate_proj", "t/9.none"]
 )
 def test_what_cannot_be_compared_is_reported(store, asked):
-    test = opened(a=asked)
+    test = visit("compare", a=asked)
     assert len(test.error) == 1
     assert "<b>" not in test.error[0].value.replace(r"\<b", "")
-    assert "compare_rows" in charts(test), "the first look is shown instead"
+    assert "compare_rows" in cards(test), "the first look is shown instead"
 
 
-def test_an_empty_store_says_what_to_do(monkeypatch, tmp_path):
-    empty = RunStore(folder=lambda: tmp_path / "none", shipped=lambda: tmp_path / "none")
-    monkeypatch.setattr("app.services.runs.store.STORE", empty)
-    monkeypatch.setattr(compare_views, "STORE", empty)
-    test = opened()
+def test_an_empty_store_says_what_to_do(runs):
+    test = visit("compare")
     assert not test.get("plotly_chart")
     assert len(test.info) == 2
 
@@ -332,8 +290,6 @@ def test_picks_survive_the_address():
 
 
 def test_curves_are_the_sweeps_own(tmp_path):
-    from app.services.runs.store import STORE
-
     sweeps = [entry.sweep for entry in STORE.sweeps() if entry.sweep is not None and entry.shipped]
     (text,) = texts(sweeps)
     lines, dense = curves(sweeps, text)

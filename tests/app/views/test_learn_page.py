@@ -6,36 +6,26 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import app.ui.common.seminar  # noqa: F401  says who asks, before a test does
-from app.services.results import lessons
-from app.services.runs import store
-from app.services.runs.store import RunStore
+from app.services.runs.store import STORE
 from app.services.server import room as rooms
 from app.services.server.room import Place, Room
-from app.ui.learn import model_steps, page
 from app.ui.learn import room as pages
 from app.ui.learn.course import course
-from tests.app.page import ROOT, ran
+from tests.app.page import ran, visit
 from tests.app.small_runs import make_run
 
 STEPS = course()
 
 
 @pytest.fixture(autouse=True)
-def _own_store(monkeypatch, tmp_path):
-    """A store with a run of TRIM on a tiny model, and a uniform one."""
-    make_run(tmp_path / "runs" / "small", "trim", 0.5)
-    make_run(tmp_path / "runs" / "even", "uniform", 0.5)
-    own = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
-    for module in (store, lessons, model_steps, page):
-        monkeypatch.setattr(module, "STORE", own)
+def _own_store(runs):
+    """A run of TRIM on a tiny model, and a uniform one."""
+    make_run(runs / "small", "trim", 0.5)
+    make_run(runs / "even", "uniform", 0.5)
 
 
 def opened(step: int | str = 1, **address: str) -> AppTest:
-    test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=60)
-    test.switch_page("views/learn.py")
-    for name, value in {"step": str(step), **address}.items():
-        test.query_params[name] = value
-    return ran(test)
+    return visit("learn", step=str(step), **address)
 
 
 def sent(test: AppTest, kind: str = "trim_lesson") -> dict:
@@ -133,7 +123,7 @@ def test_a_step_that_is_none(asked):
 def test_the_real_layer_is_the_runs_own():
     test = opened(10)
     (shown,) = sent(test)["steps"]
-    record = store.STORE.layer("small", "1.mlp.gate_proj")
+    record = STORE.layer("small", "1.mlp.gate_proj")
     assert shown["control"]["values"] == ["0", "1"]
     points = [mark for mark in shown["drawing"]["marks"] if mark["tag"] == "circle"]
     assert len(points) == len(record.gini)
@@ -163,9 +153,7 @@ def test_a_run_without_what_a_step_needs(step, run, why):
 
 
 def test_without_any_run_the_last_steps_say_what_to_do(monkeypatch, tmp_path):
-    empty = RunStore(folder=lambda: tmp_path / "empty", shipped=lambda: tmp_path / "none")
-    for module in (lessons, model_steps, page):
-        monkeypatch.setattr(module, "STORE", empty)
+    monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "empty"))
     test = opened(10)
     assert not test.get("bidi_component")
     assert any("python -m trim prune demo" in each.value for each in test.info)

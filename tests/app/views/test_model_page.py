@@ -10,7 +10,6 @@ from streamlit.testing.v1 import AppTest
 import trim
 from app.services.jobs.manager import JobError, RunJobs
 from app.services.results.tables import agreement_map
-from app.services.runs.store import RunStore
 from diagnostics.format import number
 from tests.app.page import charts, linked, numbers, ran, said, steps, trace, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_recovery, make_run, record, refitted, settings
@@ -24,18 +23,12 @@ ENTRY = {"corpus": "demo", "windows": 2, "length": 16, "tokens_sha256": "0", "pe
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def runs(runs: Path) -> Path:
     """A folder of runs: TRIM, optimal, one that was stopped; nothing came with the app."""
-    folder = tmp_path / "runs"
-    monkeypatch.setenv("TRIM_RUNS", str(folder))
-    (tmp_path / "none").mkdir()
-    store = RunStore(shipped=lambda: tmp_path / "none")
-    for module in ("app.services.runs.store", "app.ui.model.run_watch", "app.ui.model.prefill"):
-        monkeypatch.setattr(f"{module}.STORE", store)
-    make_run(folder / "trim", name=EVIL, metrics={"perplexities": [ENTRY]})
-    make_run(folder / "optimal", "optimal", metrics={"perplexities": [ENTRY | {"perplexity": "inf"}]})
-    make_run(folder / "half", blocks=1)
-    return folder
+    make_run(runs / "trim", name=EVIL, metrics={"perplexities": [ENTRY]})
+    make_run(runs / "optimal", "optimal", metrics={"perplexities": [ENTRY | {"perplexity": "inf"}]})
+    make_run(runs / "half", blocks=1)
+    return runs
 
 
 def opened_form() -> AppTest:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.services.runs.layer import LayerView
-from app.services.runs.store import STORE, RunStore
+from app.services.runs.store import STORE
 from app.ui.paper import figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4
 from tests.app.page import visit
 from tests.app.small_runs import make_run
@@ -83,18 +83,14 @@ def test_figure_2_begins_at_70_percent_and_names_the_change():
     assert figure_2([]) is None
 
 
-def test_an_empty_store_says_what_to_do(monkeypatch, tmp_path):
-    empty = RunStore(folder=lambda: tmp_path / "none", shipped=lambda: tmp_path / "none")
-    monkeypatch.setattr("app.services.runs.store.STORE", empty)
+def test_an_empty_store_says_what_to_do(runs):
     test = visit("paper")
     assert not test.get("plotly_chart")
     assert any("no run of TRIM" in each.value for each in test.info)
 
 
-def test_a_model_without_keys_or_sweeps_shows_the_others(monkeypatch, tmp_path):
-    make_run(tmp_path / "runs" / "small", "trim", 0.5, name="a <b>small</b> run")
-    own = RunStore(folder=lambda: tmp_path / "runs", shipped=lambda: tmp_path / "none")
-    monkeypatch.setattr("app.services.runs.store.STORE", own)
+def test_a_model_without_keys_or_sweeps_shows_the_others(runs):
+    make_run(runs / "small", "trim", 0.5, name="a <b>small</b> run")
     test = visit("paper")
     assert len(test.get("plotly_chart")) == 4
     said = " ".join(each.value for each in test.info)
