@@ -64,21 +64,16 @@ def place(path: Path, line: int, what: str) -> str:
     return f"{path.relative_to(ROOT)}:{line}: {what}"
 
 
-def test_trim_knows_nothing_of_plots_and_pages():
+@pytest.mark.parametrize(
+    ("room", "is_allowed"),
+    [("trim", lambda name: name not in TRIM_NEVER), ("diagnostics", lambda name: name in DIAGNOSTICS_ONLY)],
+)
+def test_what_a_room_imports(room, is_allowed):
     assert not [
         place(path, line, name)
-        for path in modules("trim")
+        for path in modules(room)
         for line, name in imports(path)
-        if top(name) in TRIM_NEVER
-    ]
-
-
-def test_diagnostics_needs_numpy_scipy_and_plotly_only():
-    assert not [
-        place(path, line, name)
-        for path in modules("diagnostics")
-        for line, name in imports(path)
-        if top(name) not in DIAGNOSTICS_ONLY
+        if not is_allowed(top(name))
     ]
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from unittest.mock import Mock
 
 import pytest
 
@@ -23,11 +24,11 @@ from app.services.jobs.records import JobRecord
 from app.services.runs import shipped
 from app.services.runs.store import STORE
 from tests.app.page import ROOT, said, visit
-from tests.app.small_runs import BLOCKS, PATHS, make_run, record
+from tests.app.small_runs import make_run
 from tests.processes import make
 from tests.trim import tiny
 from tests.waiting import wait_until
-from trim.runs.writer import RunWriter, write_json
+from trim.runs.writer import write_json
 
 APP = """
 import sys
@@ -63,28 +64,6 @@ def test_the_app_is_killed_during_a_run(runs, tmp_path):
     assert "overnight" in said(visit("runs", run=run_id))
 
 
-def test_the_run_is_killed_during_a_write(runs):
-    """A block that was being written is as if it had not been begun; those before it are complete."""
-    path = make_run(runs / "half", blocks=1)
-    before = (path / "blocks/000.safetensors").read_bytes()
-    (path / "blocks/.001.safetensors.tmp").write_bytes(b"half of a block")
-    (path / "blocks/001.safetensors").write_bytes(b"a block that no manifest names")
-    (path / ".manifest.json.tmp").write_bytes(b'{"blo')
-    with (path / "events.jsonl").open("ab") as events:
-        events.write(b'{"event": "Progress", "what": "Blo')
-    test = visit("model", run="half")
-    assert "This run stopped" in said(test)
-    assert [button.label for button in test.button if button.label == "Resume"]
-    run = trim.open_run(path)
-    assert run.blocks == [0]
-    assert (path / "blocks/000.safetensors").read_bytes() == before
-    with RunWriter.reopen(path) as writer:
-        writer.write_block(1, [record(f"1.{name}") for name in PATHS])
-        writer.finish({"sparsity": {"requested": 0.5, "realised": 0.5}})
-    assert trim.open_run(path).blocks == list(range(BLOCKS))
-    assert (path / "blocks/000.safetensors").read_bytes() == before
-
-
 def test_the_disk_is_full(runs, monkeypatch):
     make_run(runs / "mine", name="Still here")
     usage = shutil.disk_usage(runs)
@@ -92,11 +71,7 @@ def test_the_disk_is_full(runs, monkeypatch):
     with pytest.raises(trim.TrimError, match=r"is full: 0 bytes are free.*Delete runs"):
         RunJobs(lambda: runs).start(["demo"], "no room")
     assert [path.name for path in runs.iterdir() if not path.name.startswith(".")] == ["mine"]
-
-    def no_room(*_, **__):
-        raise OSError(28, "No space left on device")
-
-    monkeypatch.setattr("trim.files.os.fsync", no_room)
+    monkeypatch.setattr("trim.files.os.fsync", Mock(side_effect=OSError(28, "No space left on device")))
     test = visit("runs", run="mine")
     assert "Still here" in said(test)
     test.text_input(key="name-mine").set_value("Another name")
@@ -153,7 +128,7 @@ def test_one_shipped_run_is_damaged(runs, tmp_path, monkeypatch):
 
 
 def test_the_cache_is_damaged(runs, tmp_path, monkeypatch):
-    """What the cache holds is made anew where it cannot be read; a cache that is not a folder is reported."""
+    """What it held is made anew; a cache that is not a folder is reported."""
     cache = tmp_path / "cache"
     monkeypatch.setenv("TRIM_CACHE", str(cache))
     archive = tmp_path / "runs.tar.xz"
@@ -169,18 +144,6 @@ def test_the_cache_is_damaged(runs, tmp_path, monkeypatch):
     cache.write_bytes(b"not a folder")
     make_run(runs / "mine", name="Still here")
     assert "cannot be unpacked" in said(visit("runs"))
-    cache.unlink()
-    model, text = tiny.folder(tmp_path / "model"), "word " * 3000
-    (tmp_path / "text.txt").write_text(text)
-    loaded = trim.load_model(model, device="cpu")
-    windows = trim.load_corpus(str(tmp_path / "text.txt"), loaded.tokenizer, windows=4, length=16)
-    first = trim.capture(loaded, windows, [next(iter(loaded.layers))])[next(iter(loaded.layers))]
-    files = [file for file in (cache / "captures").rglob("*") if file.is_file()]
-    assert files
-    for file in files:
-        file.write_bytes(b"\xff" * 50)
-    again = trim.capture(loaded, windows, [next(iter(loaded.layers))])[next(iter(loaded.layers))]
-    assert (again.input_norm == first.input_norm).all()
 
 
 def test_the_port_is_in_use(monkeypatch, capsys):

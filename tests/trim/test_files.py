@@ -2,6 +2,7 @@
 
 import errno
 import os
+from unittest.mock import Mock
 
 import pytest
 
@@ -29,11 +30,7 @@ def test_a_second_process_is_refused_and_a_dead_one_is_not(tmp_path):
 def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     path = tmp_path / "manifest.json"
     write_atomically(path, b"whole")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(
         trim.RunError, match=r"manifest\.json cannot be written \(No space left on device\).*resume"
     ):

@@ -1,6 +1,7 @@
 """The Layer page and the Hub: a download is asked about first, and whatever goes wrong is shown on the page."""
 
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from huggingface_hub import constants
@@ -34,20 +35,12 @@ def test_a_download_is_asked_about_first(hub: FakeHub, files: dict[str, bytes]):
     assert len(LayerPage(model=NAME, **SMALL_TEXT).charts) == 4, "the second time it is here"
 
 
-@pytest.mark.parametrize(
-    ("status", "code", "said"),
-    [
-        (404, "RepoNotFound", "check the spelling"),
-        (403, "GatedRepo", "accept its licence"),
-        (503, "", "status 503"),
-    ],
-)
-def test_what_the_hub_refuses(hub: FakeHub, monkeypatch, status: int, code: str, said: str):
+def test_what_the_hub_refuses(hub: FakeHub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    hub.refuse(NAME, status, code)
+    hub.refuse(NAME, 403, "GatedRepo")
     page = LayerPage(model=NAME)
     assert len(page.errors) == 1
-    assert said in page.errors[0].replace("\\", "")
+    assert "accept its licence" in page.errors[0]
     assert "hf_secret" not in str(page.texts) + str(page.errors)
 
 
@@ -79,13 +72,8 @@ def test_a_download_that_breaks_off(hub: FakeHub, files: dict[str, bytes], monke
 
 def test_no_memory(hub: FakeHub, files: dict[str, bytes], monkeypatch):
     hub.add(NAME, files)
-
-    def full(*arguments: object, **options: object) -> None:
-        raise trim.errors.NotEnoughMemoryError(
-            "loading it needs 16 GB, and 2 GB are free; choose a smaller model"
-        )
-
-    monkeypatch.setattr(FetchedModel, "load", full)
+    full = trim.errors.NotEnoughMemoryError("loading it needs 16 GB; choose a smaller model")
+    monkeypatch.setattr(FetchedModel, "load", Mock(side_effect=full))
     page = LayerPage(model=NAME, **SMALL_TEXT).press("Download and load")
     assert len(page.errors) == 1
     assert "choose a smaller model" in page.errors[0]

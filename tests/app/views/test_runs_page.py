@@ -1,7 +1,6 @@
 """The Runs page without a browser: what it lists, what it does, and what it says of bad input."""
 
 import io
-import re
 import shutil
 import zipfile
 from pathlib import Path
@@ -151,12 +150,6 @@ def test_an_address_that_asks_for_what_is_not_there(runs):
     page = Page(kind="Everything", run="first")
     assert "kind\\=Everything" in page.test.warning[0].value
     assert page.test.segmented_control(key="kind").value == "All"
-
-
-def test_names_are_escaped(runs):
-    page = Page(run="first")
-    assert "\\*starred\\*" in page.test.subheader[0].value
-    assert not re.search(r"(?<!\\)<(b|img)", page.texts)
 
 
 def test_rename(runs):

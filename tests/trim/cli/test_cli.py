@@ -62,7 +62,9 @@ def test_without_a_folder_the_run_gets_one(llama, text, tmp_path, monkeypatch, c
     assert cli.main(["inspect"]) == 2
     assert "not a folder" in capsys.readouterr().err
     asked = ["prune", str(llama), "--pattern", "1:2", "--allocation", "uniform", "--corpus", str(text), *FEW]
-    assert cli.main(asked) == 0
+    assert cli.main([*asked, "--name", "mine <b>", "--activation-memory", "0.001"]) == 0
+    (entry,) = trim.list_runs()
+    assert entry.opened.name == "mine <b>"
     assert cli.main(["inspect"]) == 0
     assert "model sparsity 0.5000" in capsys.readouterr().out
 
@@ -73,50 +75,6 @@ def test_relative_paths_stay_true_from_another_folder(own_llama, text, tmp_path,
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert cli.main(["export", "../run", "out"]) == 0
-
-
-def test_every_option_reaches_its_setting(llama, text, tmp_path, capsys):
-    options = {
-        "--allocation": "trim",
-        "--budget": "owl",
-        "--score": "magnitude",
-        "--seed": 3,
-        "--vectors": 5,
-        "--iterations": 4,
-        "--layer-quality": "mse",
-        "--row-quality": "mse",
-        "--max-row-sparsity": 0.9,
-        "--owl-width": 0.05,
-        "--owl-multiple": 7.0,
-        "--alpha-width": 0.1,
-        "--alpha-fit": "alpha_mid",
-        "--dtype": "float32",
-        "--batch": 2,
-    }
-    given = [str(part) for pair in options.items() for part in pair]
-    out = tmp_path / "run"
-    lists = [
-        "--learning-rates",
-        "0.05",
-        "0.1",
-        "--negative-learning-rates",
-        "-0.03",
-        "--layers",
-        "*.mlp.*",
-        "1.*",
-    ]
-    flags = ["--recalculate-inputs", "--name", "mine <b>", "--activation-memory", "0.001"]
-    arguments = ["prune", str(llama), "--target", "0.55", "--corpus", str(text), "--out", str(out), *FEW]
-    assert cli.main([*arguments, *given, *lists, *flags]) == 0
-    request = trim.open_run(out).settings["request"]
-    named = {flag.strip("-").replace("-", "_"): value for flag, value in options.items()}
-    named["vectors_per_sequence"] = named.pop("vectors")
-    assert named.items() <= request.items()
-    assert request["learning_rates"] == [0.05, 0.1]
-    assert request["negative_learning_rates"] == [-0.03]
-    assert request["layers"] == ["*.mlp.*", "1.*"]
-    assert request["recalculate_inputs"] is True
-    assert trim.open_run(out).name == "mine <b>"
 
 
 def test_the_version(capsys: pytest.CaptureFixture[str]):
@@ -201,20 +159,8 @@ def test_cache(tmp_path, monkeypatch, capsys):
 
 def test_the_demo_model(tmp_path, capsys):
     """Two blocks of the real one; whole it is pruned in benchmarks/model.py."""
-    arguments = [
-        "prune",
-        "demo",
-        "--target",
-        "0.7",
-        "--windows",
-        "2",
-        "--length",
-        "64",
-        "--layers",
-        "0.*",
-        "1.*k_proj",
-    ]
-    assert cli.main([*arguments, "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    command = f"prune demo --target 0.7 --windows 2 --length 64 --layers 0.* 1.*k_proj --out {tmp_path}/run"
+    assert cli.main([*command.split(), "--device", "cpu"]) == 0
     assert trim.open_run(tmp_path / "run").metrics["sparsity"]["realised"] == pytest.approx(0.7, abs=1e-6)
     assert "model sparsity 0.7000" in capsys.readouterr().out
 
@@ -222,12 +168,10 @@ def test_the_demo_model(tmp_path, capsys):
 def test_as_published(llama, text, tmp_path, capsys):
     """It sets what the authors' run has, says so, and gives way to what is given as well."""
     out = tmp_path / "run"
-    less = [
-        "--corpus",
-        str(text),
-        *["--windows", "2", "--length", "32", "--owl-multiple", "5", "--dtype", "float32"],
-    ]
-    assert cli.main(["prune", str(llama), "--target", "0.5", "--as-published", *less, "--out", str(out)]) == 0
+    command = (
+        f"prune {llama} --target 0.5 --as-published --corpus {text} --windows 2 --length 32 --owl-multiple 5"
+    )
+    assert cli.main([*command.split(), "--dtype", "float32", "--out", str(out)]) == 0
     assert capsys.readouterr().err.splitlines()[0] == (
         "As published: --no-bos --vectors 1 --input-vectors last --recalculation vectors --max-row-sparsity 0.95 "
         "--owl-width 0.05"

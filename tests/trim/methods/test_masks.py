@@ -40,6 +40,10 @@ def level_by_bisection(wanted: np.ndarray, total: int, limit: int) -> np.ndarray
 @example([0.7] * 3, 0.7, 10, 0.95)
 @example([0.5, 0.5, 0.5], 1.0, 1, 1.0)
 @example([0.1, 0.9], 0.29, 100, 0.29)
+@example([0.2, 0.4, 0.6, 0.8], 0.5, 10, 0.95)  # nothing to round
+@example([1.2, 0.5, 0.5, -0.2], 0.5, 10, 0.9)  # a row beyond the cap hands the rest to the others
+@example([0.24, 0.26, 0.24, 0.26], 0.25, 10, 0.95)  # to the largest remainders
+@example([0.25] * 4, 0.25, 10, 0.95)  # to the first rows
 def test_counts_are_the_projection_of_x(x, target, columns, cap):
     total, limit = bounds(len(x), target, columns, cap)
     assume(cap > 0)
@@ -90,23 +94,6 @@ def test_uniform_counts(rows, target, columns, cap):
     assert int(counts.max()) <= limit
     same = torch.full((rows,), target, dtype=torch.float64)
     assert torch.equal(trim.project_counts(same, total, columns, cap), counts)
-
-
-def test_counts_of_a_search_that_needs_no_rounding():
-    x = torch.tensor([0.2, 0.4, 0.6, 0.8], dtype=torch.float64)
-    assert trim.project_counts(x, 20, 10, 0.95).tolist() == [2, 4, 6, 8]
-
-
-def test_rows_beyond_the_cap_hand_the_rest_to_the_others():
-    x = torch.tensor([1.2, 0.5, 0.5, -0.2], dtype=torch.float64)
-    assert trim.project_counts(x, 20, 10, 0.9).tolist() == [9, 6, 5, 0]
-
-
-def test_leftovers_go_to_the_largest_remainders_then_to_lower_rows():
-    x = torch.tensor([0.24, 0.26, 0.24, 0.26], dtype=torch.float64)
-    assert trim.project_counts(x, 10, 10, 0.95).tolist() == [2, 3, 2, 3]
-    x = torch.tensor([0.25, 0.25, 0.25, 0.25], dtype=torch.float64)
-    assert trim.project_counts(x, 10, 10, 0.95).tolist() == [3, 3, 2, 2]
 
 
 def test_a_target_at_the_cap_that_whole_weights_cannot_reach():

@@ -122,18 +122,6 @@ def test_psnr_of_an_intact_row_is_its_peak_over_the_noise_floor():
         assert float(quality) == pytest.approx(10 * np.log10(16 / 1e-10))
 
 
-def test_dead_rows_under_each_row_quality():
-    layer = Layer(5, dead=3)
-    dead = layer.curves.dead_rows
-    assert int(dead.sum()) == 3
-    assert bool((trim.row_quality(layer.retained, "cosim")[:, dead] == 0).all())
-    assert bool((trim.row_quality(layer.retained, "mse")[:, dead] == 0).all())
-    psnr = trim.row_quality(layer.retained, "psnr")
-    assert bool((psnr[:, dead] == -torch.inf).all())
-    assert bool(torch.isfinite(psnr[:, ~dead]).all())
-    assert bool(torch.isfinite(trim.layer_quality(layer.retained, "psnr_dim")).all())
-
-
 @pytest.mark.parametrize("name", LAYER)
 def test_a_layer_without_output_has_a_quality_that_is_a_number(name):
     curves = trim.retention_curves(torch.zeros(3, 4), torch.ones(4, 2), torch.zeros(3, 4))

@@ -148,16 +148,6 @@ def test_curves_add_up_over_slices_of_the_inputs(case, cut):
         torch.testing.assert_close(getattr(whole, name), added, rtol=1e-5, atol=2e-6 * scale)
 
 
-def test_dead_rows_have_flat_curves_and_are_named():
-    weight, inputs, score = Case(40, 20, 6, "dead rows", 3).arrays()
-    curves = curves_of(weight, inputs, score)
-    dead = torch.from_numpy((weight == 0).all(axis=1))
-    assert 0 < int(dead.sum()) < 40
-    assert torch.equal(curves.dead_rows, dead)
-    for curve in (curves.dot, curves.energy, curves.error, curves.cosine):
-        assert bool((curve[dead] == 0).all())
-
-
 def test_cosine_falls_from_one_to_zero():
     weight, inputs, score = Case(5, 30, 8, "plain", 4).arrays()
     cosine = curves_of(weight, inputs, score).cosine

@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import struct
+from unittest.mock import Mock
 
 import pytest
 import torch
@@ -133,11 +134,8 @@ def test_a_model_that_changes_where_its_fingerprint_does_not_look(own_llama, sto
 
 
 def test_killed_before_the_checksums_of_the_model_are_written(own_llama, tmp_path, monkeypatch):
-    def killed(*_: object) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch:
-        patch.setattr(run_writer.RunWriter, "write_model_files", killed)
+        patch.setattr(run_writer.RunWriter, "write_model_files", Mock(side_effect=KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             pruned(own_llama, tmp_path / "run")
     assert "model_files" not in trim.open_run(tmp_path / "run").manifest
@@ -220,11 +218,7 @@ def test_a_full_disk(own_llama, tmp_path, monkeypatch):
 
 def test_a_full_disk_while_exporting(own_llama, tmp_path, monkeypatch):
     run = pruned(own_llama, tmp_path / "run")
-
-    def full(descriptor):
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(trim.RunError, match=r"No space left on device.*export again"):
         trim.export(run, tmp_path / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["model", "run"]
@@ -309,10 +303,7 @@ def test_one_window_that_does_not_fit(own_llama, tmp_path, monkeypatch):
 
 
 def test_curves_that_do_not_fit(own_llama, tmp_path, monkeypatch):
-    def full(*arguments, **options):
-        raise MemoryError
-
-    monkeypatch.setattr("trim.calibration.capture.curves_of_layers", full)
+    monkeypatch.setattr("trim.calibration.capture.curves_of_layers", Mock(side_effect=MemoryError))
     with pytest.raises(trim.NotEnoughMemoryError, match=r"0\.self_attn\.q_proj.*--vectors"):
         pruned(own_llama, tmp_path / "run")
 
@@ -324,10 +315,7 @@ def test_activations_that_fit_nowhere(own_llama, tmp_path, monkeypatch):
 
 
 def test_a_crash_inside_a_hook(own_llama, tmp_path, monkeypatch):
-    def crash(self, name, module, arguments):
-        raise ZeroDivisionError
-
-    monkeypatch.setattr(text_pass.InputListener, "_receive", crash)
+    monkeypatch.setattr(text_pass.InputListener, "_receive", Mock(side_effect=ZeroDivisionError))
     with pytest.raises(ZeroDivisionError):
         pruned(own_llama, tmp_path / "run")
 

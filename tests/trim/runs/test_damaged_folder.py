@@ -90,11 +90,6 @@ def test_damaged_folders_are_named(folder, damage, message):
         open_run(folder)
 
 
-def test_a_folder_that_is_none(tmp_path):
-    with pytest.raises(trim.RunError, match="not a folder"):
-        open_run(tmp_path / "missing")
-
-
 def test_truncated_and_altered_block_files(folder):
     path = folder / "blocks" / "002.safetensors"
     content = path.read_bytes()

@@ -20,7 +20,7 @@ from trim.runs.record import CURVE_POINTS, curve_counts
 from trim.runs.recording import layer_record
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
-from trim.runs.writer import RunWriter, new_run_path, update_metrics, write_notes
+from trim.runs.writer import RunWriter, new_run_path, write_notes
 
 
 def with_settings(path, settings):
@@ -175,34 +175,12 @@ def test_gini_and_curve_points_are_those_of_the_figures():
         np.testing.assert_array_equal(curve_counts(columns), similarity.sparsity_grid(columns, CURVE_POINTS))
 
 
-def test_a_run_without_masks_says_so(tmp_path):
-    record, _, _ = make_record(with_mask=False)
-    with RunWriter.create(tmp_path / "run", SETTINGS) as writer:
-        writer.write_block(2, [record])
-    with pytest.raises(trim.RunError, match="without masks"):
-        open_run(tmp_path / "run").layer("2.mlp.up_proj").keep()
-
-
-def test_blocks_are_written_the_same_twice(tmp_path):
-    record, _, _ = make_record()
-    for name in ("one", "two"):
-        with RunWriter.create(tmp_path / name, SETTINGS) as writer:
-            writer.write_block(2, [record])
-    one, two = (tmp_path / name / "blocks/002.safetensors" for name in ("one", "two"))
-    assert one.read_bytes() == two.read_bytes()
-
-
 def test_names_and_notes_change_without_the_record(folder):
     before = (folder / "config.json").read_bytes()
     write_notes(folder, name=" second ", note="<script>\nÄ")
     run = open_run(folder)
     assert (run.name, run.notes["note"]) == ("second", "<script>\nÄ")
     assert (folder / "config.json").read_bytes() == before
-
-
-def test_metrics_are_added_to(folder):
-    update_metrics(folder, {"perplexity": [1.5]})
-    assert set(open_run(folder).metrics) == {"sparsity", "perplexity"}
 
 
 def test_lists_name_what_cannot_be_opened(folder):
@@ -265,12 +243,6 @@ def test_what_a_killed_process_left_is_removed(tmp_path):
         file.touch()
     RunWriter.reopen(path).__exit__()
     assert not [file for file in left if file.exists()]
-
-
-def test_an_unwritable_folder_says_so(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(trim.RunError, match="choose another folder"):
-        RunWriter.create(tmp_path / "file" / "run", SETTINGS)
 
 
 def test_arrays_are_written_as_safetensors_writes_them(tmp_path):

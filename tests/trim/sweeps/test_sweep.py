@@ -7,6 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -300,12 +301,8 @@ def test_killed_between_a_block_without_masks_and_its_manifest(model, tmp_path, 
     sweep = trim.create_sweep(tmp_path / "s", settings(model), keep_masks=True)
     path = next(outcome.run.path for outcome in trim.run_sweep(sweep).outcomes() if outcome.run)
     before = trim.open_run(path).layer(trim.open_run(path).layers[0])
-
-    def killed(self: RunWriter) -> None:
-        raise _Killed
-
     with monkeypatch.context() as patch:
-        patch.setattr(RunWriter, "_write_manifest", killed)
+        patch.setattr(RunWriter, "_write_manifest", Mock(side_effect=_Killed))
         with pytest.raises(_Killed):
             cell.drop_masks(path)
     np.testing.assert_array_equal(trim.open_run(path).layer(before.name).packed_mask, before.packed_mask)

@@ -1,8 +1,9 @@
 """Whole-model runs as subprocesses, on a tiny model: started, watched, cancelled, killed, resumed, refused."""
 
+import contextlib
 import json
 import os
-import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import psutil
@@ -160,20 +161,13 @@ def test_a_job_that_ends_while_it_is_cancelled(jobs, command, monkeypatch):
 
 def test_two_starts_at_once(jobs, command, tmp_path):
     same = [jobs, RunJobs(lambda: tmp_path / "runs"), RunJobs(lambda: tmp_path / "runs")]
-    outcomes: list[object] = []
 
-    def start(one: RunJobs) -> None:
-        try:
-            outcomes.append(one.start(command("long"), "long"))
-        except JobError as error:
-            outcomes.append(error)
+    def start(one: RunJobs) -> str | None:
+        with contextlib.suppress(JobError):
+            return one.start(command("long"), "long")
 
-    threads = [threading.Thread(target=start, args=(one,)) for one in same]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sum(isinstance(outcome, str) for outcome in outcomes) == 1
+    with ThreadPoolExecutor() as pool:
+        assert sum(map(bool, pool.map(start, same))) == 1
 
 
 def test_a_refusal_is_the_librarys_own(jobs, command):

@@ -1,6 +1,6 @@
 """A study hands on what the library says, in the form that figures take; it keeps few outcomes."""
 
-import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -176,16 +176,9 @@ def test_the_latest_outcome_survives_a_search_that_cannot_be():
 
 
 def test_threads_share_one_search(searches):
-    studied, outcomes = study(), []
-
-    def ask() -> None:
-        outcomes.append(studied.outcome(trim.SearchSettings(0.5)))
-
-    threads = [threading.Thread(target=ask) for _ in range(6)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    studied = study()
+    with ThreadPoolExecutor(6) as pool:
+        outcomes = list(pool.map(studied.outcome, [trim.SearchSettings(0.5)] * 6))
     assert len({id(outcome) for outcome in outcomes}) == 1
     assert len(searches) == 1
 

@@ -1,8 +1,8 @@
 """Pictures: one browser at a time, in the order asked; what is said without a browser."""
 
 import tempfile
-import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 
 import kaleido
 import plotly.graph_objects as go
@@ -24,14 +24,11 @@ def test_thirty_readers_one_at_a_time_in_the_order_asked(monkeypatch):
         return kind.encode()
 
     monkeypatch.setattr(Pictures, "_drawn", drawn)
-    readers = []
-    for kind in asked:
-        readers.append(threading.Thread(target=made.draw, args=(go.Figure(), kind)))
-        readers[-1].start()
-        while made.asked + len(done) < len(readers):
-            time.sleep(0.001)
-    for reader in readers:
-        reader.join()
+    with ThreadPoolExecutor(len(asked)) as readers:
+        for place, kind in enumerate(asked, 1):
+            readers.submit(made.draw, go.Figure(), kind)
+            while made.asked + len(done) < place:
+                time.sleep(0.001)
     assert done == asked
     assert made.asked == 0
 

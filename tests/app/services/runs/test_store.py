@@ -99,12 +99,6 @@ def test_damaged_and_foreign_runs_are_listed_with_the_reason(store, folders):
     assert len(store.runs()) == 7
 
 
-def test_a_damaged_block_is_named(store, folders):
-    (folders[0] / "first/blocks/001.safetensors").write_bytes(b"x")
-    with pytest.raises(RunError, match=r"001\.safetensors is damaged"):
-        store.layer("first", "1.mlp.gate_proj")
-
-
 def test_without_the_shipped_runs_the_users_are_there(folders):
     def broken() -> Path:
         raise RunError("cannot be unpacked")

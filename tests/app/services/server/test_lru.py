@@ -1,4 +1,5 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -23,16 +24,12 @@ def test_only_those_wait_who_ask_for_the_same():
         assert go_on.wait(10)
         return "slow"
 
-    found = []
-    threads = [threading.Thread(target=lambda: found.append(shared.get("slow", slow))) for _ in range(3)]
-    for thread in threads:
-        thread.start()
-    assert begun.wait(10)
-    assert shared.get("quick", lambda: "quick") == "quick"
-    go_on.set()
-    for thread in threads:
-        thread.join(10)
-    assert found == ["slow"] * 3
+    with ThreadPoolExecutor(3) as pool:
+        waiting = [pool.submit(shared.get, "slow", slow) for _ in range(3)]
+        assert begun.wait(10)
+        assert shared.get("quick", lambda: "quick") == "quick"
+        go_on.set()
+        assert [each.result(10) for each in waiting] == ["slow"] * 3
 
 
 def test_what_could_not_be_made_is_tried_again():

@@ -1,10 +1,11 @@
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 from app.services.server.turns import Turns
 
 
 def test_few_at_a_time_in_the_order_in_which_they_came():
-    turns, order, first, threads = Turns(1, 10.0), [], threading.Event(), []
+    turns, order, first = Turns(1, 10.0), [], threading.Event()
 
     def work(number):
         with turns.turn():
@@ -12,15 +13,13 @@ def test_few_at_a_time_in_the_order_in_which_they_came():
                 assert first.wait(10)
             order.append(number)
 
-    for number in range(4):
-        threads.append(threading.Thread(target=work, args=(number,)))
-        threads[-1].start()
-        while number and len(turns._waiting) < number:
-            pass
-    assert order == []
-    first.set()
-    for thread in threads:
-        thread.join(10)
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(4):
+            pool.submit(work, number)
+            while number and len(turns._waiting) < number:
+                pass
+        assert order == []
+        first.set()
     assert order == [0, 1, 2, 3]
     assert turns._free == 1
 
