@@ -67,10 +67,10 @@ def rate_label(rate: float) -> str:
     return f"{rate:+g}".replace("-", MINUS)
 
 
-def rows(count: int) -> str:
+def count_rows(count: int) -> str:
     """Write a number of rows.
 
-    >>> rows(1), rows(1536)
+    >>> count_rows(1), count_rows(1536)
     ('1 row', '1,536 rows')
     """
     return f"{count:,} row{'' if count == 1 else 's'}"

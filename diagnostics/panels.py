@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from diagnostics.format import number, percent, rows
+from diagnostics.format import count_rows, number, percent
 from diagnostics.numeric import Histogram, count_edges, histogram, round_edges, spread_indices
 from diagnostics.panel_parts import FULL, Axis, LayerNumbers, Mark, Panel, number_axis, rows_axis, share_axis
 from diagnostics.rate_panel import rate_panel
@@ -96,7 +96,7 @@ def _owned(
     places = min(6, max(0, 1 - int(np.floor(np.log10(width)))))
     limits = [f"{edge:.{places}{unit}}" for edge in bins.edges.tolist()]
     labels = tuple(
-        f"{rows(int(count))} with {quantity} {low} to {high}"
+        f"{count_rows(int(count))} with {quantity} {low} to {high}"
         for count, low, high in zip(bins.counts[line], limits[:-1], limits[1:], strict=True)
     )
     return replace(mark, labels=labels, bins=names[0], values=names[1])
@@ -109,8 +109,8 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
     )
     marks = []
     for line, (side, is_pinned) in enumerate(sides):
-        rows_ = len(side.gini) if in_shares else 1
-        mark = Mark("steps", "score", bins.edges.tolist(), (bins.counts[line] / rows_).tolist())
+        rows = len(side.gini) if in_shares else 1
+        mark = Mark("steps", "score", bins.edges.tolist(), (bins.counts[line] / rows).tolist())
         marks.append(_owned(mark, bins, line, "Gini", ("gini_bin", "gini"), "f", pinned=is_pinned))
         if np.isfinite(side.gini).any():
             median = float(np.nanmedian(side.gini))
@@ -218,8 +218,8 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
     for line, (each, side, is_pinned) in enumerate(lines):
         if not is_pinned:
             arrays[f"bin_{each.method}"] = _bins_of(bins, sparsities[line])
-        rows_ = len(side.gini) if in_shares else 1
-        mark = Mark("steps", each.method, edges.tolist(), (bins.counts[line] / rows_).tolist())
+        rows = len(side.gini) if in_shares else 1
+        mark = Mark("steps", each.method, edges.tolist(), (bins.counts[line] / rows).tolist())
         label, names = f"{each.label} sparsity", (f"bin_{each.method}", f"count_{each.method}")
         marks.append(_owned(mark, bins, line, label, names, "%", pinned=is_pinned))
     targets = []

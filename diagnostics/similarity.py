@@ -40,40 +40,21 @@ class AllocatedCosine:
         check_shape("cosine", real_array("cosine", self.cosine, 1), np.shape(self.row_sparsity))
 
 
-@dataclass(frozen=True)
-class CosineMark:
-    """One row under one allocation: its sparsity (share of the row) and the cosine of its output there."""
-
-    method: str
-    label: str
-    row_sparsity: float
-    cosine: float
-
-
-@dataclass(frozen=True, eq=False)
-class RowCurve:
-    """One row's cosine (P,) at the sparsities of the statistics that hold it, and its marks."""
-
-    row: int
-    cosine: np.ndarray
-    marks: tuple[CosineMark, ...]
-
-
 @dataclass(frozen=True, eq=False)
 class CosineStatistics:
     """Percentile bands of all live rows' curves and the curves of chosen rows.
 
     sparsity: (P,) row sparsity. bands: (5, P), the percentiles of PERCENTILES over live rows, NaN if there
     are none. target: the layer's sparsity T. dead_rows: how many rows have no output, hence no direction;
-    the bands leave them out.
+    the bands leave them out. curves: the cosines (P,) of each chosen row. allocations: the rows under each.
     """
 
     sparsity: np.ndarray
     bands: np.ndarray
     target: float
-    rows: int
     dead_rows: int
-    curves: tuple[RowCurve, ...]
+    curves: dict[int, np.ndarray]
+    allocations: tuple[AllocatedCosine, ...]
 
 
 def cosine_statistics(
@@ -97,21 +78,9 @@ def cosine_statistics(
         raise ValueError(f"target must lie in [0, 1], got {target}")
     for allocation in allocations:
         check_shape(f"row_sparsity of {allocation.label}", allocation.row_sparsity, cosine.shape[:1])
-    live = _live(cosine)
-    curves = tuple(
-        RowCurve(
-            row,
-            cosine[row],
-            tuple(
-                CosineMark(a.method, a.label, float(a.row_sparsity[row]), float(a.cosine[row]))
-                for a in allocations
-            ),
-        )
-        for row in row_indices(rows, len(cosine)).tolist()
-    )
-    return CosineStatistics(
-        sparsity, cosine_bands(cosine), float(target), len(cosine), int((~live).sum()), curves
-    )
+    curves = {row: cosine[row] for row in row_indices(rows, len(cosine)).tolist()}
+    dead = int((~_live(cosine)).sum())
+    return CosineStatistics(sparsity, cosine_bands(cosine), float(target), dead, curves, tuple(allocations))
 
 
 def cosine_bands(cosine: np.ndarray) -> np.ndarray:

@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
-from diagnostics.figures.frame import PERCENT, count_axis, count_rows, drawn, frame
+from diagnostics.figures.frame import PERCENT, drawn, frame, histogram_axes
 from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import ecdf_steps, histogram_bars, peak_label
 from diagnostics.figures.row_marks import mark_rows, number_rows, selected_ticks
-from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
+from diagnostics.figures.theme import Style, Theme, escape, series_styles
+from diagnostics.format import count_rows
 from diagnostics.numeric import row_indices
 
 ROW_SPARSITY = "row sparsity (share of the row's weights pruned)"
@@ -25,35 +26,13 @@ def row_sparsity_histogram(
     statistics: RowSparsityStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
     """Draw histograms in shared bins, selected rows as rugs below; a spike that dwarfs the rest is cut and labelled."""
-    palette = PALETTES[theme]
-    figure = go.Figure()
-    bins = statistics.histogram
-    styles = _styles(statistics)
+    bins, styles = statistics.histogram, _styles(statistics)
     selected = list(selected_rows)
     peaks = bins.counts.max(axis=1)
     # Uniform pruning puts all rows into one bin: at full height, nothing of the other allocations is visible.
     top = 1.2 * float(peaks.min() if peaks.max() > 4 * peaks.min() else peaks.max())
     labels = [allocation.label for allocation in statistics.allocations]
-    # All bars first: a bar's curve number is its allocation's place.
-    histogram_bars(figure, theme, bins, labels, styles, "row sparsity", ".1%")
-    for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
-        label = escape(allocation.label)
-        if peaks[position] > top:
-            text = f"{label}: {count_rows(int(peaks[position]))}"
-            peak_label(figure, bins, bins.counts, position, top, text, gap=10)
-        rows = row_indices(selected, len(allocation.counts))
-        selected_ticks(
-            figure,
-            rows,
-            allocation.row_sparsity[rows],
-            position=position,
-            top=top,
-            colour=style.colour,
-            label=label,
-            hover=f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{x:.2%}}<extra>selected</extra>",
-        )
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="How much of each row is pruned?",
         subtitle=_means(statistics) + (" Ticks below the bars: selected rows." if selected else ""),
@@ -61,11 +40,18 @@ def row_sparsity_histogram(
         y_title="rows (count)",
         legend=len(statistics.allocations) > 1,
     )
+    # All bars first: a bar's curve number is its allocation's place.
+    histogram_bars(figure, theme, bins, labels, styles, "row sparsity", ".1%")
+    for position, (allocation, style) in enumerate(zip(statistics.allocations, styles, strict=True)):
+        label = escape(allocation.label)
+        if peaks[position] > top:
+            text = f"{label}: {count_rows(int(peaks[position]))}"
+            peak_label(figure, bins, bins.counts, position, top, text, gap=10)
+        look = {"colour": style.colour, "label": label, "hover": "row sparsity %{x:.2%}"}
+        selected_ticks(figure, selected, allocation.row_sparsity, position=position, top=top, **look)
     below = -(0.03 + 0.07 * len(statistics.allocations)) * top if selected else 0
-    figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
-    count_axis(figure, below, top)
-    margin = 0.04 * (bins.edges[-1] - bins.edges[0])
-    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], tickformat=PERCENT, nticks=8)
+    histogram_axes(figure, theme, bins, below, top)
+    figure.update_xaxes(tickformat=PERCENT)
     return figure
 
 
@@ -83,7 +69,14 @@ def sorted_row_sparsity(
     statistics: RowSparsityStatistics, selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
     """Draw rows by ascending sparsity, one curve per allocation; selected rows as marks on their own rank."""
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title="How far apart are the rows' sparsities?",
+        subtitle="Rows in ascending order of row sparsity. A flat line treats all rows alike.",
+        x_title="rows, sparsest last (share of all rows)",
+        y_title=ROW_SPARSITY_UPRIGHT,
+        legend=True,
+    )
     selected = list(selected_rows)
     parts = zip(statistics.allocations, statistics.ranked, _styles(statistics), strict=True)
     for allocation, ranked, style in parts:
@@ -96,15 +89,6 @@ def sorted_row_sparsity(
         mark_rows(figure, theme, rows, x, y, style, label)
     # Numbers on the last allocation only: on a uniform one, ranks among equals say nothing.
     number_rows(figure, theme, rows, x, y)
-    frame(
-        figure,
-        theme,
-        title="How far apart are the rows' sparsities?",
-        subtitle="Rows in ascending order of row sparsity. A flat line treats all rows alike.",
-        x_title="rows, sparsest last (share of all rows)",
-        y_title=ROW_SPARSITY_UPRIGHT,
-        legend=True,
-    )
     figure.update_xaxes(range=[-0.03, 1.03], tickformat=".0%", nticks=6)
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure
@@ -112,7 +96,14 @@ def sorted_row_sparsity(
 
 def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light") -> go.Figure:
     """Draw empirical distribution functions of the row sparsities, as steps on shared axes."""
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title="How are the rows' sparsities distributed?",
+        subtitle="A vertical step gathers many rows at one row sparsity; a slope spreads them.",
+        x_title=ROW_SPARSITY,
+        y_title="share of rows at or below",
+        legend=True,
+    )
     low = min(float(allocation.row_sparsity.min()) for allocation in statistics.allocations)
     high = max(float(allocation.row_sparsity.max()) for allocation in statistics.allocations)
     margin = max(0.05 * (high - low), 0.005)
@@ -121,15 +112,6 @@ def row_sparsity_ecdf(statistics: RowSparsityStatistics, theme: Theme = "light")
     ):
         label = escape(allocation.label)
         ecdf_steps(figure, steps, (low - margin, high + margin), style, label, "row sparsity %{x:.2%}")
-    frame(
-        figure,
-        theme,
-        title="How are the rows' sparsities distributed?",
-        subtitle="A vertical step gathers many rows at one row sparsity; a slope spreads them.",
-        x_title=ROW_SPARSITY,
-        y_title="share of rows at or below",
-        legend=True,
-    )
     figure.update_xaxes(range=[low - margin, high + margin], tickformat=PERCENT, nticks=8)
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", nticks=6)
     return figure

@@ -5,24 +5,13 @@ from collections.abc import Sequence
 
 import plotly.graph_objects as go
 
-from diagnostics.figures.theme import PALETTES, Theme, escape
+from diagnostics.figures.theme import escape
 from diagnostics.model_map import family_of
 
 BLOCK = "block (index, first to last)"
 KIND = "layer type"
 _CELL, _SMALLEST_CELL = 22, 5  # pixels of a row of cells
 _MAP = 720  # pixels beyond which rows become lower
-
-
-def colour_bar(theme: Theme) -> dict[str, object]:
-    """Return the style of the colour bar next to a map of layers."""
-    return {
-        "thickness": 10,
-        "outlinewidth": 0,
-        "tickfont": {"size": 11, "color": PALETTES[theme].muted},
-        "x": 1.01,
-        "xpad": 4,
-    }
 
 
 def percent_ticks(low: float, high: float) -> tuple[list[float], list[str]]:

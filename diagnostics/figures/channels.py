@@ -7,8 +7,9 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import thin_rows
 from diagnostics.channels import ChannelPair
-from diagnostics.figures.cells import colour_bar, percent_ticks
+from diagnostics.figures.cells import percent_ticks
 from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.lines import points
 from diagnostics.figures.row_marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
 from diagnostics.numeric import row_indices
@@ -30,10 +31,9 @@ def channels_figure(
         selected: channels to mark.
         theme: light or dark.
     """
-    palette = PALETTES[theme]
     chosen = row_indices(selected, len(pair.first))
     kept, total = thin_rows(pair.first, pair.second, chosen)
-    marker: dict[str, object] = {"size": 5, "opacity": 0.65, "color": palette.muted}
+    marker: dict[str, object] = {"size": 5, "opacity": 0.65, "color": PALETTES[theme].muted}
     hover = f"<b>channel %{{customdata}}</b><br>{names[0]}: %{{x:.1%}} pruned<br>{names[1]}: %{{y:.1%}}"
     text = None
     if third is not None:
@@ -41,31 +41,11 @@ def channels_figure(
         marker |= {
             "color": drawn(third[1][kept]),
             "colorscale": SEQUENTIAL,
-            "colorbar": colour_bar(theme)
-            | {
-                "tickvals": ticks,
-                "ticktext": texts,
-                "title": {"text": third[0], "font": {"size": 11}},
-            },
+            "colorbar": {"tickvals": ticks, "ticktext": texts, "title": {"text": third[0]}},
         }
         text = [f"<br>{third[0]}: {share:.1%}" for share in third[1][kept]]
         hover += "%{text}"
-    figure = go.Figure()
-    figure.add_scatter(
-        x=drawn(pair.first[kept]),
-        y=drawn(pair.second[kept]),
-        mode="markers",
-        name="channels",
-        customdata=kept.astype(np.int32),
-        text=text,
-        marker=marker,
-        hovertemplate=f"{hover}<extra></extra>",
-    )
-    x, y = pair.first[chosen], pair.second[chosen]
-    ring_rows(figure, theme, chosen, x, y, hover.removesuffix("%{text}"), "selected channels")
-    number_rows(figure, theme, chosen, x, y)
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Are the same channels spared?",
         subtitle="Each point is a channel of the MLP; shares of its weights that are pruned."
@@ -75,6 +55,11 @@ def channels_figure(
         plot_height=340,
         right=8 if third is not None else 16,
     )
+    x, y, hover_all = pair.first[kept], pair.second[kept], f"{hover}<extra></extra>"
+    points(figure, "channels", x, y, hover_all, marker, customdata=kept.astype(np.int32), text=text)
+    x, y = pair.first[chosen], pair.second[chosen]
+    ring_rows(figure, theme, chosen, x, y, hover.removesuffix("%{text}"), "selected channels")
+    number_rows(figure, theme, chosen, x, y)
     figure.update_xaxes(tickformat=PERCENT, nticks=7)
     figure.update_yaxes(tickformat=PERCENT, nticks=7)
     return figure

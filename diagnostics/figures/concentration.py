@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.concentration import GiniStatistics, LorenzCurve
-from diagnostics.figures.frame import count_axis, count_rows, drawn, frame, note, spread_labels
+from diagnostics.figures.frame import drawn, edge_label, frame, histogram_axes, note, spread_labels
 from diagnostics.figures.lines import reference_line
 from diagnostics.figures.marks import histogram_bars, median_lines
 from diagnostics.figures.row_marks import selected_ticks
 from diagnostics.figures.theme import PALETTES, ROW_DASHES, Theme, escape, series_styles
+from diagnostics.format import count_rows
 from diagnostics.numeric import row_indices
 
 
@@ -31,38 +32,24 @@ def gini_histogram(
         names: names to display for the labels; None: the labels.
         title: the figure's question.
     """
-    palette = PALETTES[theme]
-    figure = go.Figure()
     bins = statistics.histogram
     names = statistics.labels if names is None else names
-    several = len(names) > 1
     styles = series_styles(list(statistics.labels))
     medians = [summary.median for summary in statistics.summaries]
-    top = histogram_bars(figure, theme, bins, names, styles, "Gini")
-    lines = median_lines(figure, theme, bins, names, styles, medians)
     rows = row_indices(selected_rows, len(statistics.coefficients[0]))
-    selected_ticks(
-        figure,
-        rows,
-        statistics.coefficients[0][rows],
-        position=0,
-        top=top,
-        colour=palette.ink,
-        hover="<b>row %{customdata}</b><br>Gini %{x:.4f}<extra>selected</extra>",
-    )
-    frame(
-        figure,
+    figure = frame(
         theme,
         title=title,
         subtitle=_gini_sentence(statistics, names, len(rows)),
         x_title="Gini of the row's scores (0 = spread evenly)",
         y_title="rows (count)",
-        legend=several,
+        legend=len(names) > 1,
     )
-    margin = 0.04 * (bins.edges[-1] - bins.edges[0])
-    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], nticks=8)
-    figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
-    count_axis(figure, -0.09 * top if len(rows) else 0, top * (1.02 + 0.1 * lines))
+    top = histogram_bars(figure, theme, bins, names, styles, "Gini")
+    lines = median_lines(figure, theme, bins, names, styles, medians)
+    ink, first = PALETTES[theme].ink, statistics.coefficients[0]
+    selected_ticks(figure, rows, first, position=0, top=top, colour=ink, hover="Gini %{x:.4f}")
+    histogram_axes(figure, theme, bins, -0.09 * top if len(rows) else 0, top * (1.02 + 0.1 * lines))
     return figure
 
 
@@ -86,10 +73,24 @@ def _gini_sentence(statistics: GiniStatistics, names: Sequence[str], selected: i
 def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.Figure:
     """Draw Lorenz curves of chosen rows against the diagonal of equality, each labelled where it bends most."""
     palette = PALETTES[theme]
-    figure = go.Figure()
+    shown = [curve for curve in curves if not np.isnan(curve.gini)]
+    missing = [f"row {curve.row}" for curve in curves if np.isnan(curve.gini)]
+    sentence = "The further a curve hangs below the diagonal, the fewer weights hold the score. "
+    sentence += "Beside each row: its Gini."
+    if not curves:
+        sentence = "Select rows in another view to see their curves here."
+    if missing:
+        sentence += f" All scores are zero in: {', '.join(missing)}."
+    figure = frame(
+        theme,
+        title="How few weights hold a row's score?",
+        subtitle=sentence,
+        x_title="weights, lowest score first (share of the row's)",
+        y_title="share of the row's score",
+        right=108 if shown else 16,
+    )
     reference_line(figure, "equal weights", [0, 1], [0, 1], palette.faint)
     note(figure, theme, "equal weights", x=0.5, y=0.5, xanchor="right", yanchor="bottom")
-    shown = [curve for curve in curves if not np.isnan(curve.gini)]
     # A row keeps its dash while it moves; where dashes must be shared, neighbouring curves have different ones.
     few = len(shown) <= len(ROW_DASHES)
     dashes = {curve.row: dash for curve, dash in zip(shown, ROW_DASHES, strict=False)} if few else {}
@@ -109,37 +110,8 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
                 "<br>hold %{y:.1%} of the row's score<extra></extra>"
             ),
         )
-        figure.add_annotation(
-            x=0.75,
-            y=middle[position],
-            ax=1.005,
-            ay=places[position],
-            axref="x",
-            ayref="y",
-            xref="x",
-            text=f"row {curve.row}: {curve.gini:.3f}",
-            showarrow=True,
-            arrowhead=0,
-            arrowwidth=0.8,
-            arrowcolor=palette.faint,
-            xanchor="left",
-        )
-    missing = [curve.row for curve in curves if np.isnan(curve.gini)]
-    sentence = "The further a curve hangs below the diagonal, the fewer weights hold the score. "
-    sentence += "Beside each row: its Gini."
-    if not curves:
-        sentence = "Select rows in another view to see their curves here."
-    if missing:
-        sentence += f" All scores are zero in: {', '.join(f'row {row}' for row in missing)}."
-    frame(
-        figure,
-        theme,
-        title="How few weights hold a row's score?",
-        subtitle=sentence,
-        x_title="weights, lowest score first (share of the row's)",
-        y_title="share of the row's score",
-        right=108 if shown else 16,
-    )
+        label = f"row {curve.row}: {curve.gini:.3f}"
+        edge_label(figure, theme, label, 0.75, middle[position], places[position])
     figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[0, 1], tickformat=".0%", nticks=6)
     return figure

@@ -8,7 +8,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame, note, signed
-from diagnostics.figures.lines import series_line
+from diagnostics.figures.lines import points, reference_line, series_line
 from diagnostics.figures.marks import spread_band
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, series_styles
 from diagnostics.numeric import rank_correlation, spread_indices
@@ -39,18 +39,23 @@ def cost_scatter_figure(
     finite = np.flatnonzero(np.isfinite(values) & np.isfinite(costs))
     x, y, spread = values[finite], costs[finite], np.nan_to_num(errors[finite])
     labels = [escape(names[place]) for place in finite.tolist()]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=drawn(x),
-        y=drawn(y),
-        mode="markers",
-        name="layers",
-        error_y={"type": "data", "array": drawn(spread), "color": palette.faint, "thickness": 1, "width": 0},
-        marker={"color": palette.ink, "size": 6, "opacity": 0.6},
-        customdata=labels,
-        hovertemplate=f"<b>%{{customdata}}</b><br>{escape(quantity)} %{{x:.4g}}<br>%{{y:+.3g}} nats per token"
-        "<extra></extra>",
+    correlation = rank_correlation(x, y) if len(x) else None
+    sentence = (
+        "One of the two is not defined, or does not vary."
+        if correlation is None
+        else f"Spearman rank correlation {signed(correlation.coefficient, '.2f')} over {len(finite):,} layers."
     )
+    figure = frame(
+        theme,
+        title="What goes with a layer's cost?",
+        subtitle=f"{sentence} Bars: one standard error over windows.",
+        x_title=quantity,
+        y_title="loss added (nats per token)",
+    )
+    marker = {"color": palette.ink, "size": 6, "opacity": 0.6}
+    errors_y = {"type": "data", "array": drawn(spread), "color": palette.faint, "thickness": 1, "width": 0}
+    hover = f"<b>%{{customdata}}</b><br>{escape(quantity)} %{{x:.4g}}<br>%{{y:+.3g}} nats per token<extra></extra>"
+    points(figure, "layers", x, y, hover, marker, customdata=labels, error_y=errors_y)
     apart = 0.06 * float(np.ptp(y)) if len(y) else 0.0
     dearest = np.argsort(y)[::-1][:_LABELLED]
     for rank, place in enumerate(dearest):
@@ -59,20 +64,6 @@ def cost_scatter_figure(
         leftwards = x[place] > (x.min() + x.max()) / 2
         side = {"xanchor": "right", "xshift": -8} if leftwards else {"xanchor": "left", "xshift": 8}
         note(figure, theme, labels[place], x=float(x[place]), y=float(y[place]), **side)
-    correlation = rank_correlation(x, y) if len(x) else None
-    sentence = (
-        "One of the two is not defined, or does not vary."
-        if correlation is None
-        else f"Spearman rank correlation {signed(correlation.coefficient, '.2f')} over {len(finite):,} layers."
-    )
-    frame(
-        figure,
-        theme,
-        title="What goes with a layer's cost?",
-        subtitle=f"{sentence} Bars: one standard error over windows.",
-        x_title=quantity,
-        y_title="loss added (nats per token)",
-    )
     figure.add_hline(y=0, line={"color": palette.faint, "width": 1}, layer="below")
     return figure
 
@@ -116,31 +107,8 @@ def block_error_figure(
     lines: Sequence[BlockErrorLine], quantity: BlockQuantity, theme: Theme = "light"
 ) -> go.Figure:
     """Draw one number after each block, a line for each run."""
-    palette = PALETTES[theme]
-    figure = go.Figure()
-    for line, style in zip(lines, series_styles([line.method for line in lines]), strict=True):
-        label = escape(line.label)
-        if quantity == "error":
-            colour, name = faded(style.colour, 0.15), f"half of the tokens under {label}"
-            spread_band(figure, line.blocks, line.low, line.high, colour, name)
-            figure.data[-1].showlegend = False
-        if quantity == "added":
-            figure.add_scatter(
-                x=line.blocks.astype(np.int32),
-                y=drawn(line.carried),
-                mode="markers",
-                marker={"color": style.colour, "symbol": "circle-open", "size": 5},
-                name=f"{label}: carried on",
-                showlegend=False,
-                hovertemplate=f"<b>{label}</b>, block %{{x}}: %{{y:.2%}} carried on<extra></extra>",
-            )
-        form = ".4f" if quantity == "cosine" else ".2%"
-        x, y = line.blocks.astype(np.int32), drawn(getattr(line, quantity))
-        hover = f"<b>{label}</b>, block %{{x}}: %{{y:{form}}}<extra></extra>"
-        series_line(figure, label, x, y, style, hover, marker=6)
     title, subtitle, axis = _BLOCK_WORDS[quantity]
-    frame(
-        figure,
+    figure = frame(
         theme,
         title=title,
         subtitle=subtitle,
@@ -149,9 +117,24 @@ def block_error_figure(
         plot_height=330,
         legend=len(lines) > 1,
     )
+    for line, style in zip(lines, series_styles([line.method for line in lines]), strict=True):
+        label = escape(line.label)
+        if quantity == "error":
+            colour, name = faded(style.colour, 0.15), f"half of the tokens under {label}"
+            spread_band(figure, line.blocks, line.low, line.high, colour, name)
+            figure.data[-1].showlegend = False
+        if quantity == "added":
+            marker = {"color": style.colour, "symbol": "circle-open", "size": 5}
+            hover = f"<b>{label}</b>, block %{{x}}: %{{y:.2%}} carried on<extra></extra>"
+            name = f"{label}: carried on"
+            points(figure, name, line.blocks, line.carried, hover, marker, showlegend=False)
+        form = ".4f" if quantity == "cosine" else ".2%"
+        x, y = line.blocks.astype(np.int32), drawn(getattr(line, quantity))
+        hover = f"<b>{label}</b>, block %{{x}}: %{{y:{form}}}<extra></extra>"
+        series_line(figure, label, x, y, style, hover, marker=6)
     if quantity != "cosine":
         figure.update_yaxes(tickformat=".0%", rangemode="tozero")
-    figure.update_xaxes(gridcolor=palette.grid)
+    figure.update_xaxes(gridcolor=PALETTES[theme].grid)
     return figure
 
 
@@ -172,31 +155,7 @@ def token_scatter_figure(
     order = order[spread_indices(len(order), POINTS)]  # both ends are among them
     x, y = dense[order], pruned[order]
     most = float(max(x.max(initial=1.0), y.max(initial=1.0)))
-    figure = go.Figure()
-    figure.add_scatter(
-        x=[0, most],
-        y=[0, most],
-        mode="lines",
-        line={"color": palette.muted, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-        showlegend=False,
-        name="as before",
-    )
-    for name, chosen, colour, symbol in (
-        ("foreseen worse", y > x, palette.loss, "triangle-up"),
-        ("foreseen better", y <= x, palette.gain, "circle"),
-    ):
-        figure.add_scatter(
-            x=drawn(x[chosen]),
-            y=drawn(y[chosen]),
-            mode="markers",
-            name=name,
-            marker={"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5},
-            customdata=[escape(texts[place]) for place in order[chosen]],
-            hovertemplate="%{customdata}<br>loss %{x:.2f} dense, %{y:.2f} pruned<extra></extra>",
-        )
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Which tokens suffer?",
         subtitle="Each token's loss under the pruned model against that under the dense one; on the line nothing "
@@ -206,4 +165,13 @@ def token_scatter_figure(
         plot_height=330,
         legend=True,
     )
+    reference_line(figure, "as before", [0, most], [0, most], palette.muted, showlegend=False)
+    hover = "%{customdata}<br>loss %{x:.2f} dense, %{y:.2f} pruned<extra></extra>"
+    for name, chosen, colour, symbol in (
+        ("foreseen worse", y > x, palette.loss, "triangle-up"),
+        ("foreseen better", y <= x, palette.gain, "circle"),
+    ):
+        marker = {"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5}
+        tokens = [escape(texts[place]) for place in order[chosen]]
+        points(figure, name, x[chosen], y[chosen], hover, marker, customdata=tokens)
     return figure

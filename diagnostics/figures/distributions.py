@@ -14,7 +14,6 @@ from diagnostics.figures.frame import PERCENT, drawn, frame, note, short
 from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label
 from diagnostics.figures.row_marks import selected_ticks
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
-from diagnostics.numeric import row_indices
 
 Unit = Literal["share", "count"]
 RIDGES_FROM = 5  # more than four outlines on one axis hide each other
@@ -98,14 +97,21 @@ def outlines_figure(
     Invisible bars under each outline carry hover and selection: bar traces come first, in the order of the sets.
     Selected rows are ticks below.
     """
-    palette = PALETTES[theme]
-    figure = go.Figure()
-    bins, shares = found.histogram, found.shares
+    bins, shares, selected = found.histogram, found.shares, list(selected_rows)
     heights = shares if unit == "share" else bins.counts
     peaks = heights.max(axis=1)
     top = 1.12 * (_highest(heights, shares) or 1)
     shown = ".1%" if unit == "share" else ",d"
     limits = bin_texts(bins, quantity.format)
+    figure = frame(
+        theme,
+        title=quantity.question,
+        subtitle=f"{_medians(found, quantity)} Bins of {quantity.format(found.bin_width)}."
+        + (" Ticks below: selected rows." if selected else ""),
+        x_title=quantity.axis,
+        y_title="share of rows" if unit == "share" else "rows (count)",
+        legend=len(found.sets) > 1,
+    )
     for each, height in zip(found.sets, heights, strict=True):
         figure.add_bar(
             x=drawn(bins.centers),
@@ -135,32 +141,13 @@ def outlines_figure(
         if peaks[place] > top:
             text = f"{short(label)}: {format(peaks[place], shown)}"
             peak_label(figure, bins, heights, place, top, text, gap=6, colour=style.colour)
-    selected = list(selected_rows)
     for place, each in enumerate(found.sets):
-        rows = row_indices(selected, len(each.values))
-        selected_ticks(
-            figure,
-            rows,
-            each.values[rows],
-            position=place,
-            top=top,
-            colour=slot_style(each.slot, theme).colour,
-            label=escape(each.label),
-            hover=f"<b>row %{{customdata}}</b>: %{{x}}<extra>{escape(each.label)}</extra>",
-        )
-    frame(
-        figure,
-        theme,
-        title=quantity.question,
-        subtitle=f"{_medians(found, quantity)} Bins of {quantity.format(found.bin_width)}."
-        + (" Ticks below: selected rows." if selected else ""),
-        x_title=quantity.axis,
-        y_title="share of rows" if unit == "share" else "rows (count)",
-        legend=len(found.sets) > 1,
-    )
+        colour, label = slot_style(each.slot, theme).colour, escape(each.label)
+        look = {"colour": colour, "label": label, "hover": f"{quantity.name} %{{x}}"}
+        selected_ticks(figure, selected, each.values, position=place, top=top, **look)
     below = -(0.03 + 0.07 * len(found.sets)) * top if selected else 0
-    figure.update_yaxes(zeroline=True, zerolinecolor=palette.faint)
-    figure.update_yaxes(range=[below, top], tickformat=".0%" if unit == "share" else ",d", nticks=6, tick0=0)
+    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTES[theme].faint, nticks=6, tick0=0)
+    figure.update_yaxes(range=[below, top], tickformat=".0%" if unit == "share" else ",d")
     _x_axis(figure, found, quantity)
     return figure
 
@@ -193,14 +180,7 @@ def _medians(found: Distributions, quantity: RowQuantity) -> str:
 
 def ecdf_figure(found: Distributions, quantity: RowQuantity, theme: Theme = "light") -> go.Figure:
     """Draw the empirical distribution functions as steps on shared axes."""
-    figure = go.Figure()
-    low, high = found.histogram.edges[0], found.histogram.edges[-1]
-    for each in found.sets:
-        style, label = slot_style(each.slot, theme), escape(each.label)
-        if (finite := each.values[np.isfinite(each.values)]).size:
-            ecdf_steps(figure, ecdf(finite), (low, high), style, label, "%{x}")
-    frame(
-        figure,
+    figure = frame(
         theme,
         title=quantity.question,
         subtitle=_medians(found, quantity),
@@ -208,6 +188,11 @@ def ecdf_figure(found: Distributions, quantity: RowQuantity, theme: Theme = "lig
         y_title="share of rows at or below",
         legend=len(found.sets) > 1,
     )
+    low, high = found.histogram.edges[0], found.histogram.edges[-1]
+    for each in found.sets:
+        style, label = slot_style(each.slot, theme), escape(each.label)
+        if (finite := each.values[np.isfinite(each.values)]).size:
+            ecdf_steps(figure, ecdf(finite), (low, high), style, label, "%{x}")
     figure.update_yaxes(range=[0, 1.02], tickformat=".0%", nticks=6)
     _x_axis(figure, found, quantity)
     return figure
@@ -226,13 +211,29 @@ def ridges_figure(
     Heights are shares of rows on one scale. `colour`: the colour of all; None: each has its slot's.
     """
     palette = PALETTES[theme]
-    figure = go.Figure()
     bins, shares = found.histogram, found.shares
     tallest = _highest(shares, shares) or 1.0
     labels = [escape(each.label) for each in found.sets]
     few = len(labels) <= _FEW
     close = min(_RIDGE, _MOST_PIXELS / max(1, len(labels)))
     heights = _HEIGHTS[not few] * np.minimum(shares, tallest) / tallest
+    cut = " Spikes are cut." if shares.max() > tallest else ""
+    every = max(1, round(len(labels) / 15))
+    shown = range(0, len(labels), every)
+    # No line break after the letter of the slot.
+    said = [found.sets[place].label.replace(" · ", "\u00a0· ") for place in shown]
+    lines = [textwrap.wrap(each, _LABEL[0]) for each in said]
+    x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
+    if max(map(len, lines), default=1) > 2:
+        lines, x_title = [textwrap.wrap(each, _LABEL[1]) for each in said], quantity.name
+    ridge = max(44, 8 + _LINE * max(map(len, lines), default=1)) if few else close
+    figure = frame(
+        theme,
+        title=title or quantity.question,
+        subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
+        x_title=x_title,
+        plot_height=round(ridge * (len(labels) + (0.5 if few else 2))),
+    )
     edges = np.repeat(bins.edges, 2)
     for place, (height, (_, middle, _)) in enumerate(zip(heights, found.quartiles, strict=True)):
         ground = float(len(labels) - 1 - place)
@@ -268,24 +269,6 @@ def ridges_figure(
                 name=f"median of {labels[place]}",
                 hovertemplate=f"<b>{labels[place]}</b><br>median {quantity.format(middle)}<extra></extra>",
             )
-    cut = " Spikes are cut." if shares.max() > tallest else ""
-    every = max(1, round(len(labels) / 15))
-    shown = range(0, len(labels), every)
-    # No line break after the letter of the slot.
-    said = [found.sets[place].label.replace(" · ", "\u00a0· ") for place in shown]
-    lines = [textwrap.wrap(each, _LABEL[0]) for each in said]
-    x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
-    if max(map(len, lines), default=1) > 2:
-        lines, x_title = [textwrap.wrap(each, _LABEL[1]) for each in said], quantity.name
-    ridge = max(44, 8 + _LINE * max(map(len, lines), default=1)) if few else close
-    frame(
-        figure,
-        theme,
-        title=title or quantity.question,
-        subtitle=f"As high as the share of rows; ticks at the medians.{cut}",
-        x_title=x_title,
-        plot_height=round(ridge * (len(labels) + (0.5 if few else 2))),
-    )
     figure.update_yaxes(
         tickvals=[len(labels) - 1 - place for place in shown],
         ticktext=["<br>".join(map(escape, each)) for each in lines],

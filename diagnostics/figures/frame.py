@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.theme import PALETTES, Theme, escape, template
+from diagnostics.numeric import Histogram
 
 # Format of ticks: as many digits as neighbours need to differ, up to two.
 PERCENT = ".2~%"
@@ -18,7 +19,6 @@ AT_TOP_LEFT = {"x": 0, "xref": "container", "xanchor": "left", "y": 1, "yref": "
 
 
 def frame(
-    figure: go.Figure,
     theme: Theme,
     *,
     title: str,
@@ -28,16 +28,18 @@ def frame(
     plot_height: int = 290,
     right: int = 16,
     legend: bool = False,
+    figure: go.Figure | None = None,
 ) -> go.Figure:
-    """Give a figure its template, heading and margins around a plot of `plot_height` pixels.
+    """Begin a figure: template, heading, titles of the axes, and margins around a plot of `plot_height` pixels.
 
-    Text from users in `title` and `subtitle` has been escaped by the caller.
+    Text from users in `title` and `subtitle` has been escaped by the caller. `figure`: one with several plots.
     """
     # The plot keeps its height however many lines are above it; a legend may wrap into two lines below it.
     lines = textwrap.wrap(subtitle, _SUBTITLE_CHARACTERS, break_long_words=False)
     top, bottom = 48 + 16 * len(lines), 90 if legend else 48
     if x_title is not None and len(x_title) > _AXIS_CHARACTERS and "<br>" not in x_title:
         x_title, bottom = x_title.replace(" (", "<br>(", 1), bottom + 16
+    figure = go.Figure() if figure is None else figure
     # Assigned and not updated: on its way through an update Plotly takes three times as long.
     layout = figure.layout
     layout.template = template(theme)
@@ -51,10 +53,7 @@ def frame(
     layout.height = top + plot_height + bottom
     layout.showlegend = legend
     layout.hovermode = "closest"
-    if x_title is not None:
-        figure.for_each_xaxis(lambda axis: setattr(axis.title, "text", x_title))
-    if y_title is not None:
-        figure.for_each_yaxis(lambda axis: setattr(axis.title, "text", y_title))
+    layout.xaxis.title.text, layout.yaxis.title.text = x_title, y_title
     return figure
 
 
@@ -62,6 +61,14 @@ def note(figure: go.Figure, theme: Theme, text: str, **where: object) -> None:
     """Write a word into a figure in small, quiet letters; `where` goes to `add_annotation`."""
     font = {"size": 11, "color": PALETTES[theme].muted}
     figure.add_annotation(text=text, showarrow=False, font=font, **where)
+
+
+def edge_label(figure: go.Figure, theme: Theme, text: str, x: float, y: float, place: float) -> None:
+    """Write a label beyond the right edge at the height `place`, with a thin line to a curve's point at (x, y)."""
+    figure.add_annotation(
+        text=text, x=x, y=y, ax=1.005, ay=place, axref="x", ayref="y", xanchor="left", showarrow=True, arrowhead=0,
+        arrowwidth=0.8, arrowcolor=PALETTES[theme].faint,
+    )  # fmt: skip
 
 
 def log_axis(figure: go.Figure, values: np.ndarray) -> None:
@@ -76,12 +83,15 @@ def log_axis(figure: go.Figure, values: np.ndarray) -> None:
     figure.update_xaxes(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
 
 
-def count_axis(figure: go.Figure, low: float, high: float) -> None:
-    """Make the upright axis one of counts from `low`, below 0 where ticks of rows are drawn there, to `high`."""
+def histogram_axes(figure: go.Figure, theme: Theme, bins: Histogram, low: float, high: float) -> None:
+    """Fit the axes of a histogram to its bins and to counts from `low`, below 0 if rows are drawn there, to `high`."""
+    margin = 0.04 * (bins.edges[-1] - bins.edges[0])
+    figure.update_xaxes(range=[bins.edges[0] - margin, bins.edges[-1] + margin], nticks=8)
     decade = 10.0 ** np.floor(np.log10(max(1.0, high / 5)))
     step = max(1, int(decade * next(each for each in (1, 2, 5, 10) if each * decade >= high / 5)))
     ticks = list(range(0, int(high) + 1, step))
     figure.update_yaxes(range=[low, high], tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks])
+    figure.update_yaxes(zeroline=True, zerolinecolor=PALETTES[theme].faint)
 
 
 def clipped(label: str, characters: int) -> str:
@@ -119,11 +129,6 @@ def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
     result = np.empty(len(flat))
     result[order] = flat
     return result.tolist()
-
-
-def count_rows(number: int) -> str:
-    """Format a number of rows: "1 row", "1,536 rows"."""
-    return f"{number:,} row{'' if number == 1 else 's'}"
 
 
 def short(label: str) -> str:

@@ -6,11 +6,12 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import RowScatter
-from diagnostics.figures.frame import count_rows, drawn, frame, log_axis, signed
-from diagnostics.figures.lines import series_line
+from diagnostics.figures.frame import drawn, frame, log_axis, signed
+from diagnostics.figures.lines import points, series_line
 from diagnostics.figures.marks import thinned_text
 from diagnostics.figures.row_marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
+from diagnostics.format import count_rows
 from diagnostics.gap import GapCurve
 from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.numeric import row_indices
@@ -29,25 +30,29 @@ def _unit(curve: GapCurve) -> str:
 
 def gap_quality_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """Draw layer quality against the target, a line for each of uniform, TRIM and optimal."""
-    figure = go.Figure()
+    figure = _over_targets(
+        theme,
+        title="What does TRIM leave to gain?",
+        subtitle="Layer quality at exact counts, by who set the rows' sparsities.",
+        y_title=f"layer quality ({_unit(curve)})",
+    )
     # Uniform's dashes are drawn after TRIM's line, so that both are visible where they coincide.
     _line(figure, curve, "trim", "TRIM", curve.reached, "layer quality %{y:.5g}")
     _line(figure, curve, "uniform", "Uniform", curve.uniform, "layer quality %{y:.5g}")
     _line(figure, curve, "optimal", "Optimal", curve.best, "layer quality %{y:.5g}")
     figure.data[1].legendrank = 1
-    return _over_targets(
-        figure,
-        theme,
-        title="What does TRIM leave to gain?",
-        subtitle="Layer quality at exact counts, by who set the rows' sparsities.",
-        y_title=f"layer quality ({_unit(curve)})",
-        tickformat=None,
-    )
+    return figure
 
 
 def gap_loss_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """Draw the loss that the optimum minimises, relative to uniform's, against the target."""
-    figure = go.Figure()
+    figure = _over_targets(
+        theme,
+        title="How much of uniform's error is left?",
+        subtitle="The error that the optimum minimises, each row's by its weight, as a share of uniform's.",
+        y_title="error (share of uniform's)",
+        tickformat=".0~%",
+    )
     _line(figure, curve, "trim", "TRIM", curve.reached_loss, "%{y:.1%} of uniform's error")
     _line(figure, curve, "optimal", "Optimal", curve.best_loss, "%{y:.1%} of uniform's error")
     (uniform,) = series_styles(["uniform"])
@@ -55,20 +60,19 @@ def gap_loss_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     figure.add_annotation(
         x=0, xref="paper", y=1, text="Uniform", xanchor="left", yanchor="bottom", yshift=6, showarrow=False
     )
-    return _over_targets(
-        figure,
-        theme,
-        title="How much of uniform's error is left?",
-        subtitle="The error that the optimum minimises, each row's by its weight, as a share of uniform's.",
-        y_title="error (share of uniform's)",
-        tickformat=".0~%",
-    )
+    return figure
 
 
 def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
     """Draw the captured share of the layer quality, and of the loss that the optimum minimises, against the target."""
     palette = PALETTES[theme]
-    figure = go.Figure()
+    figure = _over_targets(
+        theme,
+        title="How much of what is possible does TRIM capture?",
+        subtitle="Share of the way from uniform to optimal: 0% is uniform, 100% the optimum.",
+        y_title="share captured by TRIM",
+        tickformat=".2~%",
+    )
     of_quality = f"of the layer quality ({_unit(curve)})"
     _line(figure, curve, "trim", of_quality, curve.captured, "TRIM captures %{y:.1%}")
     name = "of the error that the optimum minimises"
@@ -77,14 +81,7 @@ def gap_share_figure(curve: GapCurve, theme: Theme = "light") -> go.Figure:
         line={"color": palette.muted, "dash": "dot"}, marker={"symbol": "circle-open", "color": palette.muted}
     )
     figure.add_hline(y=0, line={"color": palette.faint, "width": 1}, layer="below")
-    return _over_targets(
-        figure,
-        theme,
-        title="How much of what is possible does TRIM capture?",
-        subtitle="Share of the way from uniform to optimal: 0% is uniform, 100% the optimum.",
-        y_title="share captured by TRIM",
-        tickformat=".2~%",
-    )
+    return figure
 
 
 def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np.ndarray, what: str) -> None:
@@ -95,9 +92,9 @@ def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np
 
 
 def _over_targets(
-    figure: go.Figure, theme: Theme, *, title: str, subtitle: str, y_title: str, tickformat: str | None
+    theme: Theme, *, title: str, subtitle: str, y_title: str, tickformat: str | None = None
 ) -> go.Figure:
-    frame(figure, theme, title=title, subtitle=subtitle, x_title=TARGET, y_title=y_title, legend=True)
+    figure = frame(theme, title=title, subtitle=subtitle, x_title=TARGET, y_title=y_title, legend=True)
     figure.update_xaxes(tickformat=".0%", nticks=8)
     figure.update_yaxes(tickformat=tickformat, nticks=6)
     return figure
@@ -108,38 +105,12 @@ def gap_scatter_figure(
 ) -> go.Figure:
     """Draw a point for each row: above 0 the allocation prunes it more than the optimum does, below 0 less."""
     palette = PALETTES[theme]
-    figure = go.Figure()
     label = escape(scatter.allocation.label)
     axis, scale = _QUANTITIES[scatter.quantity]
-    points = 100 * scatter.heights
-    for name, side, colour, symbol in (
-        ("too much", scatter.heights > 0, palette.loss, "triangle-up"),
-        ("too little", scatter.heights < 0, palette.gain, "triangle-down"),
-        ("alike", scatter.heights == 0, palette.muted, "circle"),
-    ):
-        if side.any():
-            figure.add_scatter(
-                x=drawn(scatter.values[side]),
-                y=drawn(points[side]),
-                mode="markers",
-                name=name,
-                customdata=scatter.rows[side].astype(np.int32),
-                marker={"color": colour, "size": 6, "opacity": 0.55, "symbol": symbol},
-                hovertemplate=(
-                    f"<b>row %{{customdata}}</b>: %{{y:+.1f}} percentage points of row sparsity, {label} less optimal"
-                    "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
-                ),
-            )
-    shown = np.isin(scatter.rows, row_indices(selected_rows, len(scatter.allocation.counts)))
-    if scale == "log":
-        shown &= scatter.values > 0
-    if shown.any():
-        rows, x, y = scatter.rows[shown], scatter.values[shown], points[shown]
-        ring_rows(figure, theme, rows, x, y, "<b>row %{customdata}</b>: %{y:+.1f} percentage points")
-        number_rows(figure, theme, rows, x, y, log_x=scale == "log")
-    figure.add_hline(y=0, line={"color": palette.ink, "width": 1}, layer="below")
-    frame(
-        figure,
+    heights = 100 * scatter.heights
+    hover = f"<b>row %{{customdata}}</b>: %{{y:+.1f}} percentage points of row sparsity, {label} less optimal"
+    hover += "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
+    figure = frame(
         theme,
         title=f"Which rows does {label} prune too much?",
         subtitle=_sentence(scatter),
@@ -147,6 +118,22 @@ def gap_scatter_figure(
         y_title=f"row sparsity, {label} less optimal<br>(percentage points)",
         legend=True,
     )
+    for name, side, colour, symbol in (
+        ("too much", scatter.heights > 0, palette.loss, "triangle-up"),
+        ("too little", scatter.heights < 0, palette.gain, "triangle-down"),
+        ("alike", scatter.heights == 0, palette.muted, "circle"),
+    ):
+        if side.any():
+            marker = {"color": colour, "size": 6, "opacity": 0.55, "symbol": symbol}
+            rows, x, y = scatter.rows[side].astype(np.int32), scatter.values[side], heights[side]
+            points(figure, name, x, y, hover, marker, customdata=rows)
+    shown = np.isin(scatter.rows, row_indices(selected_rows, len(scatter.allocation.counts)))
+    if scale == "log":
+        shown &= scatter.values > 0
+    rows, x, y = scatter.rows[shown], scatter.values[shown], heights[shown]
+    ring_rows(figure, theme, rows, x, y, "<b>row %{customdata}</b>: %{y:+.1f} percentage points")
+    number_rows(figure, theme, rows, x, y, log_x=scale == "log")
+    figure.add_hline(y=0, line={"color": palette.ink, "width": 1}, layer="below")
     figure.update_xaxes(nticks=8)
     if scale == "log":
         log_axis(figure, scatter.values[scatter.values > 0])

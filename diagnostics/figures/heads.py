@@ -26,7 +26,15 @@ def heads_figure(
 
     groups: name of the groups of rows. marked: index of the group that a line across the chart marks.
     """
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title="Do attention heads differ?" if groups == "head" else "Do the experts of the block differ?",
+        subtitle=f"Median of each {groups}'s {of}s, and the middle half of them."
+        + ("" if marked is None else f" Dotted: {groups} {escape(found[0].names[marked])}."),
+        x_title=groups,
+        y_title=quantity.axis.replace(" (", "<br>("),
+        legend=len(found) > 1,
+    )
     beside = 0.7 / len(found)
     for place, (each, style) in enumerate(zip(found, styles, strict=True)):
         label = escape(each.label)
@@ -49,16 +57,6 @@ def heads_figure(
             marker={"color": style.colour, "symbol": style.symbol, "size": 7},
             hovertemplate=f"<b>%{{text}}</b>, median %{{y}}<extra>{label}</extra>",
         )
-    frame(
-        figure,
-        theme,
-        title="Do attention heads differ?" if groups == "head" else "Do the experts of the block differ?",
-        subtitle=f"Median of each {groups}'s {of}s, and the middle half of them."
-        + ("" if marked is None else f" Dotted: {groups} {escape(found[0].names[marked])}."),
-        x_title=groups,
-        y_title=quantity.axis.replace(" (", "<br>("),
-        legend=len(found) > 1,
-    )
     if marked is not None:
         figure.add_vline(
             x=marked, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"

@@ -7,9 +7,9 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import thin_rows
 from diagnostics.figures.frame import PERCENT, drawn, frame, log_axis
-from diagnostics.figures.lines import series_line
+from diagnostics.figures.lines import row_points, series_line
 from diagnostics.figures.row_marks import number_rows
-from diagnostics.figures.theme import OTHER_STYLES, Style, Theme, escape, series_styles
+from diagnostics.figures.theme import OTHER_STYLES, Theme, escape, series_styles
 from diagnostics.inputs import FeatureStatistics
 from diagnostics.numeric import spread_indices
 
@@ -22,16 +22,7 @@ def features_by_norm_figure(
     found: Sequence[FeatureStatistics], input_norm: np.ndarray, outliers: np.ndarray, theme: Theme = "light"
 ) -> go.Figure:
     """Draw a point for each input feature: its norm, and the share of its column that each method keeps."""
-    figure = go.Figure()
-    positive = np.where(input_norm > 0, input_norm, np.nan)
-    for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
-        label = escape(each.label)
-        hover = f"%{{y:.1%}} kept<br>norm %{{x:.3g}}<extra>{label}</extra>"
-        _points(figure, positive, each.share, outliers, style, label, hover)
-    named = outliers[:8]
-    number_rows(figure, theme, named, positive[named], found[-1].share[named], log_x=True)
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Are the weights of large input features kept?",
         subtitle="Each point is an input feature; numbers name the largest outliers.",
@@ -39,44 +30,22 @@ def features_by_norm_figure(
         y_title=KEPT,
         legend=len(found) > 1,
     )
+    positive = np.where(input_norm > 0, input_norm, np.nan)
+    for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
+        label = escape(each.label)
+        hover = f"{FEATURE}: %{{y:.1%}} kept<br>norm %{{x:.3g}}<extra>{label}</extra>"
+        seen, _ = thin_rows(positive, each.share, outliers)
+        row_points(figure, label, seen, positive[seen], each.share[seen], style, hover)
+    named = outliers[:8]
+    number_rows(figure, theme, named, positive[named], found[-1].share[named], log_x=True)
     log_axis(figure, positive[np.isfinite(positive)])
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure
 
 
-def _points(
-    figure: go.Figure,
-    x: np.ndarray,
-    y: np.ndarray,
-    always: np.ndarray,
-    style: Style,
-    label: str,
-    hover: str,
-) -> None:
-    drawn_features, _ = thin_rows(x, y, always)
-    figure.add_scatter(
-        x=drawn(x[drawn_features]),
-        y=drawn(y[drawn_features]),
-        mode="markers",
-        name=label,
-        customdata=drawn_features.astype(np.int32),
-        marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
-        hovertemplate=f"{FEATURE}: {hover}",
-    )
-
-
 def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "light") -> go.Figure:
     """Draw the kept share of each column, the fullest columns first."""
-    figure = go.Figure()
-    for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
-        order = np.argsort(-each.kept, kind="stable")
-        points = spread_indices(len(order), _LINE_POINTS)
-        label = escape(each.label)
-        x, y = drawn((points + 1) / len(order)), drawn(each.share[order[points]])
-        hover = f"{FEATURE}: %{{y:.1%}} kept,<br>in the first %{{x:.1%}} of features<extra>{label}</extra>"
-        series_line(figure, label, x, y, style, hover, customdata=order[points].astype(np.int32))
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Do few input features hold the kept weights?",
         subtitle="Columns by how much of them is kept, the fullest first.",
@@ -84,6 +53,13 @@ def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "l
         y_title=KEPT,
         legend=len(found) > 1,
     )
+    for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
+        order = np.argsort(-each.kept, kind="stable")
+        points = spread_indices(len(order), _LINE_POINTS)
+        label = escape(each.label)
+        x, y = drawn((points + 1) / len(order)), drawn(each.share[order[points]])
+        hover = f"{FEATURE}: %{{y:.1%}} kept,<br>in the first %{{x:.1%}} of features<extra>{label}</extra>"
+        series_line(figure, label, x, y, style, hover, customdata=order[points].astype(np.int32))
     figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
     figure.update_yaxes(tickformat=PERCENT, rangemode="tozero", nticks=6)
     return figure
@@ -100,13 +76,7 @@ def shared_features_figure(
         name: the layer's name.
         theme: light or dark.
     """
-    figure = go.Figure()
-    for place, (other, share) in enumerate(others.items()):
-        style, label = OTHER_STYLES[place % len(OTHER_STYLES)], escape(other)
-        hover = f"%{{x:.1%}} kept here,<br>%{{y:.1%}} in {label}<extra></extra>"
-        _points(figure, own, share, np.array([], dtype=np.int64), style, label, hover)
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Do layers that share an input keep the same features?",
         subtitle="Each point is an input feature: how much of its column each layer keeps.",
@@ -114,6 +84,11 @@ def shared_features_figure(
         y_title="column kept in the other layer",
         legend=True,
     )
+    for place, (other, share) in enumerate(others.items()):
+        style, label = OTHER_STYLES[place % len(OTHER_STYLES)], escape(other)
+        hover = f"{FEATURE}: %{{x:.1%}} kept here,<br>%{{y:.1%}} in {label}<extra></extra>"
+        seen, _ = thin_rows(own, share, np.array([], dtype=np.int64))
+        row_points(figure, label, seen, own[seen], share[seen], style, hover)
     figure.update_xaxes(tickformat=PERCENT, nticks=8)
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure

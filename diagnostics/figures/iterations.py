@@ -4,11 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame
-from diagnostics.figures.learning_rate import (
-    PUBLISHED,
-    nothing_to_gain,
-    published_marker,
-)
+from diagnostics.figures.learning_rate import PUBLISHED, nothing_to_gain, published_marker
 from diagnostics.figures.theme import PALETTES, Theme, diverging
 from diagnostics.format import change, rate_label
 from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace
@@ -24,7 +20,15 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
     if not np.isfinite(trace.uniform_quality):
         return nothing_to_gain(theme, ITERATION_TITLE)
     palette = PALETTES[theme]
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title=ITERATION_TITLE,
+        subtitle="Top: quality; losses beyond four times the best gain run off the chart. "
+        "Below: how unequal the rows still are. Dotted: not tried by the search.",
+        x_title=ITERATION,
+        plot_height=460,
+        legend=True,
+    )
     # Tried rates are drawn after the others and stronger, the chosen rate last.
     indices = sorted(range(len(trace.rates)), key=lambda i: (bool(trace.tried[i]), i == trace.chosen))
     iterations = np.arange(trace.quality.shape[1])
@@ -76,16 +80,6 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             yshift=6,
             xanchor="left" if best < len(iterations) / 2 else "right",
         )
-    frame(
-        figure,
-        theme,
-        title=ITERATION_TITLE,
-        subtitle="Top: quality; losses beyond four times the best gain run off the chart. "
-        "Below: how unequal the rows still are. Dotted: not tried by the search.",
-        x_title=ITERATION,
-        plot_height=460,
-        legend=True,
-    )
     figure.update_layout(
         xaxis={
             "anchor": "y2",
@@ -114,7 +108,15 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
     if not np.isfinite(trace.uniform_quality):
         return nothing_to_gain(theme, LANDSCAPE_TITLE)
     palette = PALETTES[theme]
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title=LANDSCAPE_TITLE,
+        subtitle="Layer quality minus uniform quality: teal gains, brown loses. "
+        "Hatched: rates the published search never tried.",
+        x_title=ITERATION,
+        y_title="learning rate η (dimensionless)",
+        legend=True,
+    )
     order = np.argsort(trace.rates)
     rates = [float(rate) for rate in trace.rates[order]]
     tried = np.asarray(trace.tried)[order]
@@ -135,11 +137,8 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
         hovertemplate="<b>η = %{customdata}</b>, iteration %{x}<br>gain %{z:+.3g}<extra></extra>",
         colorbar={
             "title": {"text": "gain", "side": "top"},
-            "thickness": 10,
-            "outlinewidth": 0,
             "tickvals": [-limit, 0, limit],
             "ticktext": [f"≤ {change(-limit)}", "0", change(limit)],
-            "tickfont": {"size": 11, "color": palette.muted},
             "len": 0.7,
         },
     )
@@ -184,16 +183,6 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             name=label,
             hoverinfo="skip",
         )
-    frame(
-        figure,
-        theme,
-        title=LANDSCAPE_TITLE,
-        subtitle="Layer quality minus uniform quality: teal gains, brown loses. "
-        "Hatched: rates the published search never tried.",
-        x_title=ITERATION,
-        y_title="learning rate η (dimensionless)",
-        legend=True,
-    )
     figure.update_xaxes(range=[-0.5, iterations + 0.5], dtick=1 if iterations <= 20 else None)
     figure.update_yaxes(
         tickvals=list(range(len(rates))),

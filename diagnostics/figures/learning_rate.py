@@ -16,7 +16,6 @@ RATE_TITLE = "Which learning rates beat uniform pruning?"
 def nothing_to_gain(theme: Theme, title: str) -> go.Figure:
     """Draw the note that replaces a view of gains if the uniform quality is infinite, without any noise."""
     figure = frame(
-        go.Figure(),
         theme,
         title=title,
         subtitle="Uniform pruning has no measurable loss here: its quality is infinite and cannot be beaten. "
@@ -31,10 +30,18 @@ def nothing_to_gain(theme: Theme, title: str) -> go.Figure:
 
 def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
     """Draw the quality of each rate, both signs on one axis; rates that the search never tried are hollow."""
-    palette = PALETTES[theme]
-    figure = go.Figure()
     if not np.isfinite(trace.uniform_quality):
         return nothing_to_gain(theme, RATE_TITLE)
+    palette = PALETTES[theme]
+    figure = frame(
+        theme,
+        title=RATE_TITLE,
+        subtitle=_outcome_sentence(trace),
+        x_title=RATE,
+        y_title=f"layer quality<br>({LAYER_UNITS[trace.layer_measure]})",
+        legend=True,
+        right=60,
+    )
     order = np.argsort(trace.rates)
     summaries = [rate_summaries(trace)[index] for index in order]
     uniform = trace.uniform_quality
@@ -62,16 +69,6 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         # Vertical, because a narrow chart has several side by side.
         note(figure, theme, "not tried", x=place, y=uniform, textangle=-90, yanchor="bottom")
     _choices(figure, summaries, theme)
-    frame(
-        figure,
-        theme,
-        title=RATE_TITLE,
-        subtitle=_outcome_sentence(trace),
-        x_title=RATE,
-        y_title=f"layer quality<br>({LAYER_UNITS[trace.layer_measure]})",
-        legend=True,
-        right=60,
-    )
     drawn = [y for s in summaries for y in (s.quality, s.published) if y is not None and np.isfinite(y)]
     low, high = min(drawn, default=uniform), max(drawn, default=uniform)
     # Without any gain there is no scale in the data: a thousandth of the quality keeps the ticks readable.

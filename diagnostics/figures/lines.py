@@ -1,8 +1,9 @@
-"""Lines of charts: a series in its style, a row, and reference lines."""
+"""Lines and points of charts: a series in its style, a row, and reference lines."""
 
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.figures.frame import drawn
 from diagnostics.figures.theme import ROW_DASHES, Style
 
 
@@ -54,7 +55,30 @@ def row_line(
     )
 
 
-def reference_line(figure: go.Figure, name: str, x: object, y: object, colour: str) -> None:
+def points(
+    figure: go.Figure,
+    name: str,
+    x: object,
+    y: object,
+    hover: str,
+    marker: dict[str, object],
+    **more: object,
+) -> None:
+    """Draw points; `hover` is their whole template."""
+    figure.add_scatter(
+        x=drawn(x), y=drawn(y), mode="markers", name=name, hovertemplate=hover, marker=marker, **more
+    )
+
+
+def row_points(
+    figure: go.Figure, name: str, rows: np.ndarray, x: np.ndarray, y: np.ndarray, style: Style, hover: str
+) -> None:
+    """Draw a point per row, or per input feature, in the mark of a method; customdata: its number."""
+    marker = {"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol}
+    points(figure, name, x, y, hover, marker, customdata=rows.astype(np.int32))
+
+
+def reference_line(figure: go.Figure, name: str, x: object, y: object, colour: str, **more: object) -> None:
     """Draw a dotted reference line, such as the diagonal."""
     figure.add_scatter(
         x=x,
@@ -63,4 +87,5 @@ def reference_line(figure: go.Figure, name: str, x: object, y: object, colour: s
         name=name,
         line={"color": colour, "width": 1, "dash": "dot"},
         hoverinfo="skip",
+        **more,
     )

@@ -7,8 +7,9 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import Ecdf, RowScatter
-from diagnostics.figures.frame import count_rows, drawn
+from diagnostics.figures.frame import drawn
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape
+from diagnostics.format import count_rows
 from diagnostics.numeric import Histogram, histogram
 
 _SHARE_BINS = 50

@@ -16,8 +16,8 @@ _DARK_BELOW = 0.55  # share of the scale below which Cividis needs white letters
 
 def masks_figure(matrices: Sequence[PrunedMatrix], theme: Theme = "light") -> go.Figure:
     """Draw the scores under several allocations, one matrix below the other."""
-    rows = len(matrices[0].score)
-    figure = make_subplots(
+    sparsity = 1 - float(matrices[0].keep.mean())
+    plots = make_subplots(
         rows=len(matrices),
         shared_xaxes=True,
         vertical_spacing=0.1,
@@ -26,23 +26,21 @@ def masks_figure(matrices: Sequence[PrunedMatrix], theme: Theme = "light") -> go
             for matrix in matrices
         ],
     )
-    for place, matrix in enumerate(matrices, 1):
-        _cells(figure, place, matrix, theme)
-        figure.update_yaxes(title_text="row", row=place)
-    sparsity = 1 - float(matrices[0].keep.mean())
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Which weights does each method take?",
         subtitle=f"The same scores, layer sparsity {sparsity:.1%} each. Above each: weights lost by row, "
         "and the cosine of the layer's output.",
-        plot_height=_CELL * rows * len(matrices) + 110,
+        plot_height=_CELL * len(matrices[0].score) * len(matrices) + 110,
         right=12,
+        figure=plots,
     )
+    for place, matrix in enumerate(matrices, 1):
+        _cells(figure, place, matrix, theme)
     for note in figure.layout.annotations:
         note.update(font={"size": 12, "color": PALETTES[theme].muted}, xanchor="left", x=0)
     figure.update_xaxes(dtick=1, showline=False, ticks="", showgrid=False)
-    figure.update_yaxes(autorange="reversed", dtick=1, showgrid=False, ticks="")
+    figure.update_yaxes(title_text="row", autorange="reversed", dtick=1, showgrid=False, ticks="")
     figure.update_xaxes(title_text="input feature (index)", row=len(matrices))
     return figure
 

@@ -9,15 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.cells import (
-    BLOCK,
-    KIND,
-    cell_axes,
-    cell_size,
-    cells_height,
-    colour_bar,
-    percent_ticks,
-)
+from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cell_size, cells_height, percent_ticks
 from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number, rate_label
@@ -77,12 +69,23 @@ def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "lig
 
     The marks in the trace "layers" have the layers' names as customdata.
     """
-    figure = go.Figure()
     alike = quantity == "outcome" and signs_alike(shown)
     grid = _rates(shown) if alike else shown.grid(quantity)
     values = np.log10(grid, where=grid > 0, out=np.full_like(grid, np.nan)) if _is_log(quantity) else grid
     colours = _rate_colours(values) if alike else _colours(shown, quantity, values, theme)
     blocks = np.array(shown.blocks, dtype=np.int32)
+    figure = frame(
+        theme,
+        title=_TITLES[quantity],
+        subtitle=_SUBTITLES[quantity]
+        + (" All signs are alike here: the colour is η itself." if alike else "")
+        + _missing_text(shown),
+        x_title=BLOCK,
+        y_title=EXPERT if len(shown.families) == 1 and family_of(shown.kinds[0]) else KIND,
+        plot_height=cells_height(shown.kinds),
+        legend=quantity == "outcome",
+        right=16 if quantity == "outcome" and not alike else 8,
+    )
     figure.add_heatmap(
         z=drawn(values),
         x=blocks,
@@ -95,23 +98,10 @@ def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "lig
         hoverinfo="skip",
         name=quantity,
         showscale=quantity != "outcome" or alike,
-        colorbar=colour_bar(theme) | {"tickvals": colours.ticks, "ticktext": colours.labels},
+        colorbar={"tickvals": colours.ticks, "ticktext": colours.labels},
     )
     _marks(figure, shown, quantity, theme)
     _missing(figure, shown, theme)
-    frame(
-        figure,
-        theme,
-        title=_TITLES[quantity],
-        subtitle=_SUBTITLES[quantity]
-        + (" All signs are alike here: the colour is η itself." if alike else "")
-        + _missing_text(shown),
-        x_title=BLOCK,
-        y_title=EXPERT if len(shown.families) == 1 and family_of(shown.kinds[0]) else KIND,
-        plot_height=cells_height(shown.kinds),
-        legend=quantity == "outcome",
-        right=16 if quantity == "outcome" and not alike else 8,
-    )
     cell_axes(figure, shown.blocks, shown.kinds)
     return figure
 

@@ -6,7 +6,8 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import clipped, drawn, frame
+from diagnostics.figures.frame import clipped, frame
+from diagnostics.figures.lines import points
 from diagnostics.figures.model_map import OUTCOME_SYMBOLS
 from diagnostics.figures.theme import PALETTES, Theme, escape
 from diagnostics.model_map import OutcomeLane
@@ -19,32 +20,31 @@ _SPREAD = 0.3  # of a lane, above and below its middle
 def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") -> go.Figure:
     """Draw a lane per run and outcome, a mark per layer, a line at its median. Customdata: the layers' names."""
     palette = PALETTES[theme]
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title=TITLE,
+        subtitle=_sentence(lanes),
+        x_title="median Gini of the layer's rows",
+        y_title="learning-rate outcome (layers)",
+        plot_height=max(5, len(lanes)) * _LANE,
+    )
     colours = {"positive": palette.gain, "negative": palette.loss, "none": palette.muted}
     runs = list(dict.fromkeys(lane.run for lane in lanes))
     for place, lane in enumerate(lanes):
         # Marks of equal Gini would hide each other, so they are spread above and below the middle in a fixed order.
         shift = _SPREAD * (2 * ((0.618034 * np.arange(lane.gini.size)) % 1) - 1)
-        open_mark = "-open" if lane.run != runs[0] else ""
-        symbol = OUTCOME_SYMBOLS[lane.outcome]
-        figure.add_scatter(
-            x=drawn(lane.gini),
-            y=drawn(place + shift),
-            mode="markers",
-            name=f"{lane.outcome}, {escape(lane.run)}",
-            customdata=list(lane.names),
-            marker={
-                "symbol": symbol + ("" if lane.outcome == "none" else open_mark),
-                "size": 8,
-                "opacity": 0.75,
-                "color": colours[lane.outcome],
-                "line": {"width": 1.5, "color": colours[lane.outcome]},
-            },
-            hovertemplate=(
-                f"<b>%{{customdata}}</b>, {escape(lane.run)}<br>median Gini %{{x:.3f}}"
-                f"<br>learning-rate outcome {lane.outcome}<extra></extra>"
-            ),
-        )
+        is_open = lane.run != runs[0] and lane.outcome != "none"
+        colour, name = colours[lane.outcome], f"{lane.outcome}, {escape(lane.run)}"
+        marker = {
+            "symbol": OUTCOME_SYMBOLS[lane.outcome] + "-open" * is_open,
+            "size": 8,
+            "opacity": 0.75,
+            "color": colour,
+            "line": {"width": 1.5, "color": colour},
+        }
+        hover = f"<b>%{{customdata}}</b>, {escape(lane.run)}<br>median Gini %{{x:.3f}}"
+        hover += f"<br>learning-rate outcome {lane.outcome}<extra></extra>"
+        points(figure, name, lane.gini, place + shift, hover, marker, customdata=list(lane.names))
         if not math.isnan(lane.median):
             figure.add_scatter(
                 x=[lane.median] * 2,
@@ -59,15 +59,6 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
     for lane in lanes:
         run = f"{clipped(lane.run, 18)}<br>" if len(runs) > 1 else ""
         labels.append(f"{run}{lane.outcome}: {lane.gini.size:,}")
-    frame(
-        figure,
-        theme,
-        title=TITLE,
-        subtitle=_sentence(lanes),
-        x_title="median Gini of the layer's rows",
-        y_title="learning-rate outcome (layers)",
-        plot_height=max(5, len(lanes)) * _LANE,
-    )
     figure.update_yaxes(
         tickvals=list(range(len(lanes))), ticktext=labels, range=[-0.6, len(lanes) - 0.4], showgrid=False
     )

@@ -26,12 +26,23 @@ class PerplexityBar:
 def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "light") -> go.Figure:
     """Draw one horizontal bar for each; `text` names what was predicted."""
     palette = PALETTES[theme]
-    figure = go.Figure()
     dense = Style(palette.muted, "solid", "circle", "")
     pruned = iter(series_styles([bar.method for bar in bars if bar.method != "dense"]))
     values = [bar.perplexity for bar in bars]
     logarithmic = len(values) > 1 and max(values) > _LOG_FROM * min(values)
     base = 1 if logarithmic else 0
+    figure = frame(
+        theme,
+        title="How well does the model still predict?",
+        subtitle=f"{escape(text)}. Lower is better."
+        + (
+            " The axis is logarithmic: bars begin at 1, where every token is foreseen." if logarithmic else ""
+        ),
+        x_title="perplexity" + (" (log scale)" if logarithmic else ""),
+        y_title="model",
+        plot_height=max(4, len(bars)) * 46,
+        right=60,
+    )
     for place, bar in enumerate(bars):
         style = dense if bar.method == "dense" else next(pruned)
         figure.add_bar(
@@ -52,19 +63,6 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
             },
             hovertemplate=f"<b>{escape(bar.label)}</b><br>perplexity %{{customdata:,.5g}}<extra></extra>",
         )
-    frame(
-        figure,
-        theme,
-        title="How well does the model still predict?",
-        subtitle=f"{escape(text)}. Lower is better."
-        + (
-            " The axis is logarithmic: bars begin at 1, where every token is foreseen." if logarithmic else ""
-        ),
-        x_title="perplexity" + (" (log scale)" if logarithmic else ""),
-        y_title="model",
-        plot_height=max(4, len(bars)) * 46,
-        right=60,
-    )
     figure.update_xaxes(showgrid=True)
     if logarithmic:
         figure.update_xaxes(type="log", dtick=1, range=[0, math.log10(max(values)) * 1.1])
@@ -98,39 +96,13 @@ def perplexity_curves_figure(
     curves: Sequence[PerplexityCurve], dense: float | None, text: str, theme: Theme = "light"
 ) -> go.Figure:
     """Draw curves on a logarithmic axis, the dense model as a line below; missing perplexities are left out."""
-    palette = PALETTES[theme]
-    figure = go.Figure()
-    left_out = 0
-    for curve, style in zip(curves, series_styles([curve.method for curve in curves]), strict=True):
-        finite = [place for place, value in enumerate(curve.perplexity) if math.isfinite(value)]
-        left_out += len(curve.perplexity) - len(finite)
-        value, least, most = (
-            np.array([line[place] for place in finite])
-            for line in (curve.perplexity, curve.least, curve.most)
-        )
-        spread = bool((most > least).any())
-        label = escape(curve.label)
-        x = [curve.sparsity[place] for place in finite]
-        hover = f"<b>{label}</b><br>model sparsity %{{x:.0%}}: perplexity %{{y:,.4g}}<extra></extra>"
-        error = {"type": "data", "array": most - value, "arrayminus": value - least} if spread else None
-        series_line(figure, label, x, value, style, hover, marker=9, error_y=error)
-    if dense is not None:
-        figure.add_hline(y=dense, line={"color": palette.muted, "width": 1.5, "dash": "dot"}, layer="below")
-        at_the_line = {
-            "x": 1,
-            "xref": "paper",
-            "y": math.log10(dense),
-            "xanchor": "right",
-            "yanchor": "bottom",
-        }
-        note(figure, theme, f"dense: {dense:,.4g}", **at_the_line)
+    left_out = sum(not math.isfinite(value) for curve in curves for value in curve.perplexity)
     sentence = (
         f"{escape(text)}. Among how many next tokens the model wavers; lower is better; logarithmic axis."
     )
     if left_out:
         sentence += f" {left_out} without a finite value left out."
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="What does sparsity cost the model?",
         subtitle=sentence,
@@ -139,6 +111,19 @@ def perplexity_curves_figure(
         plot_height=330,
         legend=True,
     )
+    for curve, style in zip(curves, series_styles([curve.method for curve in curves]), strict=True):
+        columns = np.array([curve.sparsity, curve.perplexity, curve.least, curve.most])
+        x, value, least, most = columns[:, np.isfinite(columns[1])]
+        spread = bool((most > least).any())
+        label = escape(curve.label)
+        hover = f"<b>{label}</b><br>model sparsity %{{x:.0%}}: perplexity %{{y:,.4g}}<extra></extra>"
+        error = {"type": "data", "array": most - value, "arrayminus": value - least} if spread else None
+        series_line(figure, label, x, value, style, hover, marker=9, error_y=error)
+    if dense is not None:
+        line = {"color": PALETTES[theme].muted, "width": 1.5, "dash": "dot"}
+        figure.add_hline(y=dense, line=line, layer="below")
+        at_the_line = {"xref": "paper", "y": math.log10(dense), "xanchor": "right", "yanchor": "bottom"}
+        note(figure, theme, f"dense: {dense:,.4g}", x=1, **at_the_line)
     figure.update_yaxes(type="log", tickformat=",~g", dtick=1)
     figure.update_xaxes(tickformat=".0%", tickvals=sorted({s for curve in curves for s in curve.sparsity}))
     return figure

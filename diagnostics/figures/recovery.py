@@ -4,6 +4,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.lines import points
 from diagnostics.figures.marks import share_outlines
 from diagnostics.figures.theme import PALETTES, Theme
 
@@ -22,7 +23,13 @@ def held_out_figure(
         theme: light or dark.
     """
     palette = PALETTES[theme]
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title="What does training bring back?",
+        subtitle="Windows that are not trained on; lower is better. The ring marks the weights that are the result.",
+        x_title="seconds of training (with the text that the dense model writes)",
+        y_title=f"{what} ({unit})",
+    )
     figure.add_scatter(
         x=drawn(seconds),
         y=drawn(losses),
@@ -31,21 +38,9 @@ def held_out_figure(
         marker={"size": 7},
         hovertemplate="after %{x:.3g} s: %{y:.4g}<extra></extra>",
     )
-    figure.add_scatter(
-        x=[float(seconds[best])],
-        y=[float(losses[best])],
-        mode="markers",
-        marker={"size": 13, "symbol": "circle-open", "color": palette.gain, "line": {"width": 3}},
-        hovertemplate="the result: %{y:.4g}<extra></extra>",
-    )
-    frame(
-        figure,
-        theme,
-        title="What does training bring back?",
-        subtitle="Windows that are not trained on; lower is better. The ring marks the weights that are the result.",
-        x_title="seconds of training (with the text that the dense model writes)",
-        y_title=f"{what} ({unit})",
-    )
+    ring = {"size": 13, "symbol": "circle-open", "color": palette.gain, "line": {"width": 3}}
+    hover = "the result: %{y:.4g}<extra></extra>"
+    points(figure, "the result", seconds[[best]], losses[[best]], hover, ring)
     figure.update_yaxes(tickformat=",.4~g")
     return figure
 
@@ -57,16 +52,14 @@ def rows_moved_figure(moved: np.ndarray, theme: Theme = "light") -> go.Figure:
         moved: (D,) ‖ŵ − w‖ / ‖w‖ over each row's kept weights; NaN for a row without any.
         theme: light or dark.
     """
-    figure = go.Figure()
-    if (finite := moved[np.isfinite(moved)]).size:
-        hover = "%{y:.1%} of the rows moved by %{x:.1%}"
-        share_outlines(figure, [("", finite, PALETTES[theme].ink, "solid")], hover)
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="How far did rows move?",
         subtitle="Share of the layer's rows by how far their kept weights moved.",
         x_title="moved (share of the norm of the kept weights)",
         y_title="share of the rows",
     )
+    if (finite := moved[np.isfinite(moved)]).size:
+        hover = "%{y:.1%} of the rows moved by %{x:.1%}"
+        share_outlines(figure, [("", finite, PALETTES[theme].ink, "solid")], hover)
     return figure

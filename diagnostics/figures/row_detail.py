@@ -5,7 +5,7 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import PERCENT, drawn, frame, note, spread_labels
 from diagnostics.figures.iterations import ITERATION
-from diagnostics.figures.lines import row_line, series_line
+from diagnostics.figures.lines import points, row_line, series_line
 from diagnostics.figures.row_marks import bordered_mark
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
 from diagnostics.row_detail import RowPaths, RowPrices, RowScores
@@ -14,7 +14,14 @@ from diagnostics.row_detail import RowPaths, RowPrices, RowScores
 def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
     """Draw one row's scores in ascending order; left of an allocation's border, weights are pruned."""
     palette = PALETTES[theme]
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title=f"Which weights does row {scores.row} lose?",
+        subtitle=_border_sentence(scores),
+        x_title="weights, lowest score first (share of the row's)",
+        y_title="score (in units of the score)",
+        plot_height=340,  # as for the cosines next to it
+    )
     figure.add_scatter(
         x=drawn(scores.weight_fraction),
         y=drawn(scores.scores),
@@ -46,15 +53,6 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
             yanchor="top",
             xshift=-6,
         )
-    frame(
-        figure,
-        theme,
-        title=f"Which weights does row {scores.row} lose?",
-        subtitle=_border_sentence(scores),
-        x_title="weights, lowest score first (share of the row's)",
-        y_title="score (in units of the score)",
-        plot_height=340,  # as for the cosines next to it
-    )
     figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[0, 1.05 * top], nticks=6)
     return figure
@@ -75,7 +73,16 @@ def _border_sentence(scores: RowScores) -> str:
 def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
     """Draw chosen rows' sparsities x through the iterations, and the exact sparsity each ended with."""
     palette = PALETTES[theme]
-    figure = go.Figure()
+    kept = f"kept iteration {paths.kept_iteration}" if paths.kept_iteration else "stayed uniform"
+    figure = frame(
+        theme,
+        title="How did the search move these rows?",
+        subtitle=f"η = {paths.learning_rate:+g}; the layer {kept}. Dashed: target layer sparsity T = "
+        f"{paths.target:.0%}. Marks: the exact row sparsity.",
+        x_title=ITERATION,
+        y_title="x, the search's row sparsity (share)",
+        right=72,
+    )
     iterations = np.arange(paths.x.shape[1])
     figure.add_vline(
         x=paths.kept_iteration, line={"color": palette.muted, "width": 1, "dash": "dot"}, layer="below"
@@ -86,15 +93,10 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
     for position, row in enumerate(paths.rows.tolist()):
         x, hover = drawn(paths.x[position]), ", iteration %{x}<br>x = %{y:.2%}"
         row_line(figure, row, position, iterations, x, palette.ink, hover, marker={"size": 4})
-    figure.add_scatter(
-        x=[paths.kept_iteration] * len(paths.rows),
-        y=drawn(paths.row_sparsity),
-        mode="markers",
-        name="row sparsity kept",
-        customdata=paths.rows.astype(np.int32),
-        marker=bordered_mark(trim, palette.surface, 11),
-        hovertemplate="<b>row %{customdata}</b> keeps row sparsity %{y:.2%}<extra></extra>",
-    )
+    ends, marker = [paths.kept_iteration] * len(paths.rows), bordered_mark(trim, palette.surface, 11)
+    hover = "<b>row %{customdata}</b> keeps row sparsity %{y:.2%}<extra></extra>"
+    rows = paths.rows.astype(np.int32)
+    points(figure, "row sparsity kept", ends, paths.row_sparsity, hover, marker, customdata=rows)
     low = min(float(paths.x.min()), float(paths.row_sparsity.min()), paths.target)
     high = max(float(paths.x.max()), float(paths.row_sparsity.max()), paths.target)
     margin = max(0.06 * (high - low), 0.005)
@@ -107,17 +109,6 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
         figure.add_hline(y=paths.cap, line={"color": palette.loss, "width": 1}, layer="below")
         at_the_line = {"x": 0, "xref": "paper", "y": paths.cap, "xanchor": "left", "yanchor": "bottom"}
         note(figure, theme, f"cap {paths.cap:.0%}", **at_the_line)
-    kept = f"kept iteration {paths.kept_iteration}" if paths.kept_iteration else "stayed uniform"
-    frame(
-        figure,
-        theme,
-        title="How did the search move these rows?",
-        subtitle=f"η = {paths.learning_rate:+g}; the layer {kept}. Dashed: target layer sparsity T = "
-        f"{paths.target:.0%}. Marks: the exact row sparsity.",
-        x_title=ITERATION,
-        y_title="x, the search's row sparsity (share)",
-        right=72,
-    )
     figure.update_xaxes(range=[-0.2, iterations[-1] + 0.2], dtick=1 if len(iterations) <= 21 else None)
     figure.update_yaxes(range=[low - margin, high + margin], tickformat=PERCENT, nticks=6)
     return figure
@@ -133,7 +124,15 @@ def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> g
     """
     palette = PALETTES[theme]
     optimal = series_styles(["optimal"])[0]
-    figure = go.Figure()
+    sparsity = prices.pruned / prices.columns
+    figure = frame(
+        theme,
+        title=f"What does row {prices.row} ask for its weights?",
+        subtitle=f"Every row of the layer loses weights up to one price (dashed). Row {prices.row} has "
+        f"{sparsity:.1%} that cost no more (mark).",
+        x_title="weights, lowest score first (share of the row's)",
+        y_title=f"price ({cost})",
+    )
     top = max(float(prices.prices[-1]), prices.common) or 1.0
     floor = top * 10**-PRICE_DECADES
     steps = np.maximum(np.append(prices.prices, prices.prices[-1]), floor)
@@ -146,7 +145,6 @@ def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> g
         line={"color": palette.ink, "width": 1.8, "shape": "hv"},
         hovertemplate="from %{x:.1%} of the row on<br>a weight costs %{customdata:.3g}<extra></extra>",
     )
-    sparsity = prices.pruned / prices.columns
     if prices.common > floor:
         figure.add_scatter(
             x=[0, 1],
@@ -158,26 +156,10 @@ def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> g
         )
         y = np.log10(prices.common)
         note(figure, theme, "price of the layer", x=0.01, y=y, xanchor="left", yanchor="bottom")
-    figure.add_scatter(
-        x=[sparsity],
-        y=drawn([max(prices.common, floor)]),
-        mode="markers",
-        name="optimal",
-        marker=bordered_mark(optimal, palette.surface, 11),
-        hovertemplate=(
-            f"<b>optimal</b> prunes {prices.pruned:,} of {prices.columns:,} weights"
-            f"<br>row sparsity {sparsity:.2%}<extra></extra>"
-        ),
-    )
-    frame(
-        figure,
-        theme,
-        title=f"What does row {prices.row} ask for its weights?",
-        subtitle=f"Every row of the layer loses weights up to one price (dashed). Row {prices.row} has "
-        f"{sparsity:.1%} that cost no more (mark).",
-        x_title="weights, lowest score first (share of the row's)",
-        y_title=f"price ({cost})",
-    )
+    hover = f"<b>optimal</b> prunes {prices.pruned:,} of {prices.columns:,} weights"
+    hover += f"<br>row sparsity {sparsity:.2%}<extra></extra>"
+    marker = bordered_mark(optimal, palette.surface, 11)
+    points(figure, "optimal", [sparsity], [max(prices.common, floor)], hover, marker)
     figure.update_xaxes(range=[0, 1.005], tickformat=".0%", nticks=6)
     figure.update_yaxes(
         type="log", range=[np.log10(floor), np.log10(top) + 0.15], nticks=6, exponentformat="power"

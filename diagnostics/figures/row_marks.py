@@ -1,10 +1,13 @@
 """Selected rows in a figure: their marks, rings, ticks and numbers."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn
+from diagnostics.figures.lines import points
 from diagnostics.figures.theme import PALETTES, Style, Theme
+from diagnostics.numeric import row_indices
 
 _LABEL_SHIFTS = ((0, 15), (0, -15), (22, 0), (-22, 0))  # in pixels; a label takes the first free place
 _MARK_SIZE, _SMALL_CHART = 6, 270  # in pixels: half a mark, and the plot of a chart on a narrow page
@@ -24,7 +27,7 @@ def mark_rows(
     under = f" under {label}" if label else ""
     marker = bordered_mark(style, PALETTES[theme].ink, 10, 2.0)
     hover = f"<b>row %{{customdata}}</b>{under}<br>row sparsity %{{y:.2%}}"
-    _mark_selected(figure, rows, x, y, marker, hover, f"selected rows{under}")
+    mark_selected(figure, rows, x, y, marker, hover, f"selected rows{under}")
 
 
 def bordered_mark(style: Style, border: str, size: int, width: float = 1.5) -> dict[str, object]:
@@ -44,36 +47,29 @@ def ring_rows(
 ) -> None:
     """Draw rings in ink around selected points."""
     marker = {"symbol": "circle-open", "size": 12, "color": PALETTES[theme].ink, "line": {"width": 2}}
-    _mark_selected(figure, rows, x, y, marker, hover, name)
+    mark_selected(figure, rows, x, y, marker, hover, name)
 
 
-def _mark_selected(
+def mark_selected(
     figure: go.Figure,
     rows: np.ndarray,
     x: np.ndarray,
     y: np.ndarray,
     marker: dict[str, object],
     hover: str,
-    name: str,
+    name: str = "selected rows",
+    **more: object,
 ) -> None:
-    if not len(rows):
-        return
-    figure.add_scatter(
-        x=drawn(x),
-        y=drawn(y),
-        mode="markers",
-        name=name,
-        showlegend=False,
-        customdata=rows.astype(np.int32),
-        marker=marker,
-        hovertemplate=f"{hover}<extra>selected</extra>",
-    )
+    """Draw the marks of selected rows, if there are any; customdata: their numbers."""
+    if len(rows):
+        more = {"customdata": rows.astype(np.int32), "showlegend": False} | more
+        points(figure, name, x, y, f"{hover}<extra>selected</extra>", marker, **more)
 
 
 def selected_ticks(
     figure: go.Figure,
-    rows: np.ndarray,
-    x: np.ndarray,
+    selected: Iterable[int],
+    values: np.ndarray,
     *,
     position: int,
     top: float,
@@ -85,26 +81,20 @@ def selected_ticks(
 
     Args:
         figure: the figure to draw into.
-        rows: the rows' indices, for customdata.
-        x: the rows' positions.
+        selected: the rows.
+        values: (D,), where each row of the set is.
         position: the set's index.
         top: the height of the figure.
         colour: the set's colour.
         hover: the hover text of a tick.
         label: the set's label, as HTML; "": it is the only set.
     """
-    if not len(rows):
-        return
-    figure.add_scatter(
-        x=drawn(x),
-        y=np.full(len(rows), -(0.05 + 0.07 * position) * top, dtype=np.float32),
-        mode="markers",
-        name="selected rows" + (f" under {label}" if label else ""),
-        showlegend=False,
-        customdata=rows.astype(np.int32),
-        marker={"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": colour}},
-        hovertemplate=hover,
-    )
+    rows = row_indices(selected, len(values))
+    under = f" under {label}" if label else ""
+    y = np.full(len(rows), -(0.05 + 0.07 * position) * top)
+    marker = {"symbol": "line-ns", "size": 10, "line": {"width": 2, "color": colour}}
+    hover = f"<b>row %{{customdata}}</b>{under}<br>{hover}"
+    mark_selected(figure, rows, values[rows], y, marker, hover, f"selected rows{under}")
 
 
 def number_rows(

@@ -9,10 +9,12 @@ import plotly.graph_objects as go
 from diagnostics.allocation import RowScatter
 from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
-from diagnostics.figures.frame import PERCENT, count_rows, drawn, frame, note, short, signed
+from diagnostics.figures.frame import PERCENT, frame, note, short, signed
+from diagnostics.figures.lines import reference_line, row_points
 from diagnostics.figures.marks import thinned_text
 from diagnostics.figures.row_marks import mark_rows, number_rows
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape, series_styles
+from diagnostics.format import count_rows
 from diagnostics.numeric import row_indices, spread_indices
 
 _QUANTITIES = {
@@ -47,25 +49,26 @@ def row_scatter_figure(
     scatters: Sequence[RowScatter], selected_rows: Iterable[int] = (), theme: Theme = "light"
 ) -> go.Figure:
     """Draw row sparsities of allocations against a property of the rows; correlations in the subtitle."""
-    figure = go.Figure()
-    first = scatters[0]
+    first, several = scatters[0], len(scatters) > 1
     question, axis = _QUANTITIES[first.quantity]
     rows = row_indices(selected_rows, len(first.allocation.counts))
     styles = series_styles([scatter.allocation.method for scatter in scatters])
+    figure = frame(
+        theme,
+        title=question,
+        subtitle=" ".join(
+            (f"{escape(each.allocation.label)}: " if several else "") + _scatter_sentence(each)
+            for each in scatters
+        ),
+        x_title=axis,
+        y_title=ROW_SPARSITY_UPRIGHT,
+        legend=several,
+    )
     for scatter, style in zip(scatters, styles, strict=True):
         label = escape(scatter.allocation.label)
-        figure.add_scatter(
-            x=drawn(scatter.values),
-            y=drawn(scatter.heights),
-            mode="markers",
-            name=label,
-            customdata=scatter.rows.astype(np.int32),
-            marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
-            hovertemplate=(
-                f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}"
-                "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
-            ),
-        )
+        hover = f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}"
+        hover += "<br>%{xaxis.title.text}: %{x:.4g}<extra></extra>"
+        row_points(figure, label, scatter.rows, scatter.values, scatter.heights, style, hover)
         shown = np.isin(scatter.rows, rows)
         x, y = scatter.values[shown], scatter.heights[shown]
         mark_rows(figure, theme, scatter.rows[shown], x, y, style, label)
@@ -78,19 +81,6 @@ def row_scatter_figure(
     at_the_line = {"x": 1, "xref": "paper", "y": reference, "xanchor": "right", "yanchor": "bottom"}
     box = {"bgcolor": PALETTES[theme].surface, "opacity": 0.8}
     note(figure, theme, f"layer sparsity {reference:.1%}", **at_the_line, **box)
-    several = len(scatters) > 1
-    frame(
-        figure,
-        theme,
-        title=question,
-        subtitle=" ".join(
-            (f"{escape(scatter.allocation.label)}: " if several else "") + _scatter_sentence(scatter)
-            for scatter in scatters
-        ),
-        x_title=axis,
-        y_title=ROW_SPARSITY_UPRIGHT,
-        legend=several,
-    )
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure
 
@@ -137,47 +127,21 @@ def pair_figure(
     """
     if comparison.rows_differ is not None:
         raise ValueError(f"rows cannot be paired: {comparison.rows_differ}")
-    palette = PALETTES[theme]
     first, second = comparison.first, comparison.second
     x, y = first.row_sparsity, second.row_sparsity
     names = escape(first.label), escape(second.label)
     selected = row_indices(selected_rows, len(x))
     rows = np.unique(
         np.concatenate([spread_indices(len(x), POINTS), [move.row for move in comparison.moved], selected])
-    ).astype(np.int32)
+    ).astype(np.int64)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = max(0.05 * (high - low), 0.005)
     ends = [low - margin, high + margin]
-    figure = go.Figure()
-    figure.add_scatter(
-        x=ends,
-        y=ends,
-        mode="lines",
-        line={"color": palette.muted, "width": 1, "dash": "dot"},
-        hoverinfo="skip",
-        name="same row sparsity",
-    )
-    style = style or series_styles([second.method])[0]
-    figure.add_scatter(
-        x=drawn(x[rows]),
-        y=drawn(y[rows]),
-        mode="markers",
-        name=ROWS_TRACE,
-        customdata=rows,
-        marker={"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol},
-        hovertemplate=(
-            f"<b>row %{{customdata}}</b><br>{names[0]} %{{x:.2%}}<br>{names[1]} %{{y:.2%}}<extra></extra>"
-        ),
-    )
-    if len(selected):
-        mark_rows(figure, theme, selected, x[selected], y[selected], style)
-        number_rows(figure, theme, selected, x[selected], y[selected])
     sentence = f"{count_rows(len(x))}; above the line {short(names[1])} prunes more."
     # The rows of uniform differ by rounding alone.
     if comparison.correlation is not None and "uniform" not in (first.method, second.method):
         sentence += f" Spearman {signed(comparison.correlation.coefficient, '.2f')}."
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Do the same rows lose as much?",
         subtitle=sentence,
@@ -185,6 +149,12 @@ def pair_figure(
         y_title=_under(second.label),
         plot_height=330,
     )
+    reference_line(figure, "same row sparsity", ends, ends, PALETTES[theme].muted)
+    style = style or series_styles([second.method])[0]
+    hover = f"<b>row %{{customdata}}</b><br>{names[0]} %{{x:.2%}}<br>{names[1]} %{{y:.2%}}<extra></extra>"
+    row_points(figure, ROWS_TRACE, rows, x[rows], y[rows], style, hover)
+    mark_rows(figure, theme, selected, x[selected], y[selected], style)
+    number_rows(figure, theme, selected, x[selected], y[selected])
     figure.update_xaxes(range=ends, tickformat=PERCENT, nticks=7)
     figure.update_yaxes(range=ends, tickformat=PERCENT, nticks=7)
     return figure

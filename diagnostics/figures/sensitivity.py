@@ -3,19 +3,26 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.cells import colour_bar
-from diagnostics.figures.frame import count_rows, drawn, frame
+from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.theme import SEQUENTIAL, Theme
+from diagnostics.format import count_rows
 from diagnostics.sensitivity import SensitivityStatistics
 
 
 def sensitivity_density_figure(found: SensitivityStatistics, theme: Theme = "light") -> go.Figure:
     """Draw the density of rows over Gini and sensitivity."""
-    figure = go.Figure()
     counts = found.density
     middles = [(edges[:-1] + edges[1:]) / 2 for edges in (found.gini_edges, found.sensitivity_edges)]
     most = max(1.0, float(counts.max()))
     ticks = [float(tick) for tick in 10.0 ** np.arange(0, np.ceil(np.log10(most)) + 1) if tick <= most]
+    figure = frame(
+        theme,
+        title="Is a row with concentrated scores one that matters?",
+        subtitle=f"{count_rows(int(counts.sum()))} of {len(found.names):,} layers, by Gini and sensitivity.",
+        x_title="Gini of the row's scores (0 = spread evenly)",
+        y_title="sensitivity (logarithmic)",
+        right=8,
+    )
     figure.add_heatmap(
         x=drawn(middles[0]),
         y=drawn(middles[1]),
@@ -25,23 +32,12 @@ def sensitivity_density_figure(found: SensitivityStatistics, theme: Theme = "lig
         zmin=0.0,
         zmax=max(float(np.log10(most)), 0.5),
         hoverongaps=False,
-        colorbar=colour_bar(theme)
-        | {
+        colorbar={
             "tickvals": np.log10(ticks).tolist(),
             "ticktext": [f"{tick:,.0f}" for tick in ticks],
-            "title": {"text": "rows", "font": {"size": 11}},
+            "title_text": "rows",
         },
         hovertemplate="<b>%{customdata:,} rows</b><br>Gini %{x:.3f}, sensitivity 10<sup>%{y:.2f}</sup><extra></extra>",
-    )
-    total = int(counts.sum())
-    frame(
-        figure,
-        theme,
-        title="Is a row with concentrated scores one that matters?",
-        subtitle=f"{count_rows(total)} of {len(found.names):,} layers, by Gini and sensitivity.",
-        x_title="Gini of the row's scores (0 = spread evenly)",
-        y_title="sensitivity (logarithmic)",
-        right=8,
     )
     low, high = found.sensitivity_edges[0], found.sensitivity_edges[-1]
     step = max(1, int(np.ceil((high - low) / 6)))

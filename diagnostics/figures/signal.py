@@ -5,10 +5,12 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import count_rows, drawn, frame
+from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import spread_band
+from diagnostics.figures.row_marks import bordered_mark, mark_selected
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES, Theme, escape, faded
-from diagnostics.format import rate_label
+from diagnostics.format import count_rows, rate_label
 from diagnostics.numeric import row_indices, spread_indices
 
 POINTS = 2000
@@ -36,35 +38,7 @@ def row_signal_figure(
     order = np.argsort(mean, kind="stable")
     seen = spread_indices(len(order), POINTS) if len(order) else order
     rows, mean, spread = finite[order][seen], mean[order][seen], spread[order][seen]
-    figure = go.Figure()
-    name = "one standard deviation over draws"
-    spread_band(figure, seen, mean - spread, mean + spread, faded(style.colour, 0.25), name)
-    figure.add_scatter(
-        x=drawn(seen),
-        y=drawn(mean),
-        mode="lines",
-        line={"color": style.colour, "width": 2},
-        customdata=np.stack([rows, spread], axis=1),
-        hovertemplate=f"<b>row %{{customdata[0]:.0f}}</b><br>{escape(quantity)} %{{y:{form}}} "
-        f"± %{{customdata[1]:{form}}}<extra></extra>",
-        name="mean over draws",
-    )
-    marked = np.isin(rows, row_indices(selected_rows, draws.shape[1]))
-    if marked.any():
-        figure.add_scatter(
-            x=drawn(seen[marked]),
-            y=drawn(mean[marked]),
-            mode="markers",
-            marker={"color": style.colour, "size": 9, "line": {"width": 2, "color": palette.ink}},
-            error_y={"type": "data", "array": drawn(spread[marked]), "color": palette.ink},
-            name="selected rows",
-        )
-    if len(mean):
-        figure.add_hline(
-            y=float(draws[:, finite].mean()), line={"color": palette.muted, "width": 1.5, "dash": "dot"}
-        )
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Is it signal?",
         subtitle=f"{count_rows(len(finite))} by their mean over {len(draws)} draws; dotted: the layer.",
@@ -73,6 +47,20 @@ def row_signal_figure(
         plot_height=330,
         legend=True,
     )
+    name = "one standard deviation over draws"
+    spread_band(figure, seen, mean - spread, mean + spread, faded(style.colour, 0.25), name)
+    hover = f"<b>row %{{customdata[0]:.0f}}</b><br>{escape(quantity)} %{{y:{form}}} "
+    hover += f"± %{{customdata[1]:{form}}}<extra></extra>"
+    numbers = np.stack([rows, spread], axis=1)
+    series_line(figure, "mean over draws", drawn(seen), drawn(mean), style, hover, customdata=numbers)
+    marked = np.isin(rows, row_indices(selected_rows, draws.shape[1]))
+    bars = {"type": "data", "array": drawn(spread[marked]), "color": palette.ink}
+    marker, hover = bordered_mark(style, palette.ink, 9, 2), "<b>row %{customdata}</b>"
+    x, y = seen[marked], mean[marked]
+    mark_selected(figure, rows[marked], x, y, marker, hover, error_y=bars, showlegend=True)
+    if len(mean):
+        line = {"color": palette.muted, "width": 1.5, "dash": "dot"}
+        figure.add_hline(y=float(draws[:, finite].mean()), line=line)
     figure.update_yaxes(tickformat=form)
     return figure
 
@@ -83,7 +71,14 @@ def rate_draws_figure(rates: Sequence[float | None], theme: Theme = "light") -> 
     kinds = sorted(set(rates), key=lambda rate: 0.0 if rate is None else rate)
     labels = ["none" if rate is None else rate_label(rate) for rate in kinds]
     counts = [rates.count(rate) for rate in kinds]
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title="Is the chosen rate the same each time?",
+        subtitle=f"In how many of {len(rates)} draws each learning rate was chosen; none: uniform was best.",
+        x_title="learning rate",
+        y_title="draws",
+        plot_height=330,
+    )
     figure.add_bar(
         x=labels,
         y=counts,
@@ -91,15 +86,6 @@ def rate_draws_figure(rates: Sequence[float | None], theme: Theme = "light") -> 
         marker={"color": style.colour, "opacity": 0.85},
         hovertemplate="rate %{x}: chosen in %{y} draws<extra></extra>",
         name="draws",
-    )
-    frame(
-        figure,
-        theme,
-        title="Is the chosen rate the same each time?",
-        subtitle=f"In how many of {len(rates)} draws each learning rate was chosen; none: uniform was best.",
-        x_title="learning rate",
-        y_title="draws",
-        plot_height=330,
     )
     figure.update_xaxes(type="category")
     figure.update_yaxes(dtick=max(1, max(counts) // 6), rangemode="tozero")

@@ -17,7 +17,15 @@ def target_paths_figure(paths: TargetPaths, rows: Iterable[int], theme: Theme = 
     """Draw the percentiles of the row sparsities against the target, and the paths of chosen rows as lines."""
     palette = PALETTES[theme]
     (style,) = series_styles([paths.method])
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title=f"Which way do rows go as {escape(paths.label)} prunes more?",
+        subtitle="Row sparsity at each layer target; the dotted line is where every row loses the same.",
+        x_title="layer target (share of the layer's weights pruned)",
+        y_title="row sparsity",
+        plot_height=340,
+        legend=True,
+    )
     percentile_bands(
         figure,
         theme,
@@ -35,16 +43,6 @@ def target_paths_figure(paths: TargetPaths, rows: Iterable[int], theme: Theme = 
             ": %{y:.1%} pruned<br>at a layer target of %{x:.0%}",
         )
         row_line(figure, row, place, x, y, style.colour, hover, marker={"size": 5, "symbol": style.symbol})
-    frame(
-        figure,
-        theme,
-        title=f"Which way do rows go as {escape(paths.label)} prunes more?",
-        subtitle="Row sparsity at each layer target; the dotted line is where every row loses the same.",
-        x_title="layer target (share of the layer's weights pruned)",
-        y_title="row sparsity",
-        plot_height=340,
-        legend=True,
-    )
     figure.update_xaxes(tickformat=".0%", nticks=8)
     figure.update_yaxes(tickformat=PERCENT, range=[0, max(1.0, float(np.max(sparsity)))], nticks=6)
     return figure

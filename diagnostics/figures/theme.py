@@ -176,6 +176,14 @@ def template(theme: Theme) -> go.layout.Template:
         "zeroline": False,
         "automargin": True,
     }
+    colour_bar = {
+        "thickness": 10,
+        "outlinewidth": 0,
+        "tickfont": axis["tickfont"],
+        "title": {"font": {"size": 11}},
+        "x": 1.01,
+        "xpad": 4,
+    }
     return go.layout.Template(
         layout={
             "font": {"family": FONT, "size": 12, "color": palette.ink},
@@ -214,7 +222,8 @@ def template(theme: Theme) -> go.layout.Template:
         },
         data={
             "bar": [{"marker": {"line": {"width": 0}}}],
+            "heatmap": [{"colorbar": colour_bar}],
             # Simplified, the steps of an outline become slopes where it is drawn small.
-            "scatter": [{"line": {"simplify": False}}],
+            "scatter": [{"line": {"simplify": False}, "marker": {"colorbar": colour_bar}}],
         },
     )

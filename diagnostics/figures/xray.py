@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cells_height, colour_bar
+from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cells_height
 from diagnostics.figures.frame import drawn, frame
 from diagnostics.figures.marks import share_outlines
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
@@ -34,7 +34,15 @@ def checkpoint_map_figure(
         signed: whether 0 is in the middle of the colours.
         theme: light or dark.
     """
-    figure = go.Figure()
+    figure = frame(
+        theme,
+        title=title,
+        subtitle=subtitle,
+        x_title=BLOCK,
+        y_title=KIND,
+        plot_height=cells_height(kinds),
+        right=8,
+    )
     finite = values[np.isfinite(values)]
     low, high = (float(finite.min()), float(finite.max())) if finite.size else (0.0, 1.0)
     if format(low, form) == format(high, form):  # one colour for all, in the middle
@@ -54,17 +62,7 @@ def checkpoint_map_figure(
         ygap=1,
         hovertemplate="block %{x}, %{text}: %{z:" + form + "}<extra></extra>",
         hoverongaps=False,
-        colorbar=colour_bar(theme) | {"tickformat": form, "nticks": 4},
-    )
-    frame(
-        figure,
-        theme,
-        title=title,
-        subtitle=subtitle,
-        x_title=BLOCK,
-        y_title=KIND,
-        plot_height=cells_height(kinds),
-        right=8,
+        colorbar={"tickformat": form, "nticks": 4},
     )
     cell_axes(figure, blocks, kinds)
     return figure
@@ -79,14 +77,7 @@ def zeros_figure(rows: np.ndarray, columns: np.ndarray, theme: Theme = "light") 
         theme: light or dark.
     """
     palette = PALETTES[theme]
-    figure = go.Figure()
-    sets = [
-        ("rows (output dimensions)", rows, palette.ink, "solid"),
-        ("columns (input features)", columns, palette.gain, "dash"),
-    ]
-    share_outlines(figure, sets, "%{y:.1%} at a sparsity of %{x:.1%}")
-    frame(
-        figure,
+    figure = frame(
         theme,
         title="Which rows and columns lost most?",
         subtitle="Share of the layer's rows, and of its columns, at each sparsity.",
@@ -94,4 +85,9 @@ def zeros_figure(rows: np.ndarray, columns: np.ndarray, theme: Theme = "light") 
         y_title="share",
         legend=True,
     )
+    sets = [
+        ("rows (output dimensions)", rows, palette.ink, "solid"),
+        ("columns (input features)", columns, palette.gain, "dash"),
+    ]
+    share_outlines(figure, sets, "%{y:.1%} at a sparsity of %{x:.1%}")
     return figure

@@ -47,20 +47,20 @@ def table():
 def test_bands_leave_dead_rows_out_and_count_them():
     cosine, sparsity = table()
     statistics = cosine_statistics(cosine, sparsity, 0.5)
-    assert (statistics.rows, statistics.dead_rows) == (4, 1)
+    assert statistics.dead_rows == 1
     np.testing.assert_allclose(
         statistics.bands, np.percentile(cosine[[0, 1, 3]], [5, 25, 50, 75, 95], axis=0)
     )
     assert np.isnan(cosine_statistics(cosine[2:3], sparsity, 0.5).bands).all()
 
 
-def test_chosen_rows_carry_their_marks():
+def test_chosen_rows_have_their_curves():
     cosine, sparsity = table()
     trim = AllocatedCosine("trim", "TRIM", np.array([0.1, 0.2, 0.3, 0.4]), np.array([0.99, 0.9, 0, 0.85]))
-    (curve,) = cosine_statistics(cosine, sparsity, 0.5, [trim], [3]).curves
-    assert curve.row == 3
-    assert (curve.marks[0].row_sparsity, curve.marks[0].cosine) == (0.4, 0.85)
-    np.testing.assert_array_equal(curve.cosine, cosine[3])
+    found = cosine_statistics(cosine, sparsity, 0.5, [trim], [3])
+    assert list(found.curves) == [3]
+    np.testing.assert_array_equal(found.curves[3], cosine[3])
+    assert found.allocations == (trim,)
 
 
 def test_statistics_refuse_what_does_not_fit():

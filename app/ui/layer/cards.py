@@ -138,7 +138,7 @@ def cosine_view(view: LayerView, rows: list[int]) -> View:
         lambda: (
             {"row_sparsity": sparsity}
             | {f"percentile_{p}": band for p, band in zip(PERCENTILES, statistics.bands, strict=True)}
-            | {f"row_{curve.row}": curve.cosine for curve in statistics.curves}
+            | {f"row_{row}": curve for row, curve in statistics.curves.items()}
         ),
     )
 

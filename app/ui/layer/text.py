@@ -8,7 +8,7 @@ from app.services.runs.layer import LayerView, SearchView
 from app.ui.common.explanations import OPTIMAL_FORMULA, ROW_SPARSITY_FORMULA, SOLVED_FORMULA
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import LorenzCurve
-from diagnostics.format import between, number, percent, rate_label, rows
+from diagnostics.format import between, count_rows, number, percent, rate_label
 from diagnostics.row_detail import RowPrices, RowScores
 from diagnostics.similarity import CosineDistribution
 
@@ -111,7 +111,9 @@ def cosine_seen(view: LayerView) -> str:
     live = view.cosines[0].cosine[~view.dead_rows]
     if live.size == 0:
         return "No row has any output on this text."
-    dead = f" {rows(int(view.dead_rows.sum()))} without output left out." if view.dead_rows.any() else ""
+    dead = (
+        f" {count_rows(int(view.dead_rows.sum()))} without output left out." if view.dead_rows.any() else ""
+    )
     if live.size == 1:
         return f"Under uniform the row keeps a cosine of {number(float(live[0]))}.{dead}"
     return (
