@@ -187,4 +187,5 @@ def download(page: Page, name: str, label: str, folder: Path) -> Path:
     promise.value.save_as(path)
     studio.get_by_role("button", name="Close").click()
     expect(studio).to_have_count(0)
+    settled(page)  # the page runs once more, and meanwhile Streamlit would close a studio that opens
     return path

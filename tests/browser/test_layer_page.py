@@ -231,6 +231,18 @@ def the_target_stays_at_the_top(page: Page) -> None:
     page.get_by_test_id("stMain").evaluate("(main) => main.scrollTo(0, 0)")
 
 
+def beside_the_side_bar_nothing_is_cramped(page: Page) -> None:
+    resize(page, (800, 900))
+    rows = page.locator(".st-key-shown [role=radio]").evaluate_all(
+        "(choices) => [...new Set(choices.map((choice) => Math.round(choice.getBoundingClientRect().top)))]"
+    )
+    assert len(rows) == 1, "the choices stand in one row"
+    assert page.locator(".trim-chart h3").evaluate_all(
+        "(titles) => titles.every((title) => title.scrollWidth <= title.clientWidth)"
+    )
+    the_target_stays_at_the_top(page)
+
+
 @pytest.mark.parametrize("colour_scheme", ["dark"])
 @pytest.mark.parametrize("viewport", [NARROW])
 def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Path):
@@ -241,6 +253,8 @@ def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Pat
         height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
         assert height <= size[1] * (3 if size == WIDE else 4)
         the_target_stays_at_the_top(page)
+    beside_the_side_bar_nothing_is_cramped(page)
+    resize(page, WIDE)
     for name, shown in (
         ("Rows", ("row_scores", "row_path", "row_prices")),
         ("Masks", ("mask_uniform", "mask_optimal")),

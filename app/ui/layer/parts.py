@@ -33,7 +33,17 @@ _FRAME = """
 [data-testid=stApp] :has(.st-key-target-bar), .st-key-target-bar { background-color: inherit; }
 .st-key-target-bar { padding-top: 0.2rem; }
 /* On a narrow page, below Streamlit's header, and there the slider alone: the other controls are above it. */
-@media (max-width: 899px) { :has(> .st-key-target-bar) { top: 3.75rem; } }
+@media (max-width: 899px) {
+.st-key-heading > :last-child { flex: 1 1 100%; }
+:has(> .st-key-target-bar) { top: 3.75rem; }
+}
+@media (min-width: 641px) and (max-width: 899px) {
+:has(> .st-key-target-bar) { top: 1rem; }
+.st-key-target-bar > [data-testid=stHorizontalBlock], .st-key-target-bar > * > [data-testid=stHorizontalBlock] {
+  flex-wrap: wrap-reverse; row-gap: 0; }
+.st-key-target-bar > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn] { flex: 1 1 13rem; min-width: 13rem; }
+.st-key-target-bar > * > [data-testid=stHorizontalBlock] > [data-testid=stColumn]:last-child { flex-basis: 100%; }
+}
 @media (max-width: 640px) {
 :has(> .st-key-target-bar) { top: -5rem; }
 .st-key-target-bar > [data-testid=stHorizontalBlock], .st-key-target-bar > * > [data-testid=stHorizontalBlock] {
