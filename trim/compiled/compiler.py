@@ -13,7 +13,8 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numba
-from numba.core import types
+from llvmlite import ir
+from numba.core import cgutils, types
 from numba.extending import intrinsic
 
 from trim.cache import cache_folder, touch
@@ -59,12 +60,6 @@ def inlined(function: Callable[P, R]) -> Callable[P, R]:
     return inside
 
 
-def inlined_of_numbers(function: Callable[P, R]) -> Callable[P, R]:
-    """Compile a function whose arguments are never NaN, so that minima and maxima are found faster."""
-    inside: Callable[P, R] = numba.njit(fastmath=_FAST_SUMS | {"nnan"}, **_OPTIONS)(function)
-    return inside
-
-
 @intrinsic
 def next_block(context, counter):
     """Take the next number off a counter, (1,) int64, that several threads share."""
@@ -74,6 +69,27 @@ def next_block(context, counter):
         return builder.atomic_rmw("add", array.data, context.get_constant(types.int64, 1), "seq_cst")
 
     return types.int64(counter), build
+
+
+@intrinsic
+def prefetch(context, table, row):
+    """Begin to fetch a row of a C-contiguous table, which is read soon, into the first cache."""
+
+    def build(context, builder, signature, arguments):
+        array = context.make_array(signature.args[0])(context, builder, arguments[0])
+        row = builder.mul(arguments[1], builder.extract_value(array.strides, 0))
+        address = builder.inttoptr(
+            builder.add(builder.ptrtoint(array.data, row.type), row), cgutils.voidptr_t
+        )
+        number = ir.IntType(32)
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
+        llvm = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(
+            llvm, [address, number(0), number(3), number(1)]
+        )  # to read, into the nearest cache, data
+        return context.get_dummy_value()
+
+    return types.void(table, row), build
 
 
 def _folder() -> Path:

@@ -8,7 +8,7 @@ import numpy as np
 from trim.compiled.search_loops import follow_rates, judge_candidates, look_up, round_and_judge
 from trim.measures import LAYER_MEASURES, ROW_MEASURES
 
-_ROW_SUM = {"cosim_dim": 0, "psnr_dim": 2}  # the row measure whose sum a layer measure needs
+Rows = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, int]  # as `search_loops` takes them
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,38 +37,29 @@ class Tables:
         return self._rows(np.arange(len(self.norm)))
 
     @cached_property
-    def alive(self) -> "Rows":
-        """Rows with output."""
-        return self._rows(np.flatnonzero(self.norm > 0))
+    def alive(self) -> np.ndarray:
+        """The indices of rows with output."""
+        return np.flatnonzero(self.norm > 0)
 
     @cached_property
-    def dead(self) -> "Rows":
+    def alive_rows(self) -> "Rows":
+        """Rows with output."""
+        return self._rows(self.alive)
+
+    @cached_property
+    def dead_rows(self) -> "Rows":
         """Rows without output."""
         return self._rows(np.flatnonzero(self.norm == 0))
 
     def _rows(self, index: np.ndarray) -> "Rows":
-        return Rows(index, index * 4 * (self.columns + 1), self.norm[index], self.peak[index])
-
-    @cached_property
-    def flat(self) -> np.ndarray:
-        """The curves as one run of memory."""
-        return self.curves.reshape(-1)
+        table, start = self.curves.reshape(-1, 4), (index * (self.columns + 1)).astype(np.uint64)
+        return table, start, self.norm[index], self.peak[index], self.columns, self.vectors
 
     @cached_property
     def whole(self) -> tuple[float, ...]:
         """‖Y‖ of the layer, its largest Y², how many rows it has, how many of them have output, and L."""
         norm, peak = np.sqrt(np.square(self.norm).sum()), self.peak.max()
-        return tuple(map(float, (norm, peak, len(self.norm), len(self.alive.index), self.vectors)))
-
-
-@dataclass(frozen=True, eq=False)
-class Rows:
-    """Some rows of a layer: their indices, where the curves of each begin, and two numbers of each."""
-
-    index: np.ndarray
-    start: np.ndarray
-    norm: np.ndarray
-    peak: np.ndarray
+        return tuple(map(float, (norm, peak, len(self.norm), len(self.alive), self.vectors)))
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,27 +104,22 @@ def follow(
         layer_measure: one of `LAYER_MEASURES`; by any other nothing is judged.
         complete: follow the rates that the publication leaves untried as well.
     """
-    rows = tables.alive if row_measure == "psnr" else tables.all_rows
-    number, shape = len(rows.index), (len(rates), iterations + 1)
-    moved, sums = np.empty((*shape, number)), np.zeros((*shape, 6))
+    rows = tables.alive_rows if row_measure == "psnr" else tables.all_rows
+    number, shape = len(rows[1]), (len(rates), iterations + 1)
+    measure, others = LAYER_MEASURES.get(layer_measure, -1), np.zeros(6)
     if number < len(tables.norm):  # rows that stay add the same to every sum
-        stay = tables.dead
-        look_up(
-            tables.flat, stay.start, stay.norm, stay.peak, np.full(len(stay.index), target), tables.columns,
-            tables.columns, tables.vectors, -1, _ROW_SUM.get(layer_measure, -1), np.empty(len(stay.index)), sums[0, 0],
-        )  # fmt: skip
-        sums[:] = sums[0, 0]
-    (quality, row_variance), followed = np.full((2, *shape), np.nan), np.zeros(len(rates), np.bool_)
+        at_target = np.full(len(tables.norm) - number, target)
+        look_up(tables.dead_rows, at_target, tables.columns, -1, measure, np.empty_like(at_target), others)
+    moved, quality, row_variance = np.empty((*shape, number)), np.full(shape, np.nan), np.full(shape, np.nan)
+    followed = np.zeros(len(rates), np.bool_)
     follow_rates(
-        tables.flat, rows.start, rows.norm, rows.peak, tables.whole, tables.columns, tables.vectors, np.array(rates),
-        positive, complete, target, cap, ROW_MEASURES[row_measure], _ROW_SUM.get(layer_measure, -1),
-        LAYER_MEASURES.get(layer_measure, -1), moved, sums, quality, row_variance, followed,
+        rows, tables.whole, others, np.array(rates), positive, complete, target, cap, ROW_MEASURES[row_measure],
+        measure, moved, quality, row_variance, followed,
     )  # fmt: skip
-    quality[:, 0], row_variance[:, 0] = quality[0, 0], row_variance[0, 0]
     if number == len(tables.norm):
         return Paths(moved, quality, row_variance, followed)
     x = np.full((*shape, len(tables.norm)), target)
-    x[..., rows.index] = moved
+    x[..., tables.alive] = moved
     return Paths(x, quality, row_variance, followed)
 
 
@@ -145,20 +131,16 @@ def settle(
     Returns:
         These and uniform ones, (2, D) int64; the quality of the layer at both, (2,), by one of `LAYER_MEASURES`.
     """
-    rows, counts, quality = tables.all_rows, np.empty((2, len(x)), np.int64), np.empty(2)
+    counts, quality = np.empty((2, len(x)), np.int64), np.empty(2)
     round_and_judge(
-        tables.flat, rows.start, rows.norm, rows.peak, tables.whole, x, total, limit, tables.columns, tables.vectors,
-        _ROW_SUM.get(layer_measure, -1), LAYER_MEASURES[layer_measure], counts, quality,
-    )  # fmt: skip
+        tables.all_rows, tables.whole, x, total, limit, LAYER_MEASURES[layer_measure], counts, quality
+    )
     return counts, quality
 
 
 def judge(tables: Tables, counts: np.ndarray, layer_measure: str) -> np.ndarray:
     """Look up the quality of the layer, (...), at the counts of candidates, (..., D), by one of `LAYER_MEASURES`."""
     candidates = counts.reshape(-1, counts.shape[-1]).astype(np.float64)
-    rows, quality = tables.all_rows, np.empty(len(candidates))
-    judge_candidates(
-        tables.flat, rows.start, rows.norm, rows.peak, tables.whole, candidates, tables.columns, tables.vectors,
-        _ROW_SUM.get(layer_measure, -1), LAYER_MEASURES[layer_measure], quality,
-    )  # fmt: skip
+    quality = np.empty(len(candidates))
+    judge_candidates(tables.all_rows, tables.whole, candidates, LAYER_MEASURES[layer_measure], quality)
     return quality.reshape(counts.shape[:-1])

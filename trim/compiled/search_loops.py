@@ -2,9 +2,16 @@
 
 import numpy as np
 
-from trim.compiled.compiler import compiled, inlined, inlined_of_numbers
+from trim.compiled.compiler import compiled, inlined, prefetch
 from trim.compiled.counts import nearest
 from trim.measures import EPSILON, NOISE_FLOOR
+
+# Rows as these functions take them, (table, start, norm, peak, columns, vectors): dot, energy, error and cosine at all
+# counts of all rows, (D · (N + 1), 4); where the entries of each row begin; ‖Y_i‖; the largest Y_i²; N; L.
+_ROWS = "Tuple((float64[:, ::1], uint64[::1], float64[::1], float64[::1], int64, int64))"
+_LAYER = "UniTuple(float64, 5)"
+_AHEAD = 32  # rows: while one is added, the entry of a later one is fetched
+_BELOW_SIGN = np.int64(2**63 - 1)  # all bits of a float64 but its sign
 
 
 @inlined
@@ -15,19 +22,25 @@ def _total(values):
     return total
 
 
-@inlined_of_numbers
+@inlined
 def _range(values):
-    least = most = values[0]
-    for i in range(1, len(values)):
-        least, most = min(least, values[i]), max(most, values[i])
-    return least, most
+    # Compared as integers, several at once: floats sort like their bits, if those of negative ones are inverted.
+    bits = values.view(np.int64)
+    ends = np.array([_BELOW_SIGN, ~_BELOW_SIGN])
+    least, most = ends
+    for i in range(len(bits)):
+        key = bits[i] ^ (bits[i] >> 63 & _BELOW_SIGN)
+        least, most = min(least, key), max(most, key)
+    ends[0], ends[1] = least, most
+    return (ends ^ (ends >> 63 & _BELOW_SIGN)).view(np.float64)
 
 
 @inlined
-def _mean_square(values, center):
+def _variance(values):
+    mean = _total(values) / max(len(values), 1)
     total = 0.0
     for i in range(len(values)):
-        total += (values[i] - center) * (values[i] - center)
+        total += (values[i] - mean) * (values[i] - mean)
     return total / max(len(values), 1)
 
 
@@ -47,118 +60,74 @@ def _measure(measure, norm, peak, vectors, values):
     return _total(values)
 
 
-@compiled(
-    "void(float64[::1], int64[::1], float64[::1], float64[::1], float64[::1], float64, int64, int64, int64, int64, "
-    "float64[::1], float64[::1])"
-)
-def look_up(
-    table, start, norm, peak, wanted, scale, columns, vectors, row_measure, other_measure, quality, sums
-):
+@compiled(f"void({_ROWS}, float64[::1], float64, int64, int64, float64[::1], float64[::1])")
+def look_up(rows, wanted, scale, row_measure, layer_measure, quality, sums):
     """Look up curves at the publication's counts, clip(floor(scale · wanted), 0, N).
 
-    Writes the rows' qualities, adds dot, energy and error to sums[0:3], and the sum of row measure m, the rows' and the
-    other one, to sums[3 + m].
+    Writes the rows' qualities, adds dot, energy and error to sums[0:3], and to sums[3 + m] the sum of a row measure m,
+    both of the given one and of one that the layer measure needs.
     """
-    rows = len(start)
-    places = np.empty(rows, np.int64)
-    for i in range(rows):
+    table, start, norm, peak, columns, vectors = rows
+    number = len(start)
+    places = np.empty(number, np.uint64)
+    for i in range(number):
         count = wanted[i] * scale
         count = 0.0 if count < 0.0 else count
         # By way of int32, for which processors convert several at once.
-        places[i] = start[i] + 4 * np.int64(np.int32(columns if count > columns else count))
+        places[i] = start[i] + np.uint64(np.int32(columns if count > columns else count))
     part = 3 if row_measure == 0 else 2
     dot = energy = error = 0.0
-    for i in range(rows):
+    for i in range(number):
+        prefetch(table, places[min(i + _AHEAD, number - 1)])
         place = places[i]
-        dot += table[place]
-        energy += table[place + 1]
-        error += table[place + 2]
-        quality[i] = table[place + part]
+        dot += table[place, 0]
+        energy += table[place, 1]
+        error += table[place, 2]
+        quality[i] = table[place, part]
     sums[0] += dot
     sums[1] += energy
     sums[2] += error
-    if other_measure >= 0 and other_measure != row_measure:
-        other = np.empty(rows)
-        part = 3 if other_measure == 0 else 2
-        for i in range(rows):
-            other[i] = table[places[i] + part]
-        sums[3 + other_measure] += _measure(other_measure, norm, peak, vectors, other)
+    other = 0 if layer_measure == 1 else 2 if layer_measure == 5 else -1
+    if other >= 0 and other != row_measure:
+        values = np.empty(number)
+        part = 3 if other == 0 else 2
+        for i in range(number):
+            values[i] = table[places[i], part]
+        sums[3 + other] += _measure(other, norm, peak, vectors, values)
     if row_measure >= 0:
         sums[3 + row_measure] += _measure(row_measure, norm, peak, vectors, quality)
 
 
-@compiled(
-    "void(float64[::1], int64[::1], float64[::1], float64[::1], int64, int64, float64, float64, float64, int64, int64, "
-    "float64[:, ::1], float64[:, ::1], float64[::1])"
-)
-def _follow(
-    table,
-    start,
-    norm,
-    peak,
-    columns,
-    vectors,
-    rate,
-    target,
-    cap,
-    row_measure,
-    other_measure,
-    x,
-    sums,
-    row_variance,
-):
-    steps, rows = x.shape
-    quality, change = np.empty(rows), np.empty(rows)
-    differing = False
-    for step in range(steps):
-        here = x[step]
-        if step == 0 or not differing:
-            here[:] = target
-        else:
-            # Rows of high quality lose more (of a positive rate), and the mean stays T.
-            before = x[step - 1]
-            least, most = _range(quality)
-            for i in range(rows):
-                change[i] = quality[i] - least
-            scale = 2 * rate / (most - least + 1e-6)
-            mean = _total(change) / rows * scale
-            for i in range(rows):
-                moved = before[i] + change[i] * scale - mean
-                moved = cap if moved > cap else moved
-                here[i] = 0.0 if moved < 0.0 else moved
-            excess = _total(here) / rows - target
-            for i in range(rows):
-                here[i] -= excess
-        look_up(
-            table,
-            start,
-            norm,
-            peak,
-            here,
-            columns,
-            columns,
-            vectors,
-            row_measure,
-            other_measure,
-            quality,
-            sums[step],
-        )
-        if step == 0:
-            # Rows that are all alike stay: rounding in a mean must not carry N · T across a whole number.
-            for i in range(1, rows):
-                differing |= quality[i] != quality[0]
-        row_variance[step] = _mean_square(quality, _total(quality) / max(rows, 1))
+@compiled("void(float64[::1], float64[::1], float64, float64, float64, float64[::1])")
+def _update(before, quality, rate, target, cap, after):
+    """Write x after an update: rows of high quality lose more (of a positive rate), and the mean stays T."""
+    rows = len(before)
+    change = np.empty(rows)
+    least, most = _range(quality)
+    for i in range(rows):
+        change[i] = quality[i] - least
+    scale = 2 * rate / (most - least + 1e-6)
+    mean = _total(change) / rows * scale
+    for i in range(rows):
+        moved = before[i] + change[i] * scale - mean
+        moved = cap if moved > cap else moved
+        after[i] = 0.0 if moved < 0.0 else moved
+    excess = _total(after) / rows - target
+    for i in range(rows):
+        after[i] -= excess
 
 
-@compiled("float64(int64, float64[::1], UniTuple(float64, 5))")
+@compiled(f"float64(int64, float64[::1], {_LAYER})")
 def _layer_quality(measure, sums, whole):
-    """Judge the layer by one of `LAYER_MEASURES`, from what `look_up` summed."""
+    """Judge the layer by one of `LAYER_MEASURES`, from what `look_up` summed; NaN by any other."""
     norm, peak, rows, alive, vectors = whole
     noise = sums[2] / (rows * vectors)
     if measure == 0:
         return min(max(sums[0] / ((norm + EPSILON) * (np.sqrt(sums[1]) + EPSILON)), -1.0), 1.0)
     if measure == 1:
         return sums[3] / rows
+    if measure == 2:
+        return -noise
     if measure == 3:
         signal = norm**2 / (rows * vectors)
         return np.inf if noise < NOISE_FLOOR else 10 * np.log10(signal / (noise + NOISE_FLOOR))
@@ -166,52 +135,45 @@ def _layer_quality(measure, sums, whole):
         return 10 * np.log10(peak / (noise + NOISE_FLOOR))
     if measure == 5:
         return sums[5] / max(alive, 1.0)
-    return -noise
+    return np.nan
 
 
-@compiled(
-    "void(float64[::1], int64[::1], float64[::1], float64[::1], UniTuple(float64, 5), float64[:, ::1], int64, int64, "
-    "int64, int64, float64[::1])"
-)
-def judge_candidates(table, start, norm, peak, whole, counts, columns, vectors, row_sum, measure, quality):
+@compiled(f"void({_ROWS}, {_LAYER}, float64[:, ::1], int64, float64[::1])")
+def judge_candidates(rows, whole, counts, measure, quality):
     """Judge the layer at the counts of each candidate."""
-    each = np.empty(len(start))
+    each = np.empty(counts.shape[1])
     for candidate in range(len(counts)):
         sums = np.zeros(6)
-        look_up(table, start, norm, peak, counts[candidate], 1.0, columns, vectors, -1, row_sum, each, sums)
+        look_up(rows, counts[candidate], 1.0, -1, measure, each, sums)
         quality[candidate] = _layer_quality(measure, sums, whole)
 
 
-@compiled(
-    "void(float64[::1], int64[::1], float64[::1], float64[::1], UniTuple(float64, 5), float64[::1], int64, int64, "
-    "int64, int64, int64, int64, int64[:, ::1], float64[::1])"
-)
-def round_and_judge(
-    table, start, norm, peak, whole, x, total, limit, columns, vectors, row_sum, measure, counts, quality
-):
+@compiled(f"void({_ROWS}, {_LAYER}, float64[::1], int64, int64, int64, int64[:, ::1], float64[::1])")
+def round_and_judge(rows, whole, x, total, limit, measure, counts, quality):
     """Write the exact counts that x becomes, and uniform ones, and judge the layer at both."""
-    rows = len(x)
-    candidates = np.empty((2, rows))
-    for i in range(rows):
-        candidates[0, i] = x[i] * columns
-    nearest(candidates[0], total, limit, counts[0])
-    each, left_over = total // rows, total % rows
-    for i in range(rows):
+    number, columns = len(x), rows[4]
+    nearest(x * columns, total, limit, counts[0])
+    each, left_over = total // number, total % number
+    for i in range(number):
         counts[1, i] = each + (1 if i < left_over else 0)
-        candidates[0, i], candidates[1, i] = counts[0, i], counts[1, i]
-    judge_candidates(table, start, norm, peak, whole, candidates, columns, vectors, row_sum, measure, quality)
+    judge_candidates(rows, whole, counts.astype(np.float64), measure, quality)
 
 
 @compiled(
-    "void(float64[::1], int64[::1], float64[::1], float64[::1], UniTuple(float64, 5), int64, int64, float64[::1], "
-    "int64, boolean, float64, float64, int64, int64, int64, float64[:, :, ::1], float64[:, :, ::1], float64[:, ::1], "
-    "float64[:, ::1], boolean[::1])"
+    f"void({_ROWS}, {_LAYER}, float64[::1], float64[::1], int64, boolean, float64, float64, int64, int64, "
+    "float64[:, :, ::1], float64[:, ::1], float64[:, ::1], boolean[::1])"
 )
 def follow_rates(
-    table, start, norm, peak, whole, columns, vectors, rates, positive, complete, target, cap, row_measure, row_sum,
-    measure, x, sums, quality, row_variance, followed,
+    rows, whole, others, rates, positive, complete, target, cap, row_measure, measure, x, quality, row_variance,
+    followed,
 ):  # fmt: skip
-    """Update at all rates, and judge every update."""
+    """Update x at all rates, and judge every update; `others` are the sums of rows that do not take part."""
+    iterations, number, columns = x.shape[1] - 1, x.shape[2], rows[4]
+    at_uniform, retained, sums = np.empty(number), np.empty(number), others.copy()
+    look_up(rows, np.full(number, target), columns, row_measure, measure, at_uniform, sums)
+    quality[:, 0], row_variance[:, 0] = _layer_quality(measure, sums, whole), _variance(at_uniform)
+    # Rows that are all alike stay: rounding in a mean must not carry N · T across a whole number.
+    differing = (at_uniform != at_uniform[0]).any()
     # As the publication tries rates: up to and with the first that is not better than the one before it; negative
     # ones if no positive one beats uniform.
     trying, beaten, previous = True, False, np.nan
@@ -221,14 +183,16 @@ def follow_rates(
         if not (trying or complete):
             continue
         followed[rate] = True
-        _follow(
-            table, start, norm, peak, columns, vectors, rates[rate], target, cap, row_measure, row_sum, x[rate],
-            sums[rate], row_variance[rate],
-        )  # fmt: skip
-        if measure < 0:
-            continue
-        for step in range(x.shape[1]):
-            quality[rate, step] = _layer_quality(measure, sums[rate, step], whole)
+        x[rate] = target
+        retained[:] = at_uniform
+        for step in range(1, iterations + 1):
+            here = x[rate, step]
+            if differing:
+                _update(x[rate, step - 1], retained, rates[rate], target, cap, here)
+            sums[:] = others
+            look_up(rows, here, columns, row_measure, measure, retained, sums)
+            quality[rate, step] = _layer_quality(measure, sums, whole)
+            row_variance[rate, step] = _variance(retained)
         if trying:
             best = quality[rate].max()
             beaten |= best > quality[0, 0]
