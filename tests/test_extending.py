@@ -12,7 +12,7 @@ import trim
 from app.services.runs.layer import LayerView
 from tests.app.small import layer_sample
 from tests.app.small_runs import make_run
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim.methods.choices import ALLOCATIONS, SCORES
 
 PAGE = Path(__file__).resolve().parents[1] / "docs/extending.md"
@@ -35,16 +35,7 @@ def added() -> dict:
 def test_a_model_is_pruned_by_it(added, tmp_path, more):
     (tmp_path / "text.txt").write_text("word " * 2000)
     model = tiny.folder(tmp_path / "model")
-    run = trim.prune(
-        str(model),
-        tmp_path / "run",
-        target=0.5,
-        corpus=str(tmp_path / "text.txt"),
-        windows=2,
-        length=16,
-        device="cpu",
-        **more,
-    )
+    run = rough.wanda(model, tmp_path / "run", corpus=str(tmp_path / "text.txt"), **more)
     assert run.complete
     assert run.metrics["sparsity"]["realised"] == pytest.approx(0.5, abs=1e-3)
 

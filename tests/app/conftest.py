@@ -15,6 +15,7 @@ from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR, Seminar
 from tests import forks
 from tests.trim.conftest import hub as hub
+from tests.trim.conftest import llama as llama
 
 # AppTest reads the metadata of every installed package at each run of a page, which takes longer than most pages.
 manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)

@@ -43,6 +43,17 @@ def random_tokens(sequences: int = 6, length: int = 16, seed: int = 0) -> torch.
     return torch.randint(0, VOCABULARY, (sequences, length), generator=torch.Generator().manual_seed(seed))
 
 
+def pruned(folder: Path, out: Path, **settings: object) -> trim.Run:
+    """Prune on random tokens."""
+    return trim.prune(folder, out, **{"tokens": random_tokens(), "target": 0.5, "device": "cpu"} | settings)
+
+
+def wanda(folder: Path, out: Path, **settings: object) -> trim.Run:
+    """Prune by Wanda on a few windows of the demo's text."""
+    few = {"target": 0.5, "allocation": "uniform", "windows": 2, "length": 16, "device": "cpu"}
+    return trim.prune(folder, out, **few | settings)
+
+
 def stopped(prune: Callable[..., trim.Run], *given: object, **settings: object) -> None:
     """Prune, and stop as Ctrl-C does once a block is done."""
 

@@ -1,7 +1,6 @@
 """The Layer page with other models than the demo: tiny ones, ones that fail, and ones with nasty names."""
 
 import gc
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -23,11 +22,6 @@ SMALL_TEXT = {"windows": "4", "length": "32"}
 
 
 pytestmark = pytest.mark.usefixtures("own_laboratory")
-
-
-@pytest.fixture
-def llama(tmp_path: Path) -> Path:
-    return tiny.folder(tmp_path / "llama")
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:

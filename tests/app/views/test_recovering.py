@@ -17,16 +17,8 @@ def test_a_run_is_recovered_through_its_page(tmp_path: Path, monkeypatch):
     runs = tmp_path / "runs"
     monkeypatch.setenv("TRIM_RUNS", str(runs))
     text = str(rough.write_text(tmp_path / "text.txt"))
-    run = trim.prune(
-        rough.make_model("llama", tmp_path / "model"),
-        runs / "first",
-        target=0.6,
-        allocation="uniform",
-        corpus=text,
-        windows=2,
-        length=16,
-        device="cpu",
-    )
+    model = rough.make_model("llama", tmp_path / "model")
+    run = rough.wanda(model, runs / "first", target=0.6, corpus=text)
     trim.evaluate(run.path, [trim.EvaluationText(text, windows=2, length=16)])
     launch = RunJobs._launch
 

@@ -11,7 +11,7 @@ import trim
 from app.services.results.perplexities import on_one_text, perplexities
 from app.services.results.sweep_curves import texts as sweep_texts
 from app.services.runs.commands import arguments, reproduce
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim.cli import main
 from trim.evaluation.entries import entry_of
 from trim.sweeps.results import results_markdown
@@ -36,22 +36,18 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def pruned(folder: Path, out: Path, **settings: object) -> trim.Run:
-    return trim.prune(folder, out, target=0.5, allocation="uniform", windows=2, length=16, **settings)
-
-
 def test_a_run_records_it_and_its_command_repeats_it(folder: Path, tmp_path: Path):
-    begun, once = pruned(folder, tmp_path / "begun"), pruned(folder, tmp_path / "once", bos=False)
+    begun, once = rough.wanda(folder, tmp_path / "begun"), rough.wanda(folder, tmp_path / "once", bos=False)
     assert (begun.text.bos, once.text.bos) == (True, False)
     assert begun.text.sha256 != once.text.sha256
     assert "--no-bos" in arguments(once.request)
     assert "--no-bos" not in arguments(begun.request)
     given = trim.load_corpus("demo", tiny.tokenizer(), windows=2, length=16)
-    assert pruned(tiny.folder(tmp_path / "plain"), tmp_path / "none", tokens=given).text.bos is False
+    assert rough.wanda(tiny.folder(tmp_path / "plain"), tmp_path / "none", tokens=given).text.bos is False
 
 
 def test_results_say_how_their_windows_began_and_stay_apart(folder: Path, tmp_path: Path, capsys):
-    run = pruned(folder, tmp_path / "run")
+    run = rough.wanda(folder, tmp_path / "run")
     with_token, without = trim.evaluate(run.path, [WITH, WITHOUT])
     assert (with_token.bos, without.bos) == (True, False)
     assert with_token.result.perplexity != without.result.perplexity
@@ -63,7 +59,7 @@ def test_results_say_how_their_windows_began_and_stay_apart(folder: Path, tmp_pa
         "demo, 2 windows of 16 tokens, without BOS in each",
         "demo, 2 windows of 16 tokens, each after BOS",
     ]
-    other = pruned(folder, tmp_path / "other")
+    other = rough.wanda(folder, tmp_path / "other")
     trim.evaluate(other.path, [WITH])
     found = on_one_text([trim.open_run(other.path), run])
     assert found is not None
@@ -78,7 +74,7 @@ def test_results_say_how_their_windows_began_and_stay_apart(folder: Path, tmp_pa
 
 
 def test_a_tokenizer_that_adds_none_has_one_kind_of_result(tmp_path: Path):
-    run = pruned(tiny.folder(tmp_path / "model"), tmp_path / "run")
+    run = rough.wanda(tiny.folder(tmp_path / "model"), tmp_path / "run")
     (result,) = trim.evaluate(run.path, [WITH])
     assert result.bos is None
     entries = trim.open_run(run.path).metrics["perplexities"]

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import trim
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim.cli import main
 from trim.evaluation.entries import entry_of, format_perplexity
 from trim.evaluation.workbench import pruned, source_of
@@ -21,14 +21,7 @@ TEXT = trim.EvaluationText("demo", windows=3, length=LENGTH)
 
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
-    return trim.prune(
-        folder,
-        tmp_path_factory.mktemp("runs") / "wanda",
-        target=0.6,
-        allocation="uniform",
-        windows=4,
-        length=16,
-    )
+    return rough.wanda(folder, tmp_path_factory.mktemp("runs") / "wanda", target=0.6, windows=4)
 
 
 def naive(module: torch.nn.Module, windows: torch.Tensor) -> float:

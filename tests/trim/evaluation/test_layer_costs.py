@@ -9,7 +9,7 @@ import pytest
 import torch
 
 import trim
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim.cli import main
 from trim.evaluation.diagnose_text import finding, tokens_of
 from trim.evaluation.diagnoses import token_pieces
@@ -23,7 +23,7 @@ NAMES = ["0.mlp.down_proj", "1.self_attn.q_proj", "2.mlp.gate_proj"]
 @pytest.fixture(scope="module")
 def run(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
     out = tmp_path_factory.mktemp("runs") / "wanda"
-    return trim.prune(folder, out, target=0.6, allocation="uniform", layers=NAMES, windows=4, length=16)
+    return rough.wanda(folder, out, target=0.6, layers=NAMES, windows=4)
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import trim
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim.cli import main
 from trim.evaluation.zero_shot import TASKS
 
@@ -79,7 +79,7 @@ def test_a_local_task(tasks, tmp_path, capsys):
     assert limited.accuracy in (0, 1)
     assert math.isnan(limited.standard_error)
 
-    run = trim.prune(folder, tmp_path / "run", target=0.5, allocation="uniform", windows=2, length=16)
+    run = rough.wanda(folder, tmp_path / "run")
     asked = ["evaluate", str(run.path), "--tasks", "colours_and_numbers", "--task-folder", str(tasks)]
     assert main(asked) == 0
     (entry,) = trim.open_run(run.path).metrics["zero_shot"]

@@ -1,7 +1,6 @@
 """Models that mean no good: each is refused in words at once, whatever it asks for."""
 
 import json
-import shutil
 import struct
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import pytest
 from transformers import Qwen3MoeConfig
 
 import trim
-from tests.trim import tiny
 from trim.models.architecture import blueprint
 from trim.models.checkpoint import read_config
 from trim.models.gguf_header import read_gguf_header
@@ -18,16 +16,6 @@ from trim.models.tensor_files import TensorFiles
 from trim.names import absolute
 
 DEEP = json.loads("[" * 500 + "]" * 500)
-
-
-@pytest.fixture(scope="module")
-def good(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.folder(tmp_path_factory.mktemp("models") / "llama")
-
-
-@pytest.fixture
-def folder(good: Path, tmp_path: Path) -> Path:
-    return shutil.copytree(good, tmp_path / "model")
 
 
 def configured(folder: Path, **changes: object) -> Path:
@@ -70,16 +58,16 @@ def headed(folder: Path, header: bytes | dict) -> Path:
     ],
     ids=lambda changes: next(iter(changes)),
 )
-def test_configurations(folder, changes):
+def test_configurations(own_llama, changes):
     with pytest.raises(trim.ModelError) as caught:
-        model_folder(configured(folder, **changes))
+        model_folder(configured(own_llama, **changes))
     assert len(str(caught.value)) < 1000
 
 
-def test_how_a_model_is_loaded_is_ours_to_say(folder):
-    config = read_config(configured(folder, _attn_implementation="org/kernel", dtype="int8"))
+def test_how_a_model_is_loaded_is_ours_to_say(own_llama):
+    config = read_config(configured(own_llama, _attn_implementation="org/kernel", dtype="int8"))
     assert (config._attn_implementation, config.dtype) == (None, None)
-    assert trim.load_model(folder, device="cpu").module.config._attn_implementation == "sdpa"
+    assert trim.load_model(own_llama, device="cpu").module.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize(
@@ -95,18 +83,18 @@ def test_how_a_model_is_loaded_is_ours_to_say(folder):
     ],
     ids=lambda header: str(header)[:20],
 )
-def test_headers_of_safetensors(folder, header):
+def test_headers_of_safetensors(own_llama, header):
     with pytest.raises(trim.ModelError, match=r"model\.safetensors"):
-        model_folder(headed(folder, header))
+        model_folder(headed(own_llama, header))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
-def test_deep_json(folder, name):
+def test_deep_json(own_llama, name):
     if "index" in name:
-        (folder / "model.safetensors").unlink()
-    (folder / name).write_text("[" * 200_000 + "]" * 200_000)
+        (own_llama / "model.safetensors").unlink()
+    (own_llama / name).write_text("[" * 200_000 + "]" * 200_000)
     with pytest.raises(trim.ModelError, match="damaged"):
-        model_folder(folder)
+        model_folder(own_llama)
 
 
 def gguf(path: Path, dimensions: int, size: int, blocks: int = 1) -> Path:
@@ -133,10 +121,10 @@ def test_headers_of_gguf(tmp_path, dimensions, size, blocks):
         read_gguf_header(gguf(tmp_path / "bad.gguf", dimensions, size, blocks))
 
 
-def test_more_tensors_than_any_model_has(good, monkeypatch):
+def test_more_tensors_than_any_model_has(llama, monkeypatch):
     monkeypatch.setattr("trim.models.tensor_files.MAX_TENSORS", 3)
     with pytest.raises(trim.ModelError, match="over 3 tensors"):
-        TensorFiles(good)
+        TensorFiles(llama)
 
 
 def test_as_many_tensors_as_the_largest_mixtures_have(tmp_path):

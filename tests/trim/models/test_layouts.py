@@ -124,6 +124,11 @@ def shard_outside(path: Path) -> None:
     )
 
 
+def empty_index(path: Path) -> None:
+    sharded(path)
+    (path / INDEX).write_text("{}")
+
+
 def lost_shard(path: Path) -> None:
     sharded(path)
     sorted(path.glob("model-*"))[0].unlink()
@@ -188,7 +193,8 @@ def pickled(path: Path) -> None:
     [
         (index_without_metadata, "index.json is damaged"),
         (shard_outside, "outside the model's folder"),
-        (lost_shard, "lacks 1 of the"),
+        (lost_shard, "lacks 1 of the .*model-00001-of"),
+        (empty_index, "index.json is damaged"),
         (overlapping, "overlaps another tensor|follows a gap"),
         (no_header, r"model\.safetensors is damaged"),
         (longer_than_it_says, "was not downloaded to its end"),
@@ -196,7 +202,12 @@ def pickled(path: Path) -> None:
         (one_tensor(lambda held: held.pop(HEAD)), f"lack 1 of the model's weights, such as {HEAD}"),
         (one_tensor(lambda held: held.update({HEAD: held[HEAD][:-1].clone()})), "do not fit its config.json"),
         (one_tensor(lambda held: held.update({HEAD: held[HEAD].to(torch.float8_e4m3fn)})), "F8_E4M3"),
-        (pickled, "pickle only"),
+        (one_tensor(dict.clear), "without a single tensor"),
+        (
+            one_tensor(lambda held: held.update({name: each.to(torch.int8) for name, each in held.items()})),
+            r"quantized \(type I8\)",
+        ),
+        (pickled, r"pickle only \(pytorch_model\.bin\).*save_pretrained"),
     ],
 )
 def test_all_readers_refuse_the_same(layout: Callable[[Path], None], said: str, tmp_path: Path):

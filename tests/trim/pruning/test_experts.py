@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -54,8 +55,7 @@ def folder_of(path: Path, module: PreTrainedModel, *, joined: bool = False) -> P
     return path
 
 
-def pruned(source: Path, out: Path, **settings: object) -> trim.Run:
-    return trim.prune(source, out, tokens=TOKENS, target=0.5, allocation="uniform", device="cpu", **settings)
+pruned = partial(rough.pruned, tokens=TOKENS, allocation="uniform")
 
 
 @pytest.mark.parametrize("kind", JOINED)
@@ -180,15 +180,8 @@ def test_experts_that_no_token_reaches_are_pruned_by_magnitude(
     module = module_of("qwen3_moe")
     ties(module)
     notes: list[object] = []
-    chosen = {"allocation": "uniform", "layers": ("*.experts.*",), **settings}
-    run = trim.prune(
-        folder_of(tmp_path / "model", module),
-        tmp_path / "run",
-        tokens=TOKENS,
-        target=0.5,
-        listener=notes.append,
-        **chosen,
-    )
+    chosen = {"layers": ("*.experts.*",), **settings}
+    run = pruned(folder_of(tmp_path / "model", module), tmp_path / "run", listener=notes.append, **chosen)
     assert run.metrics["experts"] == {
         "layers": 24, "fewest_tokens": 0, "most_tokens": 144, "too_few_tokens": 12,
     }  # fmt: skip
@@ -210,12 +203,11 @@ def test_experts_that_no_token_reaches_are_pruned_by_magnitude(
 def test_experts_of_fewer_tokens_than_inputs_keep_their_weights(
     settings: dict, tmp_path: Path, own_cache: Path
 ):
-    run = trim.prune(
+    source, chosen = (
         folder_of(tmp_path / "model", module_of("qwen3_moe")),
-        tmp_path / "run",
-        tokens=TOKENS[:4],
-        **{"target": 0.5, "allocation": "uniform", "layers": ("*.experts.*",), **settings},
+        {"layers": ("*.experts.*",), **settings},
     )
+    run = pruned(source, tmp_path / "run", tokens=TOKENS[:4], **chosen)
     for name in run.layers:
         record = run.layer(name)
         if record.tokens < max(record.columns, MIN_TOKENS):
@@ -232,18 +224,11 @@ def test_experts_in_groups_are_pruned_as_each_alone(
 ):
     source = folder_of(tmp_path / "model", module_of("qwen3_moe"))
     # One vector of each window: every expert has one to give, and sums over as many are the same bit for bit.
-    options = {
-        "tokens": TOKENS,
-        "target": 0.5,
-        "device": "cpu",
-        "layers": ("0.*",),
-        "vectors_per_sequence": 1,
-    }
-    options |= settings
-    alone = trim.prune(source, tmp_path / "alone", **options)
+    options = {"layers": ("0.*",), "vectors_per_sequence": 1, **settings}
+    alone = pruned(source, tmp_path / "alone", **options)
     monkeypatch.setattr(pruning, "has_kernels", lambda device: True)
     said: list[str] = []
-    together = trim.prune(
+    together = pruned(
         source, tmp_path / "together", progress=lambda event: said.append(event.what), **options
     )
     assert "Pruning 0.self_attn.k_proj and 9 more of its shape" in said
@@ -257,7 +242,7 @@ def test_experts_in_groups_are_pruned_as_each_alone(
         return scored_layers(samples, *rest)
 
     monkeypatch.setattr(pruning, "scored_layers", short_of_memory)
-    halved = trim.prune(source, tmp_path / "halved", **options)
+    halved = pruned(source, tmp_path / "halved", **options)
     assert 10 in sizes
     rough.assert_same_blocks(alone.path, halved.path)
 

@@ -1,6 +1,7 @@
 """What an exported folder holds besides the pruned weights, and in which layout."""
 
 import re
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -14,16 +15,7 @@ from tests.trim.models.test_layouts import shards_in_folders
 INDEX = "model.safetensors.index.json"
 
 
-def pruned(folder: Path, out: Path, target: float = 0.5, **more: object) -> trim.Run:
-    return trim.prune(
-        folder,
-        out,
-        tokens=rough.random_tokens(2, 8),
-        target=target,
-        allocation="uniform",
-        device="cpu",
-        **more,
-    )
+pruned = partial(rough.pruned, tokens=rough.random_tokens(2, 8), allocation="uniform")
 
 
 def test_an_index_with_folders_keeps_its_layout(own_llama: Path, tmp_path: Path):

@@ -11,6 +11,7 @@ from torch import nn
 
 import trim
 from tests.trim import rough, tiny
+from tests.trim.rough import pruned
 from trim.calibration.calibration import Calibration
 from trim.calibration.layers import linear_layers
 from trim.calibration.text_pass import text_pass
@@ -19,11 +20,6 @@ from trim.models.streamed import StreamedModel
 from trim.runs.settings import PruneSettings
 
 CPU = torch.device("cpu")
-
-
-def pruned(folder, out, **settings):
-    settings = {"target": 0.5, "device": "cpu"} | settings
-    return trim.prune(folder, out, tokens=settings.pop("tokens", rough.random_tokens()), **settings)
 
 
 def hidden_states(module, tokens, mask=None):

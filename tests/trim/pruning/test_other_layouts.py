@@ -1,5 +1,6 @@
 """Blocks with more than plain layers, and checkpoints with more than text: resumed and exported bit for bit."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,9 +25,7 @@ LAYOUTS = {  # what stays dense
 }
 
 
-def pruned(folder: Path, out: Path, **more: object) -> trim.Run:
-    options = {"tokens": rough.random_tokens(2, 8), "target": 0.5, "allocation": "uniform", "device": "cpu"}
-    return trim.prune(folder, out, **options, **more)
+pruned = partial(rough.pruned, tokens=rough.random_tokens(2, 8), allocation="uniform")
 
 
 @pytest.mark.parametrize("kind", LAYOUTS)

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from safetensors.torch import load
 from tests.trim import rough
 from trim import cache
 from trim.methods.counts import largest_count
-from trim.pruning.prune import prune, resume
+from trim.pruning.prune import resume
 from trim.runs.folder import open_run
 from trim.runs.settings import PruneSettings
 
@@ -21,9 +22,7 @@ def _own_cache(own_cache):
     pass
 
 
-def pruned(folder, out, **settings):
-    settings = {"target": 0.6, "allocation": "optimal", "sensitivity_windows": 4, "device": "cpu"} | settings
-    return prune(folder, out, tokens=rough.random_tokens(), **settings)
+pruned = partial(rough.pruned, target=0.6, allocation="optimal", sensitivity_windows=4)
 
 
 @pytest.mark.parametrize(

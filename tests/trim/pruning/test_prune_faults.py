@@ -14,7 +14,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 import trim
 from tests.trim import rough
-from tests.trim.pruning.test_loop import pruned
+from tests.trim.rough import pruned
 from tests.trim.runs.test_folder import SETTINGS
 from trim.calibration import text_pass
 from trim.models.replay import BlockCall

@@ -1,6 +1,7 @@
 """Whole runs whose kept weights are refitted: records, export, resume, refusals."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,7 @@ from tests.trim import rough
 from trim.calibration.text_pass import DensePass
 from trim.sweeps.cell import drop_masks
 
-
-def pruned(folder, out, **more):
-    more = {"target": 0.6, "device": "cpu", "allocation": "uniform", "refit": True} | more
-    return trim.prune(folder, out, tokens=rough.random_tokens(32), **more)
+pruned = partial(rough.pruned, tokens=rough.random_tokens(32), target=0.6, allocation="uniform", refit=True)
 
 
 @pytest.mark.parametrize("family", ["llama", "qwen2", "opt"])
@@ -79,9 +77,7 @@ def test_a_refit_that_does_not_help_is_left_out(llama, tmp_path, monkeypatch):
 
 def test_one_window_cannot_be_held_out_and_fitted(llama, tmp_path):
     with pytest.raises(trim.SettingsError, match="2 windows"):
-        trim.prune(
-            llama, tmp_path / "run", tokens=rough.random_tokens(1), target=0.5, refit=True, device="cpu"
-        )
+        pruned(llama, tmp_path / "run", tokens=rough.random_tokens(1))
     assert not (tmp_path / "run").exists()
 
 

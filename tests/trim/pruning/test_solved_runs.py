@@ -1,6 +1,7 @@
 """Whole runs whose masks and kept weights are solved together: records, export, resume, refusals."""
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -11,10 +12,9 @@ from tests.trim import rough
 from trim.methods import solve as module
 from trim.pruning.events import Note
 
-
-def pruned(folder, out, allocation="solved", **more):
-    more = {"target": 0.6, "device": "cpu", "layers": ["0.*", "1.*"]} | more
-    return trim.prune(folder, out, tokens=rough.random_tokens(8), allocation=allocation, **more)
+pruned = partial(
+    rough.pruned, tokens=rough.random_tokens(8), target=0.6, allocation="solved", layers=["0.*", "1.*"]
+)
 
 
 @pytest.mark.parametrize(
@@ -27,7 +27,7 @@ def pruned(folder, out, allocation="solved", **more):
     ],
 )
 def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation, more):
-    run = pruned(llama, tmp_path / "run", allocation, **more)
+    run = pruned(llama, tmp_path / "run", allocation=allocation, **more)
     sparsity = 0.5 if "pattern" in more else 0.6
     assert run.metrics["sparsity"]["realised"] == pytest.approx(sparsity, abs=1e-3)
     after, dense = (
@@ -57,8 +57,8 @@ def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation
 
 @pytest.mark.parametrize("allocation", ["solved", "sparsegpt"])
 def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_cache, allocation):
-    whole = pruned(llama, tmp_path / "whole", allocation)
-    rough.stopped(pruned, llama, tmp_path / "stopped", allocation)
+    whole = pruned(llama, tmp_path / "whole", allocation=allocation)
+    rough.stopped(pruned, llama, tmp_path / "stopped", allocation=allocation)
     trim.resume(tmp_path / "stopped")
     rough.assert_same_blocks(whole.path, tmp_path / "stopped")
 
@@ -76,14 +76,7 @@ def test_a_search_that_diverges_is_named_and_refitted(llama, tmp_path, monkeypat
 @pytest.mark.parametrize("allocation", ["solved", "alps", "sparsegpt"])
 def test_too_little_text_says_how_much_is_needed(llama, tmp_path, allocation):
     with pytest.raises(trim.SettingsError, match=r"48 for 0\.mlp\.down_proj, and the text has 32; use more"):
-        trim.prune(
-            llama,
-            tmp_path / "run",
-            tokens=rough.random_tokens(2),
-            target=0.5,
-            allocation=allocation,
-            device="cpu",
-        )
+        pruned(llama, tmp_path / "run", tokens=rough.random_tokens(2), allocation=allocation)
     assert not (tmp_path / "run").exists()
 
 

@@ -1,5 +1,6 @@
 """The kept weights of a block, tuned together."""
 
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -68,11 +69,14 @@ def test_what_is_not_a_number_leaves_the_block_as_it_was():
     assert found.weights == {}
 
 
-SETTINGS = {"target": 0.6, "allocation": "solved", "row_weights": "ones", "tune": True, "device": "cpu"}
-
-
-def pruned(folder, out, **more):
-    return trim.prune(folder, out, tokens=rough.random_tokens(32), **SETTINGS | more)
+pruned = partial(
+    rough.pruned,
+    tokens=rough.random_tokens(32),
+    target=0.6,
+    allocation="solved",
+    row_weights="ones",
+    tune=True,
+)
 
 
 def halved(error, weights, keep):
@@ -119,6 +123,4 @@ def test_weights_that_nothing_aims_at_are_not_tuned(llama, tmp_path, settings, w
 
 def test_one_window_cannot_be_held_out_and_tuned(llama, tmp_path):
     with pytest.raises(trim.SettingsError, match="--tune is judged on windows that it does not see"):
-        trim.prune(
-            llama, tmp_path / "run", tokens=rough.random_tokens(1), **SETTINGS | {"layers": ["*_proj"]}
-        )
+        pruned(llama, tmp_path / "run", tokens=rough.random_tokens(1), layers=["*_proj"])

@@ -38,15 +38,8 @@ def dense(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def run(dense: Path, tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
-    return trim.prune(
-        dense,
-        tmp_path_factory.mktemp("runs") / "wanda",
-        target=0.6,
-        allocation="uniform",
-        windows=4,
-        length=LENGTH,
-        device="cpu",
-    )
+    out = tmp_path_factory.mktemp("runs") / "wanda"
+    return rough.wanda(dense, out, target=0.6, windows=4, length=LENGTH)
 
 
 @pytest.fixture(scope="module")
@@ -130,7 +123,7 @@ def test_a_checkpoint_with_its_parent_is_recovered_as_its_run(tmp_path):
     """Of a model with biases, learned positions, and matrices outside of its blocks."""
     dense = rough.make_model("opt", tmp_path / "opt")
     text, few = rough.random_tokens(12, 16, seed=4), {"steps": 2, "batch": 2, "sampled": 0.5, "device": "cpu"}
-    run = trim.prune(dense, tmp_path / "run", tokens=text[:4], target=0.5, allocation="uniform", device="cpu")
+    run = rough.pruned(dense, tmp_path / "run", tokens=text[:4], allocation="uniform")
     pruned = trim.export(run, tmp_path / "pruned")
     one = trim.recover(run.path, tmp_path / "one", tokens=text, **few)
     other = trim.recover(pruned, tmp_path / "other", parent=dense, tokens=text, **few)
@@ -158,14 +151,7 @@ def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch)
     out = tmp_path / "none"
     other = rough.make_model("qwen2", tmp_path / "other", seed=5)
     small = rough.make_model("qwen2", tmp_path / "small", intermediate_size=24)
-    given = trim.prune(
-        dense,
-        tmp_path / "given",
-        tokens=rough.random_tokens(2, 8),
-        target=0.5,
-        allocation="uniform",
-        device="cpu",
-    )
+    given = rough.pruned(dense, tmp_path / "given", tokens=rough.random_tokens(2, 8), allocation="uniform")
     cases: list[tuple[Path, dict, str]] = [
         (checkpoint, {}, "name the dense model that .*pruned was made from with --parent"),
         (run.path, {"parent": other}, "pruned dense, and other is another model"),

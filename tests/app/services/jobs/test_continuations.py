@@ -43,15 +43,7 @@ pytestmark = pytest.mark.usefixtures("forked_jobs")
 def run(tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
     folder = tmp_path_factory.mktemp("continued")
     model = rough.make_model("llama", folder / "model")
-    return trim.prune(
-        model,
-        folder / "runs" / "first",
-        windows=2,
-        length=32,
-        target=0.5,
-        allocation="uniform",
-        device="cpu",
-    )
+    return rough.wanda(model, folder / "runs" / "first", length=32)
 
 
 def ended(state: Callable[[], T]) -> T:

@@ -4,6 +4,7 @@ import dataclasses
 import threading
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -12,7 +13,6 @@ from app.services.layer.background import Cancelled, Job
 from app.services.layer.keys import ModelKey, SampleKey, SignalKey, SolutionKey, StudyKey
 from app.services.layer.laboratory import Laboratory
 from app.services.layer.tensor_layer import TensorLayer
-from tests.trim import tiny
 from trim import cache
 from trim.models import loaded
 
@@ -20,14 +20,9 @@ PATIENCE_SECONDS = 120  # functions may have to be compiled first
 SAMPLE = SampleKey(windows=4, length=16)
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> str:
-    return str(tiny.folder(tmp_path_factory.mktemp("laboratory") / "llama"))
-
-
 @pytest.fixture
-def key(folder: str, own_laboratory: Laboratory) -> StudyKey:
-    return StudyKey(ModelKey(folder, "cpu"), SAMPLE, "1.mlp.gate_proj", "wanda")
+def key(llama: Path, own_laboratory: Laboratory) -> StudyKey:
+    return StudyKey(ModelKey(str(llama), "cpu"), SAMPLE, "1.mlp.gate_proj", "wanda")
 
 
 class Stuck:
