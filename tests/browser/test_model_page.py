@@ -77,11 +77,20 @@ def test_the_run_that_came_with_the_app(page, colour_scheme):
     expect(card(page, "map_gini").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
     settled(page)
     assert "run=demo-trim-70" in page.url
-    # The system becomes light meanwhile: the charts do, too.
+    # The system becomes light meanwhile: the charts do, too. An open figure stays open before they follow.
     ink = "([...document.querySelectorAll('.js-plotly-plot')].pop()._fullLayout.font.color)"
     dark = page.evaluate(ink)
     page.emulate_media(color_scheme="light")
     page.wait_for_function(f"{ink} !== '{dark}'", timeout=PATIENCE)
+    settled(page)
+    card(page, "map_gini").get_by_role("button", name="Save").click()
+    studio = page.get_by_role("dialog")
+    expect(studio).to_be_visible()
+    settled(page)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_timeout(1000)
+    studio.get_by_role("button", name="Close").click()
+    page.wait_for_function(f"{ink} === '{dark}'", timeout=PATIENCE)
 
 
 def test_a_box_lists_layers_and_the_keyboard_opens_one(page):

@@ -10,6 +10,7 @@
   let was = isDark();
   const look = () => {
     if (isDark() === was) return;
+    if (document.querySelector("[role=dialog]")) return void setTimeout(look, 500);  // which running again would close
     was = !was;
     document.dispatchEvent(new KeyboardEvent("keydown", { key: "r", code: "KeyR", bubbles: true }));  // Streamlit's "run again"
   };
