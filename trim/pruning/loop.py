@@ -121,27 +121,34 @@ Write = Callable[[int, list[LayerRecord], dict[str, object], float], None]
 def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background: bool) -> Iterator[Write]:
     """Yield a function that writes a block; when the `with` block ends, all blocks are on disk.
 
-    `in_background`: the function returns before the block is on disk, and the next call reports it to the listener.
+    `in_background`: the function returns before the block is on disk, and a later call reports it to the listener. Two
+    files are written at once, so that the next one is prepared while the disk syncs one.
     """
     pending: list[Future[BlockDone]] = []
 
     def commit(
-        index: int, records: list[LayerRecord], facts: dict[str, object], block_begin: float
+        index: int,
+        records: list[LayerRecord],
+        facts: dict[str, object],
+        block_begin: float,
+        before: Future[BlockDone] | None,
     ) -> BlockDone:
-        size = writer.write_block(index, records, **facts)
+        after = None if before is None else before.result
+        size = writer.write_block(index, records, after=after, **facts)
         return BlockDone(index, last + 1, size, time.perf_counter() - block_begin)
 
-    def finish() -> None:
-        while pending:
-            listener(pending.pop().result())
+    def finish(most: int = 0) -> None:
+        while len(pending) > most:
+            listener(pending.pop(0).result())
 
     def write(index: int, records: list[LayerRecord], facts: dict[str, object], block_begin: float) -> None:
-        finish()
-        pending.append(thread.submit(commit, index, records, facts, block_begin))
+        finish(1)
+        before = pending[-1] if pending else None
+        pending.append(threads.submit(commit, index, records, facts, block_begin, before))
         if not in_background:
             finish()
 
-    with ThreadPoolExecutor(max_workers=1, thread_name_prefix="trim-write") as thread:
+    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="trim-write") as threads:
         yield write
         finish()
 

@@ -1,14 +1,18 @@
 """Write named arrays into one file as safetensors does, without a second copy of them in memory."""
 
 import hashlib
-import itertools
+import io
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
 from trim.files import atomic_file
+
+if TYPE_CHECKING:
+    from _typeshed import ReadableBuffer
 
 # The types that runs hold, as safetensors names them, in the order in which it lays them: the widest first.
 _TYPES = {"float64": "F64", "float32": "F32", "int32": "I32", "float16": "F16", "uint8": "U8", "bool": "BOOL"}
@@ -36,24 +40,29 @@ def write_arrays(
         header[name] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [begin, end]}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    digest = hashlib.sha256()
+    head = len(text).to_bytes(8, "little") + text
     with atomic_file(path) as file:
-        head = len(text).to_bytes(8, "little") + text
-        flat = (np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data for name in ordered)
-        for piece in _pieces(itertools.chain([head], flat)):
-            digest.update(piece)
-            file.write(piece)
-    return len(head) + end, digest.hexdigest()
+        hashed = _Hashed(file)
+        with io.BufferedWriter(hashed, PIECE_BYTES) as out:
+            out.write(head)
+            for name in ordered:
+                out.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+    return len(head) + end, hashed.digest.hexdigest()
 
 
-def _pieces(parts: Iterable[bytes | memoryview]) -> Iterator[bytes]:
-    """Join small parts: a thread waits for its turn after each piece, and experts have thousands of arrays."""
-    piece: list[bytes | memoryview] = []
-    size = 0
-    for part in parts:
-        piece.append(part)
-        size += len(part)
-        if size >= PIECE_BYTES:
-            yield b"".join(piece)
-            piece, size = [], 0
-    yield b"".join(piece)
+class _Hashed(io.RawIOBase):
+    """Writes to a file what it receives, and hashes it.
+
+    It receives large pieces: a thread waits for its turn after each, and experts have thousands of arrays.
+    """
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.digest = hashlib.sha256()
+        self._file = file
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, piece: "ReadableBuffer") -> int:
+        self.digest.update(piece)
+        return self._file.write(piece)

@@ -7,7 +7,7 @@ import json
 import re
 import shutil
 import unicodedata
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self, TextIO, cast
 
@@ -127,12 +127,20 @@ class RunWriter(FolderWriter):
             lock.release()
             raise
 
-    def write_block(self, index: int, records: Iterable[LayerRecord], **facts: object) -> int:
+    def write_block(
+        self,
+        index: int,
+        records: Iterable[LayerRecord],
+        *,
+        after: Callable[[], object] | None = None,
+        **facts: object,
+    ) -> int:
         """Write a block and commit it; an earlier file of the block stays until then.
 
         Args:
             index: the block's place in the model.
             records: its layers; each name begins with the index.
+            after: waits for another block, which is committed before this one.
             facts: further entries about the block for the manifest.
 
         Returns:
@@ -152,6 +160,8 @@ class RunWriter(FolderWriter):
         before = None if entry is None else entry["file"]
         name = block_file(index, again=before == block_file(index))
         size, digest = write_arrays(self.path / name, arrays, metadata)
+        if after is not None:
+            after()
         own = {
             "file": name,
             "bytes": size,

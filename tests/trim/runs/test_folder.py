@@ -261,3 +261,9 @@ def test_arrays_are_written_as_safetensors_writes_them(tmp_path):
     )
     assert (tmp_path / "file").read_bytes() == content
     assert (size, digest) == (len(content), hashlib.sha256(content).hexdigest())
+
+
+def test_a_block_is_not_committed_where_the_one_before_it_failed(tmp_path):
+    with RunWriter.create(tmp_path / "run", SETTINGS) as writer, pytest.raises(ZeroDivisionError):
+        writer.write_block(2, [make_record()[0]], after=lambda: 1 / 0)
+    assert not open_run(tmp_path / "run").blocks
