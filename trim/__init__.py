@@ -1,13 +1,14 @@
 """TRIM Lab's library: row-wise pruning of language models, one layer or a whole model at a time.
 
-Each public name is imported from its module when it is first asked for (PEP 562), so that `import trim` is instant and
+Each public name is imported from its module when it is first used (PEP 562), so that `import trim` is instant and
 loads torch only for what computes.
 """
 
+import ast
 import importlib
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
+if TYPE_CHECKING:  # what notebooks reach as trim.NAME
     from trim.calibration.capture import LayerSample, capture
     from trim.calibration.corpora import load_corpus
     from trim.calibration.sensitivity import sensitivity
@@ -69,63 +70,23 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-# What notebooks reach as trim.NAME, by module. The imports above say the same to type checkers; a test compares them.
-_NAMES_OF = {
-    "calibration.capture": "LayerSample capture",
-    "calibration.corpora": "load_corpus",
-    "calibration.sensitivity": "sensitivity",
-    "errors": "CacheError CacheWarning CorpusError LayerNotFoundError ModelError NonFiniteError NotEnoughMemoryError "
-    "RunError RunLockedError SettingsError ShapeError SparsityError TrimError",
-    "evaluation.agreement": "Agreement agreements method_masks",
-    "evaluation.block_errors": "BlockError block_errors",
-    "evaluation.diagnoses": "compare_tokens diagnose",
-    "evaluation.evaluate": "Evaluation evaluate",
-    "evaluation.generation": "continue_prompt",
-    "evaluation.layer_costs": "LayerCost LayerCosts layer_costs",
-    "evaluation.layer_diagnoses": "diagnose_layers run_samples",
-    "evaluation.perplexity": "Perplexity perplexity token_losses",
-    "evaluation.row_signal": "resampled row_signal",
-    "evaluation.settings": "EvaluationText Sampling",
-    "evaluation.solved_layer": "SolvedLayer solve_layer",
-    "evaluation.workbench": "Workbench",
-    "evaluation.xray": "Xray xray",
-    "evaluation.xray_layer": "LayerXray",
-    "evaluation.zero_shot": "TaskResult zero_shot",
-    "methods.agreement": "MaskAgreement mask_agreement",
-    "methods.choices": "DIRECT_QUALITIES LAYER_QUALITIES ROW_QUALITIES SCORES",
-    "methods.counts": "project_counts total_count uniform_counts",
-    "methods.masks": "apply_mask keep_mask",
-    "methods.optimal": "lower_hull optimal_counts",
-    "methods.quality": "layer_quality row_quality",
-    "methods.retention": "RetentionCurves",
-    "methods.scores": "magnitude_score wanda_score",
-    "methods.search": "full_trace search",
-    "methods.search_settings": "SearchSettings",
-    "methods.search_types": "SearchResult SearchTrace",
-    "methods.signal": "RowSignal",
-    "methods.sweep": "retention_curves",
-    "models.loaded": "Model ModelDescription describe_model load_model",
-    "pruning.export": "apply_run export",
-    "pruning.prune": "prune resume",
-    "recovery.recover": "recover resume_recovery",
-    "runs.folder": "Run list_runs open_run",
-    "runs.published": "as_published",
-    "runs.recover_settings": "RecoverSettings",
-    "runs.recovery": "Recovery list_recoveries open_recovery",
-    "runs.settings": "PruneSettings",
-    "sweeps.folder": "Sweep create_sweep list_sweeps open_sweep",
-    "sweeps.run": "run_sweep",
-    "sweeps.settings": "SweepSettings",
-}
-_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names.split()}
+
+# The module of each public name, read from the imports above: names are declared once.
+with open(__file__, encoding="utf-8") as _own:
+    _MODULE_OF = {
+        alias.name: str(each.module)
+        for each in ast.walk(ast.parse(_own.read()))
+        if isinstance(each, ast.ImportFrom) and str(each.module).startswith("trim.")
+        for alias in each.names
+    }
 __all__ = [*_MODULE_OF, "__version__"]
 
 
 def __getattr__(name: str) -> object:
-    """Import what is asked for; afterwards it is an ordinary attribute."""
+    """Import a public name; afterwards it is an ordinary attribute."""
     if name not in _MODULE_OF:
         raise AttributeError(f"module 'trim' has no attribute {name!r}")
-    value = getattr(importlib.import_module(f"trim.{_MODULE_OF[name]}"), name)
+    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
