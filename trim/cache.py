@@ -132,7 +132,7 @@ def load_entry(path: Path, parse: Callable[[bytes], T]) -> T | None:
     """Load a file of the cache; None if it is missing or damaged.
 
     Raises:
-        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number; said before anything slow starts.
+        SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number; raised before anything slow starts.
     """
     limit_bytes()
     try:

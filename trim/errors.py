@@ -1,4 +1,4 @@
-"""Errors that a user can act on: each message says what is wrong and what to do about it."""
+"""Errors that a user can act on: each message names the problem and a remedy."""
 
 
 class TrimError(Exception):
@@ -33,7 +33,7 @@ class LayerNotFoundError(TrimError, KeyError):
 
 
 class CorpusError(TrimError):
-    """A text cannot be found, or is too short for the windows asked of it."""
+    """A text cannot be found, or is too short for the requested windows."""
 
 
 class CacheError(TrimError):
@@ -45,7 +45,7 @@ class CacheWarning(UserWarning):
 
 
 class NotEnoughMemoryError(TrimError, MemoryError):
-    """The host or the accelerator has too little free memory for what was asked."""
+    """The host or the accelerator has too little free memory for the request."""
 
 
 class RunError(TrimError):

@@ -86,7 +86,7 @@ def _snapshot(repository: Repository, files: Iterable[str], **options: Any) -> P
 
 
 def list_sizes(repository: Repository) -> dict[str, int]:
-    """Ask the Hub for the repository's files: bytes by path.
+    """Request the sizes of the repository's files from the Hub: bytes by path.
 
     Raises:
         TrimError: the repository is unknown, gated or unreachable; the repository's kind has its own class.
@@ -95,8 +95,8 @@ def list_sizes(repository: Repository) -> dict[str, int]:
 
     with hub_errors(repository):
         api = HfApi()
-        ask = api.dataset_info if repository.kind == "dataset" else api.model_info
-        info = ask(
+        request = api.dataset_info if repository.kind == "dataset" else api.model_info
+        info = request(
             repository.name,
             revision=repository.revision,
             files_metadata=True,
@@ -144,7 +144,7 @@ def fetch_file(repository: Repository, file: str, progress: ProgressListener | N
     with hub_errors(repository):
         with contextlib.suppress(LocalEntryNotFoundError):
             return Path(hf_hub_download(name, file, revision=revision, repo_type=kind, local_files_only=True))
-        # hf_hub_download retries for half a minute where there is no network; asking for the file first does not.
+        # hf_hub_download retries for half a minute where there is no network; requesting its facts first does not.
         about = get_hf_file_metadata(
             hf_hub_url(name, file, revision=revision, repo_type=kind), timeout=TIMEOUT_SECONDS
         )
@@ -217,13 +217,13 @@ def hub_errors(repository: Repository) -> Iterator[None]:
         raise repository.error(_status_message(repository, error.response.status_code)) from error
     except (errors.HTTPError, errors.EntryNotFoundError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            words = f"the disk is full, so {repository.name} cannot be downloaded; make room, or set HF_HOME elsewhere"
+            message = f"the disk is full, so {repository.name} cannot be downloaded; make room, or set HF_HOME elsewhere"
         else:
-            words = (
+            message = (
                 f"the Hub cannot be reached, and {repository.name} is not wholly in its cache on this machine; check "
                 "the network (and that HF_HUB_OFFLINE is not set), or use the demo or a local file or folder"
             )
-        raise repository.error(words) from error
+        raise repository.error(message) from error
 
 
 def _status_message(repository: Repository, status: int) -> str:

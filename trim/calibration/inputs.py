@@ -18,7 +18,7 @@ from trim.matmul import full_product
 from trim.methods.least_squares import TextProducts
 from trim.models.experts import Routing
 
-# The norms of fewer tokens say little, so an expert that receives fewer is pruned by magnitude.
+# The norms of fewer tokens are uncertain, so an expert that receives fewer is pruned by magnitude.
 MIN_TOKENS = 32
 
 
@@ -85,7 +85,7 @@ class InputListener:
             calibration: the text.
             layers: the layers by name.
             products: the products to sum up; None: no products.
-            writer: the only layer, where the error of the residual stream that it writes to is wanted.
+            writer: the only layer, where the error of the residual stream that it writes to is needed.
         """
         self.calibration = calibration
         self.layers = layers
@@ -172,7 +172,7 @@ class InputListener:
         heard = Heard.of(module, arguments)
         if heard.tokens is None and len(heard.values) != self._part_tokens:
             raise ModelError(
-                f"{name} receives only part of the tokens, and nothing says which; choose layers without it"
+                f"{name} receives only part of the tokens, and it is not known which; choose layers without it"
             )
         values, places = self._real(heard)
         self._squares.setdefault(name, []).append(size_of_inputs(values))
@@ -306,9 +306,8 @@ class InputListener:
             ModelError: a layer was never called.
         """
         result: dict[str, LayerInputs] = {}
-        asked = list(self.layers if layers is None else layers)
-        wanted = set(asked)
-        groups = [group for group in self.groups if not wanted.isdisjoint(group)]
+        chosen = list(self.layers if layers is None else layers)
+        groups = [group for group in self.groups if not set(chosen).isdisjoint(group)]
         of = sequences or self.calibration.sequences
         names = [group[0] for group in groups]
         norms = input_norms({name: self._squares[name] for name in names}, of)
@@ -330,5 +329,5 @@ class InputListener:
             own_lost = lost.get(group[0])
             inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, own_lost, tokens)
             result |= dict.fromkeys(group, inputs)
-        require_called(asked, result)
+        require_called(chosen, result)
         return result

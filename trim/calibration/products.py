@@ -31,7 +31,7 @@ class ProductSums:
         gram: (N, N) float32, Σ x̂ x̂ᵀ, with inputs x̂ of the pruned model.
         cross: (N, N) float32, Σ x x̂ᵀ, with inputs x of the dense model; None: without a dense model.
         lost: (D, N) float32, Σ (r − r̂) x̂ᵀ, with residual streams r of the dense and r̂ of the pruned model; None:
-            not wanted.
+            not captured.
     """
 
     gram: Tensor

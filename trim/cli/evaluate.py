@@ -60,7 +60,10 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     add_text_options(parser.add_argument_group("perplexity"), alone=True)
     tasks = parser.add_argument_group("zero-shot tasks")
     tasks.add_argument(
-        "--tasks", nargs="*", metavar="NAME", help="ask tasks instead; without names the seven of the papers"
+        "--tasks",
+        nargs="*",
+        metavar="NAME",
+        help="measure tasks instead; without names the seven of the papers",
     )
     tasks.add_argument("--limit", type=int, metavar="N", help="the most examples of each task (default: all)")
     tasks.add_argument("--task-folder", metavar="DIR", help="task files (YAML) of your own")

@@ -159,5 +159,5 @@ def _escape(text: str) -> str:
 
 def _yes_or_no(word: str) -> bool:
     if word not in ("yes", "no"):
-        raise argparse.ArgumentTypeError(f"say yes, no or both, not {word!r}")
+        raise argparse.ArgumentTypeError(f"give yes, no or both, not {word!r}")
     return word == "yes"

@@ -103,7 +103,7 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
             raise SettingsError("--resume resumes a sweep as it was begun; leave MODEL and --out away")
         return open_sweep(chosen.resume)
     if chosen.model is None:
-        raise SettingsError("say which model to prune, or which sweep to resume (--resume DIR)")
+        raise SettingsError("name the model to prune, or the sweep to resume (--resume DIR)")
     grid, shared = chosen_grid(chosen), chosen_fields(chosen, SHARED)
     if chosen.as_published:
         published = published_fields({*grid, *shared})

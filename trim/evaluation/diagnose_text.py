@@ -89,7 +89,7 @@ def layers_finding(facts: LayerCostFacts) -> str:
 
 
 def blocks_finding(facts: BlockErrorFacts) -> str:
-    """Say how large the error is in the end, and which block and layer add most of it."""
+    """Describe how large the error is in the end, and which block and layer add most of it."""
     blocks = [each for each in facts["blocks"] if np.isfinite(float(each["added"]))]
     if not blocks:
         return "No block has a finite error."
@@ -120,7 +120,7 @@ def tokens_of(facts: TokenFacts) -> list[Token]:
 
 
 def tokens_finding(facts: TokenFacts) -> str:
-    """Say how the loss that pruning adds is spread over tokens, and which token lost most."""
+    """Describe how the loss that pruning adds is spread over tokens, and which token lost most."""
     tokens = [token for token in tokens_of(facts) if np.isfinite(token.difference)]
     if not tokens:
         return "No token has a finite loss."
@@ -137,7 +137,7 @@ def tokens_finding(facts: TokenFacts) -> str:
 
 
 def signal_finding(found: RowSignal) -> str:
-    """Say how much of the spread between rows is signal, and how certain a row is."""
+    """Describe how much of the spread between rows is signal, and how certain a row is."""
     rates = list(found.rates)
     most = max(set(rates), key=rates.count)
     rate = "no rate" if most is None else f"rate {most:+g}".replace("-", "−")
@@ -153,7 +153,7 @@ def signal_finding(found: RowSignal) -> str:
 
 
 def agreements_finding(found: list[AgreementFacts]) -> str:
-    """Say which method's mask is closest to the run's, and which is furthest away."""
+    """Name the methods whose masks are closest to the run's and furthest away from it."""
     if not found:
         return "No method of the library reaches this layer's sparsity."
     ordered = sorted(found, key=lambda each: -each["whole"])
@@ -166,7 +166,7 @@ def agreements_finding(found: list[AgreementFacts]) -> str:
 
 
 def targets_finding(found: list[TargetFacts], columns: int) -> str:
-    """Say how far apart a method's rows are where they differ most."""
+    """Describe how far apart a method's rows are where they differ most."""
     widest = []
     for each in found:
         low, high = np.percentile(np.array(each["counts"]) / columns, (5, 95), axis=1)
@@ -179,7 +179,7 @@ def targets_finding(found: list[TargetFacts], columns: int) -> str:
 
 
 def finding(what: str, diagnoses: Diagnoses) -> str:
-    """Say in one or two sentences what a diagnosis that was made found, computed from the numbers."""
+    """Describe the result of a diagnosis in one or two sentences, computed from the numbers."""
     if what == "layers":
         return layers_finding(diagnoses["layers"])
     return blocks_finding(diagnoses["blocks"]) if what == "blocks" else tokens_finding(diagnoses["tokens"])

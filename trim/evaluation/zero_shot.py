@@ -86,7 +86,7 @@ def zero_shot(
     if not tasks:
         raise SettingsError(f"name at least one task, such as {', '.join(TASKS)}")
     if (limit is not None and limit < 1) or batch < 1:
-        raise SettingsError("ask at least one example, in batches of at least one")
+        raise SettingsError("measure at least one example, in batches of at least one")
     if folder is not None and not Path(folder).is_dir():
         raise SettingsError(f"there is no folder {folder}; give one with task files (YAML)")
     with _quiet():

@@ -1,8 +1,8 @@
-"""Compute what a block does between its matrix products, on a CUDA device, in Triton: one pass each over its numbers.
+"""The operations of a block between its matrix products, on a CUDA device, in Triton.
 
-Imported only where such a device is used. Forward every value is rounded where the plain code in `trim.models.fusion`
-rounds it, so that only the order of a norm's sum of squares differs; backward in the types of torch's own gradients.
-Device memory bounds all of them: each number is read once and written once.
+Imported only where such a device is used. In the forward pass each value is rounded where the plain code in
+`trim.models.fusion` rounds it, so only the order of a norm's sum of squares differs. In the backward pass the types are
+those of torch's own gradients. The bandwidth of memory limits all of them: each number is read once and written once.
 """
 
 import torch
@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-TILE = 4096  # numbers that a program of a norm or a rotation works on at once
+TILE = 4096  # numbers that a program of a norm or a rotation processes at once
 GATED_BLOCK = 2048
 ADDED_BLOCK = 2048
 
@@ -34,7 +34,7 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 
 def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
-    """Compute the gradient with respect to the states of `rms_norm`, from that with respect to what it returned.
+    """Compute the gradient of `rms_norm` with respect to the states, from the gradient with respect to its result.
 
     Args:
         gradient: (..., N), contiguous, of the states' type.
@@ -69,13 +69,13 @@ def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Te
         sine: in the shape and strides of `cosine`.
 
     Returns:
-        Query and key turned, in the same layout where it has no gaps.
+        The rotated query and key, in the same layout where it has no gaps.
     """
     return _rotated(query, cosine, sine, back=False), _rotated(key, cosine, sine, back=False)
 
 
 def rotary_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
-    """Compute the gradient with respect to query or key of `rotary`, from that with respect to what it returned."""
+    """Compute the gradient of `rotary` with respect to query or key, from the gradient with respect to its result."""
     return _rotated(gradient, cosine, sine, back=True)
 
 
@@ -105,7 +105,7 @@ def silu_product(gate: Tensor, up: Tensor) -> Tensor:
 
 
 def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """Compute the gradients with respect to gate and up of `silu_product`, from that of what it returned."""
+    """Compute the gradients of `silu_product` with respect to gate and up, from that with respect to its result."""
     of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
     _silu_product_back[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
         gradient, gate, up, of_gate, of_up, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
@@ -114,7 +114,7 @@ def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tenso
 
 
 def add_weighed(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
-    """Add output · weight to some rows of a result, in place, as `index_add_` does: rounded after each of both.
+    """Add output · weight to some rows of a result, in place, as `index_add_` does: products and sums are rounded.
 
     Args:
         result: (T, N) of a half type, contiguous.
@@ -131,7 +131,7 @@ def add_weighed(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) 
 
 @triton.jit(do_not_specialize=["rows"])
 def _add_weighed(result, tokens, output, weight, rows, columns, BLOCK: tl.constexpr):
-    """Add everything that goes to one row, if that begins at this program's."""
+    """Add all outputs of one row, if the first of them is this program's."""
     here = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = column < columns
@@ -153,7 +153,7 @@ def _add_weighed(result, tokens, output, weight, rows, columns, BLOCK: tl.conste
 
 @triton.jit
 def _tile(rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Return a program's columns, where its numbers lie, and which of them are some of (rows, columns)."""
+    """Return a program's columns, the places of its numbers, and which of them are inside (rows, columns)."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, BLOCK)[None, :]
     return column, row * columns + column, (row < rows) & (column < columns)
@@ -202,7 +202,7 @@ def _rotate(
     table_batch_stride, table_token_stride,
     HALF: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr, BACK: tl.constexpr,
 ):  # fmt: skip
-    """Rotate `HEADS` heads of one token: x · cos + (−second half, first half of x) · sin; back, the transpose."""
+    """Rotate `HEADS` heads of one token: x · cos + (−second half, first half of x) · sin; `BACK`: the transpose."""
     batch = (tl.program_id(0) // length).to(tl.int64)
     token = (tl.program_id(0) % length).to(tl.int64)
     head = (tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]).to(tl.int64)

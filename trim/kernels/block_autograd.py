@@ -1,7 +1,7 @@
 """The kernels of `trim.kernels.block` as differentiable functions.
 
-Only with respect to activations: weights and rotary tables are taken as they are. Less is kept for the way back than
-by the plain code, which keeps every product on the way.
+They have gradients with respect to activations only: weights and rotary tables count as constants. They keep less for
+the backward pass than the plain code, which keeps every product.
 """
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class _Context(FunctionCtx):
-    """Types `FunctionCtx` as it is at run time: it holds two tensors, and a norm's epsilon."""
+    """The type of `FunctionCtx` at run time: it holds two tensors, and a norm's epsilon."""
 
     saved_tensors: tuple[Tensor, Tensor]
     epsilon: float

@@ -1,4 +1,4 @@
-"""Make exact counts of real-valued row sparsities within a kernel, as `methods.counts.project_counts` on the CPU."""
+"""Exact counts from real-valued row sparsities, as `trim.methods.counts.project_counts`, inside a kernel."""
 
 import triton
 import triton.language as tl
@@ -6,7 +6,7 @@ import triton.language as tl
 
 @triton.jit
 def common_shift(x, rows, columns, total, limit, BLOCK: tl.constexpr):
-    """Find the s with Σ clamp(N·x + s, 0, limit) = total, from below."""
+    """Find the s with Σ clamp(N·x + s, 0, limit) = total; rounding leaves the sum below the total, never above."""
     sum_of = tl.zeros((BLOCK,), tl.float64)
     low = tl.full((BLOCK,), float("inf"), tl.float64)
     high = tl.full((BLOCK,), float("-inf"), tl.float64)
@@ -39,7 +39,7 @@ def common_shift(x, rows, columns, total, limit, BLOCK: tl.constexpr):
 
 @triton.jit
 def _remainders(x, row, rows, columns, shift, limit):
-    """Return floor counts after the shift and what rounding down took, −1 where a row has no room."""
+    """Return the shifted counts, rounded down, and their remainders; −1 where a row has no room."""
     wanted = tl.load(x + row, mask=row < rows, other=0.0) * columns
     exact = tl.minimum(tl.maximum(wanted + shift, 0.0), limit.to(tl.float64))
     count = exact.to(tl.int64)
@@ -56,14 +56,14 @@ def largest_remainders(x, counts, rows, columns, shift, total, limit, BLOCK: tl.
         count, remainder = _remainders(x, row, rows, columns, shift, limit)
         rounded += tl.where(row < rows, count, 0)
     left_over = total - tl.sum(rounded, axis=0)
-    # In the end as many remainders as are left over reach the upper, or only equal ones lie between the two.
+    # At the end the remainders from `above` on are as many as are left over, or only equal ones lie between the bounds.
     below = shift * 0
     above = shift * 0 + 1
     at_below = rows.to(tl.float64)
     at_above = at_below * 0
     halvings = 0
     while halvings < 110:
-        # Remainders are spread evenly, so the place is guessed from the counts; every other time it is the middle.
+        # Remainders are spread evenly, so every other step interpolates between the counts; the others take the middle.
         guess = below + (above - below) * tl.minimum(
             tl.maximum((at_below - left_over) / (at_below - at_above), 0.01), 0.99
         )

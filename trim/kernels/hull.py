@@ -7,8 +7,8 @@ lane either drops its last vertex or adds the next point, so lanes that differ i
 other, and a piece of M points takes no more than 2 M steps. The last two vertices are in registers, those below on a
 stack in memory.
 
-What bounds it is waiting: a step waits for one load, and among 32 lanes there is nearly always one that misses the
-cache. Why rows are cut into this many pieces: docs/kernels.md.
+Latency limits it: a step waits for one load, and among 32 lanes nearly always one misses the cache. docs/kernels.md
+explains the number of pieces.
 """
 
 from math import isqrt
@@ -20,8 +20,8 @@ from torch import Tensor
 
 LANES = 32  # one warp to a program: a lane then holds one chain
 WARPS_PER_PROCESSOR = 16
-MIN_PIECE = 4  # in √points: shorter ones leave the second pass more to do than the first
-# Below the first vertex of a chain: the point (−1, ∞), from which every slope is −∞, so that the first stays.
+MIN_PIECE = 4  # in √points: with shorter ones the second pass takes longer than the first
+# Below the first vertex of a chain: the point (−1, ∞), from which every slope is −∞, so the first is never dropped.
 BELOW_ALL = tl.constexpr((-1 << 32) | 0x7F800000)
 
 
@@ -65,7 +65,7 @@ def _hull_edges(error: Tensor, top: int, lanes: int) -> tuple[Tensor, Tensor, Te
 
 @triton.jit
 def _vertex(count, value):
-    """Pack a point of a curve into one number: how many weights, and the error's bits below it."""
+    """Pack a point of a curve into one number: the count in the high bits, the bits of the error in the low ones."""
     bits = value.to(tl.int32, bitcast=True).to(tl.int64) & 0xFFFFFFFF
     return (count.to(tl.int64) << 32) | bits
 
@@ -84,12 +84,12 @@ def _value(vertex):
 def _step(stack, size, below, last, point, live):
     """Advance chains that have `point` next by one step: drop the last vertex, or append the point.
 
-    A vertex goes that lies on or above the line between its neighbours. Slopes are compared by products in float64,
+    A vertex on or above the line between its neighbours is dropped. Slopes are compared by products in float64,
     which are exact for float32 errors within a factor 2^13 of each other in rows of up to 2^15 weights.
 
     Returns:
         size, below, last: the stack's size, and its last two vertices.
-        added: whether the point was.
+        added: whether the point was appended.
     """
     slope_before = (_value(last) - _value(below)) * (_count(point) - _count(last)).to(tl.float64)
     slope_behind = (_value(point) - _value(last)) * (_count(last) - _count(below)).to(tl.float64)
@@ -111,7 +111,7 @@ def _finish(stack, size, below, last, real):
 
 @triton.jit
 def _hulls_of_pieces(error, stack, size, rows, points, stride, pieces, length, LANES: tl.constexpr):
-    """Store the vertices of each piece, from the place on where the piece begins in its row, and how many."""
+    """Store the vertices of each piece, beginning at the place of the piece in its row, and their number."""
     chain = tl.program_id(0) * LANES + tl.arange(0, LANES)
     real = chain < rows * pieces
     chain = tl.minimum(chain, rows * pieces - 1)
@@ -136,7 +136,7 @@ def _hulls_of_pieces(error, stack, size, rows, points, stride, pieces, length, L
 
 @triton.jit
 def _hulls_of_rows(stack, size, rows, points, pieces, length, LANES: tl.constexpr):
-    """Gather each row's vertices from its pieces at the row's beginning, over values that have been read by then."""
+    """Gather each row's vertices from its pieces at the row's beginning, over values that were read already."""
     row = tl.program_id(0) * LANES + tl.arange(0, LANES)
     real = row < rows
     row = tl.minimum(row, rows - 1)
@@ -168,7 +168,7 @@ def _hulls_of_rows(stack, size, rows, points, pieces, length, LANES: tl.constexp
 
 @triton.jit
 def _edges(stack, size, behind, row, length, slope, points, top, BLOCK: tl.constexpr):
-    """Store the edges between a row's vertices; they end before place `behind` of the layer's."""
+    """Store the edges between a row's vertices; `behind`: the place of the next row's first edge."""
     here = tl.program_id(0)
     edges = tl.load(size + here) - 1
     begin = tl.load(behind + here) - edges

@@ -9,7 +9,7 @@ SLICE_VECTORS = 256  # input vectors that a sweep takes at a time
 
 
 def padded_vectors(vectors: int, dtype: torch.dtype) -> int:
-    """Round the number of a layer's input vectors up to what the kernels take of a type; the added ones are zero."""
+    """Round the number of a layer's input vectors up to one that the kernels process; the added ones are zero."""
     if vectors >= SLICE_VECTORS:
         return -(-vectors // SLICE_VECTORS) * SLICE_VECTORS
     return max(1 << (vectors - 1).bit_length(), ROW_LANES * LANE_BYTES // dtype.itemsize)

@@ -1,10 +1,10 @@
-"""TRIM's search on a CUDA device, in Triton: all rates of some layers at once, nothing read back before the end.
+"""TRIM's search on a CUDA device, in Triton: all rates of some layers at once; nothing is read back before the end.
 
-Two kernels. In the first some programs share the rows of each rate of a layer through all its updates, float64; two
-grid barriers per update tell them the mean and the range of what all rows retain, and how far x has moved. All of them
-must run at once, which a cooperative launch sees to. What bounds it is latency: for each of K + 1 updates two look-ups
-in device memory one after the other, sums over a program and two barriers. In the second kernel a program takes one
-update: its quality as the publication judges it, exact counts and their quality. The qualities are written into one
+There are two kernels. In the first, several programs share the rows of a layer at one rate through all updates, in
+float64; two grid barriers per update give them the mean and the range of all rows' qualities, and how far x has moved.
+All of them must run at once, which a cooperative launch guarantees. Latency limits it: each of the K + 1 updates takes
+two look-ups in device memory one after the other, sums over a program, and two barriers. In the second kernel a program
+judges one update: its quality as in the publication, its exact counts, and their quality. All qualities are in one
 array, which the caller reads.
 """
 
@@ -121,7 +121,7 @@ def _add_and_range(sum_a, low_a, high_a, sum_b, low_b, high_b):
 
 @triton.jit
 def _arrive(counter):
-    """Let those who wait see what this program stored."""
+    """Count this program as arrived, and make its stores visible to the others."""
     tl.debug_barrier()
     tl.atomic_add(counter, 1, sem="release")
 
@@ -134,14 +134,14 @@ def _await(counter, arrivals):
     tl.debug_barrier()
 
 
-# An argument that is 1 would be taken for a constant, which has no type.
+# Triton makes an argument of 1 a constant, which has no type.
 @triton.jit(do_not_specialize=["rows", "columns", "iterations", "row_measure", "with_ratio"])
 def _follow(
     energy, error, output_energy, output_norm, output_peak, whole, parameters, x, scratch, partials, sums,
     rows, columns, iterations, row_measure, with_ratio,
     PARTS: tl.constexpr, PARTS_2: tl.constexpr, SUMS: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """Follow a share of a layer's rows at one rate from uniform on: x after each update, the sums at floor counts."""
+    """Update a share of a layer's rows at one rate: x after each update, and the sums at floor counts."""
     part = tl.program_id(0)
     rate = tl.program_id(1)
     rates = tl.num_programs(1)

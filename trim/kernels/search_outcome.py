@@ -44,7 +44,7 @@ def _quality_of(measure, sums, whole, rows, vectors, PARTS: tl.constexpr, SUMS: 
 
 @triton.jit
 def of_layer(energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns):
-    """Return where what is looked up of one of several layers begins."""
+    """Return where the numbers of one of several layers begin."""
     row = layer.to(tl.int64) * rows
     place = row * (columns + 1)
     return (
@@ -65,7 +65,7 @@ def judge_updates(
 ):  # fmt: skip
     """Store an update's quality and variance at floor counts, its exact counts, and the quality of these.
 
-    `totals`: of each layer, and then how many input vectors it has.
+    `totals`: the total of each layer, then the number of input vectors of each.
     """
     layer = tl.program_id(1)
     here = (layer * tl.num_programs(0) + tl.program_id(0)).to(tl.int64)
@@ -99,7 +99,7 @@ def judge_updates(
 SUMS = 6
 
 
-WIDE_BLOCK = 2048  # where a pass keeps one number per row
+WIDE_BLOCK = 2048  # rows at a time in a pass that keeps one number per row
 
 
 @triton.jit
@@ -119,7 +119,7 @@ def cosine_of(dot, output_norm, energy):
 def look_up(
     energy, error, output_energy, output_norm, output_peak, row, count, inside, columns, vectors, with_ratio
 ):
-    """Look up dot, energy, error, cosine and, if asked for, peak signal-to-noise ratio (else, or without output, 0)."""
+    """Look up dot, energy, error, cosine and peak signal-to-noise ratio, which is 0 unless `with_ratio`."""
     place = row.to(tl.int64) * (columns + 1) + count
     kept = tl.load(energy + place, mask=inside, other=0.0).to(tl.float64)
     lost = tl.load(error + place, mask=inside, other=0.0).to(tl.float64)

@@ -1,10 +1,10 @@
 """The order in which the rows of a layer lose their weights, on a CUDA device, in Triton.
 
-The order is a bitonic sort of one 32-bit key per column, which bounds it by integer arithmetic: the column's index
-in the low bits, so that keys differ and ties keep column order, and the leading bits of its score above them. Each
+The order comes from a bitonic sort of one 32-bit key per column: the column's index in the low bits, so that keys
+differ and ties keep column order, and the leading bits of its score above them. Integer arithmetic limits it. Each
 thread holds neighbouring places, so that three of five comparisons stay in its registers. A row is sorted in two parts
 where that saves places: 5120 as 4096 and 1024. Columns whose scores share those leading bits are put in order
-afterwards by comparing neighbours. Times: docs/kernels.md.
+afterwards by comparing neighbours. docs/kernels.md has the times.
 """
 
 import torch
@@ -16,8 +16,8 @@ from torch import Tensor
 ITEM_BITS = 5
 MAX_ROW_LENGTH = 2**15  # that one program's shared memory can hold
 TIE_COLUMNS = 512
-LAST_KEY = tl.constexpr(0xFFFFFFFF)  # behind those of all columns
-FINITE = tl.constexpr(0x7F800000)  # the bits of infinity: those of finite float32 are below
+LAST_KEY = tl.constexpr(0xFFFFFFFF)  # after those of all columns
+FINITE = tl.constexpr(0x7F800000)  # the bits of infinity; those of finite float32 numbers are smaller
 
 
 def sort_rows(weight: Tensor, score: Tensor, invalid: Tensor) -> tuple[Tensor, Tensor]:
@@ -67,8 +67,8 @@ def _split(columns: int) -> tuple[int, int, int]:
     column_bits = max((columns - 1).bit_length(), 7)
     head_bits = column_bits - 1
     threads = _thread_bits(head_bits)
-    # A thread stores four places at once. An exchange brings it as many bits of a place as its items have: warps must
-    # have no more.
+    # A thread stores four places at once. An exchange gives it as many bits of a place as its items have, and a place
+    # must not have more bits for the warps than that.
     tail_bits = max((columns - 2**head_bits - 1).bit_length(), threads + 2, 2 * threads - 5)
     if columns > 2**head_bits and tail_bits < head_bits:
         return column_bits, head_bits, tail_bits
@@ -98,12 +98,12 @@ def _sort(
 ):  # fmt: skip
     """Sort one row's keys in ascending order: leading bits of the score, then the column.
 
-    The bits of a float that is not negative sort like the number. Those of a row are counted from its largest
-    score's 31 binary orders of magnitude down; smaller scores share a level, and 0 has its own.
+    The bits of a float that is not negative sort like the number. A row's keys distinguish the 31 binary orders of
+    magnitude below its largest score; smaller scores share a level, and 0 has its own.
 
-    Head and tail are sorted by themselves, the tail downwards. One after the other, with the largest keys between
-    them, they ascend and then descend; a bitonic merge of as many places again as the head has puts the smallest
-    keys into the head and leaves the rest where the tail was.
+    Head and tail are sorted separately, the tail in descending order. Joined, with largest keys between them, they
+    ascend and then descend; a bitonic merge over twice the head's places moves the smallest keys into the head and
+    leaves the rest in the tail's place.
     """
     row = tl.program_id(0).to(tl.int64)
     score += row * columns
@@ -117,7 +117,7 @@ def _sort(
         smallest, largest = tl.minimum(smallest, tl.min(tail)), tl.maximum(largest, tl.max(tail))
         tail_keys = keys + (1 << HEAD_BITS)
         ascending = _key(tail, largest, tail_striped, 1 << HEAD_BITS, columns, COLUMN_BITS)
-        # A sort of complements sorts downwards.
+        # Sorting the complements sorts in descending order.
         cube = _sort_keys(
             ascending ^ LAST_KEY, tail_keys, tail_blocked, tail_striped, opaque_zero, TAIL_BITS, THREAD_BITS
         )
@@ -270,7 +270,7 @@ def _compare(x, AXIS: tl.constexpr, BITS: tl.constexpr):
 
 @triton.jit
 def _exchange(x, before, after, BITS: tl.constexpr):
-    """Turn a hypercube by way of memory, so that its axes stand for other places than before."""
+    """Rearrange a hypercube through memory, so that its axes belong to other bits of a place."""
     tl.debug_barrier()
     tl.store(before, tl.reshape(x, before.shape).to(tl.int32, bitcast=True))
     tl.debug_barrier()
@@ -306,7 +306,7 @@ def _sort_ties(
         right_column, at_right = _neighbour(keys, place + distance, level, at_right, columns, COLUMN_BITS)
         left_column, at_left = _neighbour(keys, place - distance, level, at_left, columns, COLUMN_BITS)
         searching = tl.max((at_right | at_left).to(tl.int32), axis=0) > 0
-        # So long a run is most often one of equal scores, and in order already.
+        # A run this long most often has equal scores, and is in order already.
         if searching & (distance == 32):
             searching = _has_inversion(keys, score, columns, COLUMN_BITS, BLOCK)
     value = tl.load(weight + row * columns + column, mask=inside, other=0.0)

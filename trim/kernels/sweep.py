@@ -1,11 +1,11 @@
 """Retention curves of layers on a CUDA device, in Triton.
 
-Imported only where such a device is used. What `retention.retention_curves` says holds here too, with running
-outputs and curves in float32: the error from the pruned part, accumulated from the least important column up, and
-the energy from its elementwise difference to the dense output.
+Imported only where such a device is used. They are those of `trim.methods.sweep.retention_curves`, with running outputs
+and curves in float32: the error from the pruned part, accumulated from the least important column up, and the energy
+from its elementwise difference to the dense output.
 
-A row's running output stays in registers, eight lanes to a row. Instructions bound the sweep: every weight gathers one
-set of L values, and each costs a conversion and four float32 operations. What was slower: docs/kernels.md.
+A row's running output stays in registers, eight lanes to a row. Instructions limit the sweep: every weight gathers one
+set of L values, and each costs a conversion and four float32 operations. docs/kernels.md lists slower variants.
 """
 
 import torch
@@ -41,7 +41,7 @@ def retention(
     rows = len(weight) // layers
     invalid = weight.new_zeros(layers, dtype=torch.int32)
     order, sorted_weight = sort_rows(weight, score, invalid)
-    # A copy, filled up with vectors that add nothing.
+    # A copy, padded with vectors of zeros.
     padded = inputs.new_zeros(layers, columns, padded_vectors(vectors, inputs.dtype))
     padded[..., :vectors] = inputs
     output = full_product(weight.view(layers, rows, columns), padded).flatten(0, 1)
@@ -70,7 +70,7 @@ def _sweep(
     FIRST: tl.constexpr, LAST: tl.constexpr,
     ROWS: tl.constexpr, SEGMENTS: tl.constexpr, WIDTH: tl.constexpr, CHUNK: tl.constexpr,
 ):  # fmt: skip
-    """Add the curves of `ROWS` rows of a layer over one slice of the vectors to those of the slices before it."""
+    """Add the curves of `ROWS` rows of a layer over one slice of the vectors to those of the previous slices."""
     row = tl.program_id(0) * ROWS + tl.arange(0, ROWS)
     layer = tl.program_id(1).to(tl.int64)
     real = row < rows
@@ -92,7 +92,7 @@ def _sweep(
         for step in tl.static_range(CHUNK):
             column = tl.load(order + row * stride + left + step).to(tl.int32)
             scale = tl.load(weight + row * stride + left + step).to(tl.float32)
-            # As in order_kernels, an untrue hint: it spreads rows, rather than segments, over the lanes.
+            # As in `trim.kernels.sort`, an untrue hint: it spreads rows, rather than segments, over the lanes.
             source = inputs + (column * vectors)[:, None, None] + vector
             read = tl.load(tl.max_contiguous(source, [2, 1, WIDTH])).to(tl.float32)
             pruned += scale[:, None, None] * read
@@ -121,6 +121,6 @@ def _sweep(
         tl.store(energy + start + columns, nothing, mask=real)
         tl.store(error + start + columns, total, mask=real)
         tl.store(dot + start + columns, nothing, mask=real)
-        # What earlier slices gave at the ends is in the total.
+        # The total contains the ends of earlier slices.
         finite = tl.sum(curve_sums, axis=1) + total < float("inf")
         tl.atomic_or(invalid + layer, 1, mask=tl.min((finite | ~real).to(tl.int32), axis=0) == 0)

@@ -240,7 +240,7 @@ def dense_curves(weight: Tensor, inputs: Tensor) -> RetentionCurves:
 
 
 class Retained:
-    """The curves looked up at some counts; each is looked up when first asked for."""
+    """The curves looked up at some counts; each is looked up when it is first used."""
 
     def __init__(self, curves: RetentionCurves, counts: Tensor) -> None:
         self.curves = curves

@@ -19,7 +19,7 @@ SCALING_TENSORS = _FREQUENCIES, _LONG, _SHORT = (
 def position_settings(
     header: GgufHeader, fields: GgufFields, head: int, *, partial: bool
 ) -> dict[str, object]:
-    """Make the settings that say how positions are rotated.
+    """Make the settings for the rotation of positions.
 
     Args:
         header: the file's header.
@@ -114,7 +114,7 @@ def _by_frequency(long: Tensor, short: Tensor, original: int, attention: float) 
 def _llama3(factors: Tensor, base: float) -> dict[str, object] | None:
     """Recover the settings of Llama 3.1 and later from which a converter made these factors; None where it did not.
 
-    Between 1 and the largest one, a factor's inverse is linear in the frequency, from which two of them tell the
+    Between 1 and the largest one, a factor's inverse is linear in the frequency, so two of them give the
     slope. Only the ratios of the two limits and the original length count: the lower limit is 1, as everywhere.
     """
     factors = factors.double()

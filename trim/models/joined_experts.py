@@ -1,6 +1,6 @@
 """Split the tensors in which classes of `transformers` join the weights of all experts.
 
-A class of experts says of itself how its tensors are to be read (`transformers.integrations.moe`): gate and up joined
+A class of experts describes the layout of its tensors (`transformers.integrations.moe`): gate and up joined
 one after the other or row by row, transposed or not, with biases or not. Those that do not are known by their classes'
 names. Each expert becomes a module with linear layers of its own; the sum over experts is the class's.
 """

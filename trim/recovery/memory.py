@@ -74,7 +74,7 @@ def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -
         device: the device of the training.
 
     Raises:
-        NotEnoughMemoryError: not even one window fits; says what is needed and what is free.
+        NotEnoughMemoryError: not even one window fits; the message has what is needed and what is free.
     """
     free = available_bytes(device)
     needed = 0

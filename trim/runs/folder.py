@@ -2,7 +2,7 @@
 
 config.json         every setting that changes the result; the fingerprint is their hash
 manifest.json       which blocks are complete: the commit point
-budgets.json        the sparsity asked of each layer (whole models)
+budgets.json        the sparsity of each layer (whole models)
 blocks/015.safetensors   arrays named LAYER/ARRAY (see `layer_record`), numbers in the metadata
 events.jsonl        progress, one event a line
 metrics.json        sparsities, times, perplexities
@@ -42,7 +42,7 @@ from trim.runs.shapes import (
 
 @dataclass(frozen=True, eq=False)
 class Run(StoredFolder):
-    """A run on disk. Its small files are read when it is opened, its blocks when they are asked for.
+    """A run on disk. Its small files are read when it is opened, its blocks when they are used.
 
     Attributes:
         path: the folder.

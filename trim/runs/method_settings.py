@@ -28,7 +28,7 @@ class MethodSettings:
     model: str = option(
         "demo",
         help='"demo", a Hub id, a folder with safetensors, or a GGUF file',
-        label="model asked for",
+        label="requested model",
         group="model",
     )
     target: float | None = option(
@@ -36,7 +36,7 @@ class MethodSettings:
         help="model sparsity, such as 0.7: the share of the weights of all chosen layers that is pruned",
         label="Model sparsity target",
         group=METHOD,
-        unset="what the pattern or the budget file says",
+        unset="that of the pattern or the budget file",
         unit="%",
         limits=(1, 99),
         metavar="TARGET",

@@ -49,7 +49,7 @@ class RecoveryRecord:
     """Everything that decides the result of a recovery.
 
     Attributes:
-        request: what the user asked for.
+        request: the requested settings.
         sparse: the pruned model, a run's folder or a checkpoint.
         run: the fingerprint of the run; None: it is a checkpoint.
         pruned: the pruned model's title, and the fingerprint of its weights (for a run, of the dense model's).

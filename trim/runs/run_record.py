@@ -58,7 +58,7 @@ class RunRecord:
     """The request, and everything else that changes the result; its hash is the run's fingerprint.
 
     Attributes:
-        request: what the user asked for.
+        request: the requested settings.
         model, text: the pruned model, and the calibration text.
         compute: the hardware and the arithmetic.
         versions: the versions of Python and the libraries.

@@ -68,7 +68,7 @@ class RecordHead(TypedDict):
 
 
 class Config(RecordHead):
-    """`config.json`; "heads" where the model's configuration says it, "structure" where its blocks say more."""
+    """`config.json`; "heads" where the model's configuration has them, "structure" where its blocks have any."""
 
     kind: Literal["model", "layer"]
     heads: NotRequired[HeadFacts]

@@ -36,7 +36,7 @@ def summary(run: Run) -> str:
         lines.append(f"quality: {measure}, mean over layers")
     if sparsity := run.metrics.get("sparsity"):
         lines.append(
-            f"model sparsity: {sparsity['realised']:.6f} (asked for: {sparsity['requested']:.6f}), "
+            f"model sparsity: {sparsity['realised']:.6f} (requested: {sparsity['requested']:.6f}), "
             f"{run.metrics['weights']['pruned']:,} of {run.metrics['weights']['of']:,} weights"
         )
     if run.structure.dense:

@@ -50,7 +50,7 @@ def test_prune_inspect_export_apply(llama, run, tmp_path, capsys):
     weights = trim.open_run(run).metrics["weights"]
     parameters = sum(each.numel() for each in one.parameters())
     assert f"Of the {weights['of']:,} weights in the linear layers of its blocks, " in card
-    assert "(asked for: 0.600000)" in card
+    assert "(requested: 0.600000)" in card
     share = f"{weights['pruned'] / parameters:.2%}"
     assert f"{share} of the model's {parameters:,} parameters" in card
     assert weights["of"] < parameters
