@@ -107,10 +107,8 @@ class Conversion:
             made: the model's tensors, on the meta device, in the order of the rule.
             files: the files.
         """
-        steps, numbers = (
-            self._steps(),
-            [(name, tensor.shape[0]) for name, tensor in made.items() if tensor.ndim],
-        )
+        steps = self._steps()
+        numbers = [(name, tensor.shape[0]) for name, tensor in made.items() if tensor.ndim]
         if steps == ["Concatenate 0"] and len(numbers) == 1:
             order = self.rule.source_patterns.index
             names = [name for name, pattern in sorted(self.sources, key=lambda source: order(source[1]))]
@@ -168,9 +166,7 @@ class Conversion:
             own = replace(part, rows=slice(1 if part.rows.start else 0, None, 2))
         else:
             return []
-        return [
-            Stored(stored, place * math.prod(shape[1:]), shape[1:], own) for place in range(experts.count)
-        ]
+        return _each_expert(stored, shape, own, experts)
 
     def _steps(self) -> list[str]:
         """Name the rule's steps with their dimensions, such as "Chunk 0"."""
@@ -178,7 +174,7 @@ class Conversion:
             " ".join(
                 [
                     type(step).__name__,
-                    *(str(getattr(step, name)) for name in _DIMENSIONS if hasattr(step, name)),
+                    *(f"{getattr(step, name)}" for name in _DIMENSIONS if hasattr(step, name)),
                 ]
             )
             for step in self.rule.operations

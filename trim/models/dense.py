@@ -1,5 +1,6 @@
 """List the weights of a model's blocks that always stay dense, and keep them so."""
 
+from collections import Counter
 from collections.abc import Mapping
 from enum import StrEnum
 from types import MethodType
@@ -39,20 +40,14 @@ def keep_dense(blocks: list[nn.Module], others: Mapping[str, Why]) -> None:
         blocks: the model's.
         others: by names such as "0.mixer.dt_proj"; a layer of the first expert stands for the same layer of all.
     """
-    seen: dict[int, int] = {}
+    users: dict[int, list[tuple[int, nn.Linear]]] = {}  # by weight: the layers that use it, with their blocks
     for index, block in enumerate(blocks):
         for part in block.modules():
             if isinstance(part, nn.Linear):
-                seen.setdefault(id(part.weight), index)
-    shared = {
-        part.weight
-        for index, block in enumerate(blocks)
-        for part in block.modules()
-        if isinstance(part, nn.Linear) and seen[id(part.weight)] != index
-    }
-    for block in blocks:
-        for part in block.modules():
-            if isinstance(part, nn.Linear) and any(part.weight is weight for weight in shared):
+                users.setdefault(id(part.weight), []).append((index, part))
+    for layers in users.values():
+        if len({index for index, _ in layers}) > 1:
+            for part in {part for _, part in layers}:
                 _keep(part, Why.SHARED)
     for name, why in others.items():
         place, _, path = name.partition(".")
@@ -78,7 +73,7 @@ def _keep(layer: nn.Module, why: Why) -> None:
 
 def dense_parts(blocks: list[nn.Module]) -> list[str]:
     """List the weights of the blocks besides their layers, norms and biases, which stay dense, a line for each kind."""
-    numbers: dict[str, int] = {}
+    numbers: Counter[str] = Counter()
     weights: set[int] = set()
     for block in blocks:
         for path, part in block.named_modules():
@@ -88,20 +83,18 @@ def dense_parts(blocks: list[nn.Module]) -> list[str]:
                 if id(tensor) in weights or (tensor.ndim < 2 and leaf in ("weight", "bias")):
                     continue
                 weights.add(id(tensor))
-                kind = _kind(path, part, leaf)
-                numbers[kind] = numbers.get(kind, 0) + tensor.numel()
+                numbers[_kind(path, part, leaf)] += tensor.numel()
     return [f"{kind}: {number:,} weights" for kind, number in numbers.items()]
 
 
 def stays_dense(module: nn.Module, blocks: list[nn.Module]) -> list[str]:
     """List the parts that stay dense unless named: `dense_parts`, routers, and towers that no text goes through."""
-    numbers: dict[str, int] = {}
+    numbers: Counter[str] = Counter()
     for name in sorted(routers(blocks)):
         index, _, path = name.partition(".")
         weight = blocks[int(index)].get_parameter(f"{path}.weight")
         does = "routes tokens to experts" if len(weight) > 1 else "weighs a shared expert"
-        kind = f"{path.rpartition('.')[2]}, {does}"
-        numbers[kind] = numbers.get(kind, 0) + weight.numel()
+        numbers[f"{path.rpartition('.')[2]}, {does}"] += weight.numel()
     unused = other_towers(module, blocks)
     for path, part in module.named_modules():
         if part in unused and module.get_submodule(path.rpartition(".")[0]) not in unused:

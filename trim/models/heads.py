@@ -109,16 +109,11 @@ def layer_heads(
     if layout is None or not any("attn" in part.lower() or "attention" in part.lower() for part in path):
         return None
     kind, size = next((kind for kind, names in KINDS.items() if last in names), ""), layout.size
-    counts = {
-        "query": layout.query,
-        "key": layout.key_value,
-        "value": layout.key_value,
-        "output": layout.query,
-    }
+    heads = layout.key_value if kind in ("key", "value") else layout.query
     axis: Literal["rows", "columns"] = "columns" if kind == "output" else "rows"
-    if not counts.get(kind) or shape[axis == "columns"] != size * counts[kind]:
+    if not kind or shape[axis == "columns"] != size * heads:
         return None
-    return LayerHeads(axis, size, _names("" if kind in ("query", "output") else kind, layout, counts[kind]))
+    return LayerHeads(axis, size, _names(kind if kind in ("key", "value") else "", layout, heads))
 
 
 def _names(kind: str, layout: HeadLayout, heads: int) -> tuple[str, ...]:

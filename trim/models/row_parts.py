@@ -60,11 +60,12 @@ def _parts(owner: nn.Module, leaf: str, rows: int) -> tuple[RowPart, ...]:
         return _of_state_space(owner, leaf, rows)
     size = _number(owner, *_HEAD_SIZES) or _number(owner, "split_size") // (_heads(owner) or 1)
     if leaf == "kv_b_proj" and (nope := _number(owner, "qk_nope_head_dim")):
-        return _interleaved(rows, ("k", nope), ("v", _number(owner, "v_head_dim")))
+        value = _number(owner, "v_head_dim")
+        return _laid_out(rows // (nope + value), ("k", nope, 1), ("v", value, 1))
     if not size or rows % size:
         return ()
     if leaf == "q_proj" and rows == 2 * size * _heads(owner):  # a gate for each head's output
-        return _interleaved(rows, ("q", size), ("gate", size))
+        return _laid_out(rows // (2 * size), ("q", size, 1), ("gate", size, 1))
     return _of_fused(owner, rows, size) if leaf in _FUSED else ()
 
 
@@ -72,25 +73,15 @@ def _of_fused(owner: nn.Module, rows: int, size: int) -> tuple[RowPart, ...]:
     """Split a layer that makes queries, keys and values at once."""
     kind, heads = type(owner).__name__, _heads(owner)
     several = (rows // size - heads) // 2  # heads of keys, and of values
-    if kind.startswith("Falcon"):
-        if owner.new_decoder_architecture:
-            return _grouped(size, heads, several)
-        return _heads_in_a_row(size, heads, 1) if owner.multi_query else _grouped(size, heads, heads)
-    if kind == "GPTBigCodeAttention":
-        return _heads_in_a_row(size, heads, 1) if owner.multi_query else _grouped(size, heads, heads)
-    if (
-        kind == "CodeGenAttention"
-    ):  # four shares of the heads, each with its queries, values and keys in a row
-        share = heads // 4 * size
-        starts = [[3 * share * group + place for place in range(0, share, size)] for group in range(4)]
-        first = tuple(start for group in starts for start in group)
-        return tuple(
-            RowPart(name, size, tuple(start + place * share for start in first))
-            for place, name in enumerate("qvk")
-        )
+    if kind.startswith("Falcon") and owner.new_decoder_architecture:
+        return _heads_of(size, heads, several, several)
+    if kind.startswith("Falcon") or kind == "GPTBigCodeAttention":
+        return _heads_of(size, heads, 1) if owner.multi_query else _heads_of(size, heads, heads, heads)
+    if kind == "CodeGenAttention":  # four shares of the heads, each with all its queries, values and keys
+        return _laid_out(4, *((name, size, heads // 4) for name in "qvk"))
     if kind in _BY_HEAD:
-        return _grouped(size, heads, heads)
-    return _heads_in_a_row(size, heads, several) if kind in _IN_A_ROW else ()
+        return _heads_of(size, heads, heads, heads)
+    return _heads_of(size, heads, several) if kind in _IN_A_ROW else ()
 
 
 def _of_state_space(owner: nn.Module, leaf: str, rows: int) -> tuple[RowPart, ...]:
@@ -108,39 +99,32 @@ def _of_state_space(owner: nn.Module, leaf: str, rows: int) -> tuple[RowPart, ..
     return ()
 
 
+def _laid_out(stretches: int, *parts: tuple[str, int, int]) -> tuple[RowPart, ...]:
+    """Split rows into equal stretches, in each of which the parts follow each other.
+
+    Args:
+        stretches: how many.
+        parts: the name of each part, the rows of one of its runs, and how many runs of it a stretch has.
+    """
+    length, found, begin = sum(rows * runs for _, rows, runs in parts), [], 0
+    for name, rows, runs in parts:
+        starts = (
+            stretch * length + begin + run * rows for stretch in range(stretches) for run in range(runs)
+        )
+        found.append(RowPart(name, rows, tuple(starts)))
+        begin += rows * runs
+    return tuple(found)
+
+
 def _in_a_row(*parts: tuple[str, int]) -> tuple[RowPart, ...]:
-    found, start = [], 0
-    for name, rows in parts:
-        found.append(RowPart(name, rows, (start,)))
-        start += rows
-    return tuple(found)
+    """Split rows into one run of each part."""
+    return _laid_out(1, *((name, rows, 1) for name, rows in parts))
 
 
-def _interleaved(rows: int, *parts: tuple[str, int]) -> tuple[RowPart, ...]:
-    """Split rows into equal stretches, each with all parts in a row."""
-    stretch, found, start = sum(size for _, size in parts), [], 0
-    for name, size in parts:
-        found.append(RowPart(name, size, tuple(range(start, rows, stretch))))
-        start += size
-    return tuple(found)
-
-
-def _heads_in_a_row(size: int, heads: int, several: int) -> tuple[RowPart, ...]:
-    """Split into all queries, all keys and all values."""
-    found, start = [], 0
-    for name, number in (("q", heads), ("k", several), ("v", several)):
-        found.append(RowPart(name, size, tuple(range(start, start + number * size, size))))
-        start += number * size
-    return tuple(found)
-
-
-def _grouped(size: int, heads: int, groups: int) -> tuple[RowPart, ...]:
-    """Split into groups of heads, each with its queries, its key and its value."""
-    queries = heads // groups
-    first = range(0, groups * (queries + 2) * size, (queries + 2) * size)
-    q = tuple(start + place * size for start in first for place in range(queries))
-    k, v = (tuple(start + place * size for start in first) for place in (queries, queries + 1))
-    return RowPart("q", size, q), RowPart("k", size, k), RowPart("v", size, v)
+def _heads_of(size: int, heads: int, several: int, stretches: int = 1) -> tuple[RowPart, ...]:
+    """Split into all queries, all keys and all values of each stretch of heads."""
+    q, kv = heads // stretches, several // stretches
+    return _laid_out(stretches, ("q", size, q), ("k", size, kv), ("v", size, kv))
 
 
 def _heads(owner: nn.Module) -> int:

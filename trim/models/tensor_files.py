@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 import struct
+from collections import Counter
 from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
@@ -305,9 +306,9 @@ def _stamp(status: os.stat_result) -> tuple[int, ...]:
 
 
 def _main_dtype(places: Iterable[TensorPlace]) -> torch.dtype:
-    sizes: dict[torch.dtype, int] = {}
+    sizes: Counter[torch.dtype] = Counter()
     for place in places:
-        sizes[place.dtype] = sizes.get(place.dtype, 0) + place.length
+        sizes[place.dtype] += place.length
     return max(sizes, key=sizes.__getitem__, default=torch.uint8)
 
 
