@@ -88,9 +88,8 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-_OF_THREAD = (
-    threading.local()
-)  # .report receives the steps of the bars that transformers would draw in this thread
+# Its attribute `report` receives the steps of the bars that transformers would draw in this thread.
+_OF_THREAD = threading.local()
 
 
 @contextlib.contextmanager

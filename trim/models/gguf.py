@@ -3,10 +3,8 @@
 Format: https://github.com/ggml-org/ggml/blob/master/docs/gguf.md
 """
 
-import contextlib
 import json
 import math
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,6 +21,7 @@ from trim.models.architecture import blueprint
 from trim.models.checkpoint import quiet
 from trim.models.gguf_config import parameter_names, read_config
 from trim.models.gguf_header import GgufHeader, GgufTensor, cut_short, read_gguf_header
+from trim.models.replaced import replaced
 from trim.models.tensor_files import WEIGHTS
 from trim.progress import Meter, ProgressListener
 
@@ -97,14 +96,16 @@ def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) ->
     meter.report(f"Unpacking {path.name} (once): its structure")
     module = gguf_blueprint(header)
     meter.report(f"Unpacking {path.name} (once): its tokenizer")
-    from transformers import AutoTokenizer
+    from transformers import AutoTokenizer, modeling_gguf_pytorch_utils
 
     if lost_tensors(header):
         save_file(_weights(header, module, meter), folder / WEIGHTS, {"format": "pt"})
         module.config.save_pretrained(folder)
         return
+    # Without this answer, transformers would spend seconds on reading the header again for the model's type.
+    answer = {"config": {"model_type": module.config.model_type}}
     try:
-        with quiet(), _known_type(module.config.model_type):
+        with quiet(), replaced(modeling_gguf_pytorch_utils, "load_gguf_checkpoint", lambda *_, **__: answer):
             tokenizer = AutoTokenizer.from_pretrained(
                 path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
             )
@@ -158,19 +159,6 @@ def _end(tensor: GgufTensor) -> int:
     sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
     numbers, size = sizes.get(tensor.kind, (1, 0))
     return tensor.start + math.prod(tensor.shape) // numbers * size
-
-
-@contextlib.contextmanager
-def _known_type(model_type: str) -> Iterator[None]:
-    """Give transformers the model's type, for which it would spend seconds on reading the header again."""
-    from transformers import modeling_gguf_pytorch_utils as reading
-
-    original = vars(reading)["load_gguf_checkpoint"]
-    vars(reading)["load_gguf_checkpoint"] = lambda *_, **__: {"config": {"model_type": model_type}}
-    try:
-        yield
-    finally:
-        vars(reading)["load_gguf_checkpoint"] = original
 
 
 def _require_complete(header: GgufHeader) -> None:

@@ -30,7 +30,7 @@ class Model:
     """A causal language model with its tokenizer, its blocks and the layers that can be pruned.
 
     Attributes:
-        name: what the user asked for.
+        name: the requested model, as the user named it.
         title: a short line that names it to users.
         fingerprint: the identity of the weights, as runs record it; changes when the weights change.
         module: the `transformers` model, in eval mode, with each `Conv1D` replaced by a linear layer.
@@ -97,7 +97,7 @@ class ModelDescription:
     """Facts about a model that are known before it is downloaded or loaded.
 
     Attributes:
-        source: what the user asked for.
+        source: the requested model, as the user named it.
         title: a short line that names it to users.
         kind: "demo", "Hub", "folder" or "GGUF file".
         architecture: such as "LlamaForCausalLM"; for a GGUF file llama.cpp's name, such as "llama".
@@ -120,32 +120,6 @@ class ModelDescription:
     layers: int
     expert_layers: int
     dense: tuple[str, ...]
-
-    @classmethod
-    def of(
-        cls,
-        source: str | Path,
-        found: sources.Source,
-        architecture: str,
-        download_bytes: int,
-        parameters: int,
-        module: "PreTrainedModel",
-    ) -> "ModelDescription":
-        """Describe the model of a blueprint."""
-        blocks = find_blocks(module)
-        layers = [part for block in blocks for part in block.modules() if isinstance(part, nn.Linear)]
-        return cls(
-            str(source),
-            found.title,
-            found.kind,
-            architecture,
-            download_bytes,
-            parameters,
-            len(blocks),
-            len(layers),
-            sum(isinstance(layer, RoutedLinear) for layer in layers),
-            tuple(stays_dense(module, blocks)),
-        )
 
     @property
     def layers_text(self) -> str:
@@ -191,7 +165,7 @@ class FetchedModel:
     """A model on this machine, not loaded yet.
 
     Attributes:
-        source: what the user asked for.
+        source: the requested model, as the user named it.
         title: a short line that names it to users.
         folder: with its configuration, safetensors and tokenizer.
     """
@@ -208,13 +182,28 @@ class FetchedModel:
     ) -> Model:
         """Load it; see `load_model`."""
         place = choose_device(device)
-        Meter(progress).report(f"Reading the tokenizer of {self.title}")
+        meter = Meter(progress, of=1)
+        meter.report(f"Reading the tokenizer of {self.title}")
         tokenizer, weights = checkpoint.load_tokenizer(self.folder), TensorFiles(self.folder)
         key = weights_key(weights)
-        module = _loaded(weights, self.title, place, dtype, progress)
+        computed = choose_dtype(dtype, weights.main_dtype, place)
+        advice = "choose a smaller model" + (
+            ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""
+        )
+        if place.type == "cuda":
+            advice += ', or device="cpu"'
+        needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
+        require_memory(needed_bytes, place, f"loading {self.title}", advice)
+        what = f"Loading {self.title} ({str(computed).removeprefix('torch.')} on {place})"
+        meter.report(what)
+        with memory_errors_named(f"the memory of {place} filled up while {self.title} was loaded; {advice}"):
+            module = checkpoint.load_weights(
+                self.folder, computed, place, lambda done: meter.report(what, done)
+            )
         return Model(self.source, self.title, key["fingerprint"], module, tokenizer, key)
 
 
+@checkpoint.names_its_model
 def fetch_model(source: str | Path, *, progress: ProgressListener | None = None) -> FetchedModel:
     """Find a model, and download or dequantize it first where needed.
 
@@ -226,19 +215,6 @@ def fetch_model(source: str | Path, *, progress: ProgressListener | None = None)
 
 
 @checkpoint.names_its_model
-def model_folder(source: str | Path, *, progress: ProgressListener | None = None) -> tuple[Path, str]:
-    """Find the folder with a model's configuration, safetensors and tokenizer, and the model's title.
-
-    The model is downloaded or dequantized first where needed.
-
-    Raises:
-        ModelError: the model cannot be found, read or pruned; the message says what to do.
-    """
-    fetched = fetch_model(source, progress=progress)
-    return fetched.folder, fetched.title
-
-
-@checkpoint.names_its_model
 def describe_model(source: str | Path) -> ModelDescription:
     """Describe a model and what loading it would download. For a model on the Hub only its config.json is fetched.
 
@@ -246,45 +222,33 @@ def describe_model(source: str | Path) -> ModelDescription:
         ModelError: the model cannot be found, read or pruned; the message says what to do.
     """
     found = sources.locate(source)
+    download_bytes = 0
     if isinstance(found, sources.GgufSource):
         header = read_gguf_header(found.gguf)
-        return ModelDescription.of(
-            source, found, header.architecture, 0, header.parameters, gguf_blueprint(header)
-        )
-    download_bytes = 0
-    if isinstance(found, sources.FolderSource):
-        folder = found.folder
-        weight_files(folder)
-    elif (here := sources.downloaded(found.repository)) is not None:
-        folder = here
+        architecture, parameters, module = header.architecture, header.parameters, gguf_blueprint(header)
     else:
-        download_bytes = sum(sources.files_to_download(found.repository).values())
-        folder = hub.fetch_file(found.repository, "config.json").parent
-    module = blueprint(checkpoint.read_config(folder))
-    parameters = sum(parameter.numel() for parameter in module.parameters())
-    return ModelDescription.of(source, found, type(module).__name__, download_bytes, parameters, module)
-
-
-def _loaded(
-    weights: TensorFiles,
-    title: str,
-    device: torch.device,
-    dtype: str | torch.dtype | None,
-    progress: ProgressListener | None,
-) -> "PreTrainedModel":
-    """Load the model of a folder, after a check that memory suffices."""
-    computed = choose_dtype(dtype, weights.main_dtype, device)
-    advice = "choose a smaller model" + (
-        ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""
+        if isinstance(found, sources.FolderSource):
+            folder = found.folder
+            weight_files(folder)
+        elif (here := sources.downloaded(found.repository)) is not None:
+            folder = here
+        else:
+            download_bytes = sum(sources.files_to_download(found.repository).values())
+            folder = hub.fetch_file(found.repository, "config.json").parent
+        module = blueprint(checkpoint.read_config(folder))
+        architecture = type(module).__name__
+        parameters = sum(parameter.numel() for parameter in module.parameters())
+    blocks = find_blocks(module)
+    layers = [part for block in blocks for part in block.modules() if isinstance(part, nn.Linear)]
+    return ModelDescription(
+        str(source),
+        found.title,
+        found.kind,
+        architecture,
+        download_bytes,
+        parameters,
+        len(blocks),
+        len(layers),
+        sum(isinstance(layer, RoutedLinear) for layer in layers),
+        tuple(stays_dense(module, blocks)),
     )
-    if device.type == "cuda":
-        advice += ', or device="cpu"'
-    needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
-    require_memory(needed_bytes, device, f"loading {title}", advice)
-    what = f"Loading {title} ({str(computed).removeprefix('torch.')} on {device})"
-    meter = Meter(progress, of=1)
-    meter.report(what)
-    with memory_errors_named(f"the memory of {device} filled up while {title} was loaded; {advice}"):
-        return checkpoint.load_weights(
-            weights.folder, computed, device, lambda done: meter.report(what, done)
-        )

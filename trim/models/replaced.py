@@ -1,14 +1,21 @@
-"""Replace a method of one module temporarily."""
+"""Replace attributes temporarily."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+
+_MISSING = object()
 
 
 @contextlib.contextmanager
-def own_method(part: object, name: str, method: Callable[..., object]) -> Iterator[None]:
-    """Replace a method of one module, and of no other of its class, inside the `with` block."""
-    vars(part)[name] = method
+def replaced(owner: object, name: str, value: object) -> Iterator[None]:
+    """Give one object, and no other of its class, its own attribute inside the `with` block, such as a method."""
+    own = vars(owner)
+    before = own.get(name, _MISSING)
+    own[name] = value
     try:
         yield
     finally:
-        vars(part).pop(name, None)
+        if before is _MISSING:
+            own.pop(name, None)
+        else:
+            own[name] = before

@@ -7,17 +7,17 @@ ones for different kinds of blocks. None of them is known by name here.
 import contextlib
 import copy
 import functools
-from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Iterator, MutableMapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError
+from trim.models.replaced import replaced
 
-K = TypeVar("K")
 T = TypeVar("T")
 # Tensors that blocks write for later ones besides hidden states, such as keys and values.
 Written = MutableMapping[str, tuple[Tensor, ...]]
@@ -47,9 +47,7 @@ class BlockCall:
             result = block(states, *self.arguments, **self.options)
         else:
             result = block(*self.arguments, **self.options, **{self.states_name: states})
-        if (
-            isinstance(result, tuple | list) and result
-        ):  # attention weights and caches come after the hidden states
+        if isinstance(result, tuple | list) and result:  # attention weights and caches come last
             result = result[0]
         if not isinstance(result, Tensor):
             raise ModelError(
@@ -75,8 +73,28 @@ class BlockCall:
 
         `dtype`: of its floating-point tensors; None: as they are.
         """
-        options = {name: _normal(value, dtype) for name, value in self.options.items()}
-        arguments = tuple(_normal(value, dtype) for value in self.arguments)
+
+        def normal(value: object, _: object) -> object:
+            if isinstance(value, Tensor):
+                tensor = value.clone() if value.is_inference() else value
+                return tensor.to(dtype) if dtype is not None and value.is_floating_point() else tensor
+            if isinstance(value, MutableMapping):
+                copied = copy.copy(value)
+                copied.update(_mapped(normal, dict(value)))
+                return copied
+            return value
+
+        arguments, options = _mapped(normal, (self.arguments, self.options))
+        return replace(self, arguments=arguments, options=options)
+
+    def shared_with(self, known: "BlockCall") -> "BlockCall":
+        """Replace the tensors by equal ones of another call."""
+
+        def shared(value: object, other: object) -> object:
+            return other if value is other or _equal(value, other) else value
+
+        both = (self.arguments, self.options), (known.arguments, known.options)
+        arguments, options = _mapped(shared, *both)
         return replace(self, arguments=arguments, options=options)
 
 
@@ -224,13 +242,10 @@ def _replaced_forward(
         streams_first = hidden.ndim == 4 and hidden.shape[:2] != (batch, length) == hidden.shape[1:3]
         return forward(index, hidden, BlockCall(arguments[1:], options, name, streams_first))
 
-    try:
+    with contextlib.ExitStack() as stack:
         for index, block in enumerate(blocks):
-            block.forward = functools.partial(replacement, index)
+            stack.enter_context(replaced(block, "forward", functools.partial(replacement, index)))
         yield
-    finally:
-        for block in blocks:
-            block.__dict__.pop("forward", None)
 
 
 def _same(states: Tensor, before: Tensor) -> bool:
@@ -254,56 +269,25 @@ def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> lis
     result: list[BlockCall] = []
     for place, call in enumerate(calls):
         if result:
-            call = _shared_call(call, result[-1])
-        result.append(_shared_call(call, known[place]) if known else call)
+            call = call.shared_with(result[-1])
+        result.append(call.shared_with(known[place]) if known else call)
     return result
 
 
-def _shared_call(call: BlockCall, known: BlockCall) -> BlockCall:
-    arguments = tuple(_shared_parts(call.arguments, known.arguments))
-    return replace(call, arguments=arguments, options=_shared_options(call.options, known.options))
+def _equal(one: object, other: object) -> bool:
+    """Return whether two values are equal tensors of one type."""
+    if not isinstance(one, Tensor) or not isinstance(other, Tensor):
+        return False
+    return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
 
 
-def _shared(value: object, known: object) -> object:
-    if value is known:
-        return value
-    if isinstance(value, Tensor):
-        same = (
-            isinstance(known, Tensor)
-            and value.shape == known.shape
-            and value.dtype == known.dtype
-            and torch.equal(value, known)
-        )
-        return known if same else value
-    if type(value) is tuple:
-        return tuple(_shared_parts(value, known if type(known) is tuple else ()))
-    if type(value) is list:
-        return list(_shared_parts(value, known if type(known) is list else ()))
-    if type(value) is dict:
-        return _shared_options(value, known if type(known) is dict else {})
-    return value
-
-
-def _shared_parts(values: Sequence[object], known: Sequence[object]) -> Iterator[object]:
-    others = known if len(known) == len(values) else [None] * len(values)
-    return map(_shared, values, others)
-
-
-def _shared_options(values: Mapping[K, object], known: Mapping[K, object]) -> dict[K, object]:
-    return {key: _shared(value, known.get(key)) for key, value in values.items()}
-
-
-def _normal(value: object, dtype: torch.dtype | None) -> object:
-    """Copy tensors made in inference mode, and convert floating-point ones to a type."""
-    if isinstance(value, Tensor):
-        tensor = value.clone() if value.is_inference() else value
-        return tensor.to(dtype) if dtype is not None and value.is_floating_point() else tensor
-    if type(value) is tuple:
-        return tuple(_normal(part, dtype) for part in value)
-    if type(value) is list:
-        return [_normal(part, dtype) for part in value]
-    if isinstance(value, MutableMapping):
-        copied = copy.copy(value)
-        copied.update({key: _normal(part, dtype) for key, part in value.items()})
-        return copied
-    return value
+def _mapped(change: Callable[[object, object], object], value: Any, known: Any = None) -> Any:
+    """Change the values in plain containers, each with its counterpart in containers of the same form, or with None."""
+    kind = type(value)
+    if kind is dict:
+        others = known if type(known) is dict else {}
+        return {key: _mapped(change, each, others.get(key)) for key, each in value.items()}
+    if kind in (tuple, list):
+        alike = type(known) is kind and len(known) == len(value)
+        return kind(map(functools.partial(_mapped, change), value, known if alike else [None] * len(value)))
+    return change(value, known)
