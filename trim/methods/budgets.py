@@ -1,4 +1,4 @@
-"""The sparsity of each layer: what the methods ask for, and the one projection that makes it exact.
+"""The sparsity of each layer: what the methods request, and the one projection that makes it exact.
 
 OWL: Yin et al., "Outlier Weighed Layerwise Sparsity", arXiv 2310.05175, section 3.
 AlphaPruning: Lu et al., "AlphaPruning: Using Heavy-Tailed Self Regularization Theory for Improved Layer-wise Pruning
@@ -30,7 +30,7 @@ class Budgets:
         method: "uniform", "owl", "alphapruning", "optimal", "pattern", or a file's name.
         totals: whole numbers of weights; together round(T · all weights).
         shapes: (D, N) of each layer.
-        requested: the sparsities that the method asked for, before the projection.
+        requested: the sparsities that the method requested, before the projection.
         clipped: the layers whose requested sparsity is below 0 or above what the row cap allows.
     """
 
@@ -57,7 +57,7 @@ class Budgets:
         return sum(self.totals.values()) / self.weights
 
     @property
-    def asked(self) -> float:
+    def requested_sparsity(self) -> float:
         """The model's sparsity that the requested sparsities add up to."""
         return (
             sum(self.requested[name] * math.prod(shape) for name, shape in self.shapes.items()) / self.weights
@@ -100,9 +100,9 @@ def project_budgets(
         SettingsError: a request is not finite.
     """
     names = list(shapes)
-    asked = np.array([requested[name] for name in names], dtype=np.float64)
-    if not np.isfinite(asked).all():
-        raise SettingsError(f"{names[int(np.argmin(np.isfinite(asked)))]}: a budget must be a finite number")
+    wanted = np.array([requested[name] for name in names], dtype=np.float64)
+    if not np.isfinite(wanted).all():
+        raise SettingsError(f"{names[int(np.argmin(np.isfinite(wanted)))]}: a budget must be a finite number")
     weights = np.array([math.prod(shapes[name]) for name in names], dtype=np.int64)
     limits = np.array([rows * largest_count(columns, max_row_sparsity) for rows, columns in shapes.values()])
     total = round(target * int(weights.sum()))
@@ -111,7 +111,7 @@ def project_budgets(
             f"a model sparsity of {target:g} cannot be reached: with at most {max_row_sparsity:g} of each row pruned "
             f"the model reaches {limits.sum() / weights.sum():.4g}. Lower the target or raise the row cap."
         )
-    exact = np.clip((asked + _common_shift(asked, weights, limits, total)) * weights, 0, limits)
+    exact = np.clip((wanted + _common_shift(wanted, weights, limits, total)) * weights, 0, limits)
     totals = np.floor(exact + 1e-9).astype(np.int64)
     # Rounding errors may leave the sum a few weights too high or too low.
     while (missing := total - int(totals.sum())) != 0:
@@ -119,26 +119,21 @@ def project_budgets(
         gain = np.where(room, (exact - totals) * np.sign(missing), -np.inf)
         chosen = np.argsort(-gain, kind="stable")[: min(abs(missing), int(room.sum()))]
         totals[chosen] += np.sign(missing)
-    outside = (asked < 0) | (asked * weights > limits)
+    outside = (wanted < 0) | (wanted * weights > limits)
     return Budgets(
         method,
         dict(zip(names, totals.tolist(), strict=True)),
         dict(shapes),
-        dict(zip(names, asked.tolist(), strict=True)),
+        dict(zip(names, wanted.tolist(), strict=True)),
         tuple(name for name, out in zip(names, outside.tolist(), strict=True) if out),
     )
 
 
-def _common_shift(asked: np.ndarray, weights: np.ndarray, limits: np.ndarray, total: int) -> float:
+def _common_shift(wanted: np.ndarray, weights: np.ndarray, limits: np.ndarray, total: int) -> float:
     """Find the s with Σ clip(w·(b + s), 0, limit) = total: a rising line with a bend where a layer meets a bound."""
-    bends = np.sort(np.concatenate([-asked, limits / weights - asked]))
-    sums = [float(np.clip((asked + bend) * weights, 0, limits).sum()) for bend in bends]
+    bends = np.sort(np.concatenate([-wanted, limits / weights - wanted]))
+    sums = [float(np.clip((wanted + bend) * weights, 0, limits).sum()) for bend in bends]
     return float(np.interp(total, np.maximum.accumulate(sums), bends))
-
-
-def uniform_budgets(shapes: Shapes, target: float) -> dict[str, float]:
-    """Give every layer the same sparsity."""
-    return dict.fromkeys(shapes, target)
 
 
 def _scaled(values: list[float], low: float, high: float) -> np.ndarray:

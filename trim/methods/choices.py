@@ -4,9 +4,9 @@ Imports no torch: the command line and the run folder need the names only; a fun
 """
 
 import importlib
-from collections import ChainMap
-from collections.abc import Callable, Iterator, MutableMapping, Sequence
-from typing import TYPE_CHECKING, Generic, TypeVar
+from collections import ChainMap, UserDict
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., object])
 
 
-class Registry(MutableMapping[str, F], Generic[F]):
-    """Functions by name, each imported from its module when it is first asked for.
+class Registry(UserDict[str, F], Generic[F]):
+    """Functions by name, each imported from its module when it is first used.
 
     Example:
         >>> SCORES["wanda"].__name__
@@ -29,31 +29,15 @@ class Registry(MutableMapping[str, F], Generic[F]):
 
     def __init__(self, module: str, **functions: str) -> None:
         """Take a module or package, and each function's path in it by its name here: alps="alps.alps"."""
+        super().__init__()
         self._module = module
-        self._functions: dict[str, F | str] = {**functions}
+        self.data: dict[str, Any] = {**functions}
 
     def __getitem__(self, name: str) -> F:
-        function = self._functions[name]
-        if isinstance(function, str):
+        if isinstance(function := self.data[name], str):
             module, _, attribute = f"{self._module}.{function}".rpartition(".")
-            function = getattr(importlib.import_module(module), attribute)
-            self._functions[name] = function
-        return function
-
-    def __setitem__(self, name: str, function: F) -> None:
-        self._functions[name] = function
-
-    def __delitem__(self, name: str) -> None:
-        del self._functions[name]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._functions)
-
-    def __len__(self) -> int:
-        return len(self._functions)
-
-    def __contains__(self, name: object) -> bool:
-        return name in self._functions
+            function = self.data[name] = getattr(importlib.import_module(module), attribute)
+        return cast(F, function)
 
 
 # Each takes the weight (D, N) and the input norms (N,), and returns the scores (D, N).

@@ -10,7 +10,7 @@ from trim.calibration.inputs import LayerInputs
 from trim.calibration.layers import require_finite
 from trim.errors import SettingsError
 from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent
-from trim.methods.budgets import Budgets, Shapes, project_budgets, read_budgets, uniform_budgets
+from trim.methods.budgets import Budgets, project_budgets, read_budgets
 from trim.methods.choices import SCORES
 from trim.methods.owl import outlier_share, owl_budgets
 from trim.methods.pattern import Pattern
@@ -21,7 +21,6 @@ from trim.progress import Meter, Progress
 from trim.pruning.events import Note
 from trim.pruning.plan_inputs import PlanInputs
 from trim.pruning.plan_optimal import optimal_budgets
-from trim.runs.settings import PruneSettings
 
 
 def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, tuple[int, int]]:
@@ -37,19 +36,6 @@ def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, 
     return {name: shape for name, shape in model.layers.items() if name in chosen}
 
 
-def asked_sparsity(settings: PruneSettings, shapes: Shapes) -> float:
-    """Return the requested sparsity of the model: the target, or the mean over the weights of the budget file.
-
-    Raises:
-        SettingsError: the budget file does not fit the layers.
-    """
-    if settings.target_sparsity is not None:
-        return settings.target_sparsity
-    asked = read_budgets(Path(settings.budget), shapes)
-    total = sum(rows * columns for rows, columns in shapes.values())
-    return sum(asked[name] * rows * columns for name, (rows, columns) in shapes.items()) / total
-
-
 def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:
     """Plan how many weights each layer loses.
 
@@ -61,7 +47,11 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
     """
     model, settings, shapes = inputs.model, inputs.settings, inputs.shapes
     inputs.listener(Progress(f"Setting the layers' budgets ({settings.budget})"))
-    target = asked_sparsity(settings, shapes)
+    weights = {name: rows * columns for name, (rows, columns) in shapes.items()}
+    requested = read_budgets(Path(settings.budget), shapes) if settings.budget.endswith(".json") else {}
+    target = settings.target_sparsity
+    if target is None:  # the budget file sets it
+        target = sum(requested[name] * weights[name] for name in shapes) / sum(weights.values())
     if settings.pattern:
         pattern = Pattern.parse(settings.pattern)
         for name, (_, columns) in shapes.items():
@@ -72,9 +62,7 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
                 )
         totals = {name: rows * pattern.count(columns) for name, (rows, columns) in shapes.items()}
         return Budgets.exact("pattern", totals, shapes)
-    if settings.budget.endswith(".json"):
-        asked = read_budgets(Path(settings.budget), shapes)
-    elif settings.budget == "owl":
+    if settings.budget == "owl":
         key = {
             "owl_multiple": settings.owl_multiple,
             "layers": list(shapes),
@@ -83,7 +71,7 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
             "compute": [str(model.device), str(model.dtype), inputs.batch],
         }
         shares = cached_numbers(key, lambda: _outlier_shares(inputs))
-        asked = owl_budgets(shares, shapes, target, settings.owl_width)
+        requested = owl_budgets(shares, shapes, target, settings.owl_width)
     elif settings.budget == "alphapruning":
         key = {
             "alpha_fit": settings.alpha_fit,
@@ -92,17 +80,17 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
             "compute": [str(model.device)],
         }
         exponents = cached_numbers(key, lambda: _exponents(inputs))
-        asked = alpha_budgets(exponents, shapes, target, settings.alpha_width)
+        requested = alpha_budgets(exponents, shapes, target, settings.alpha_width)
     elif settings.budget == "optimal":
         return optimal_budgets(inputs, target, sensitivity)
-    else:
-        asked = uniform_budgets(shapes, target)
-    budgets = project_budgets(asked, shapes, target, settings.row_cap, method=settings.budget)
+    elif settings.budget == "uniform":
+        requested = dict.fromkeys(shapes, target)
+    budgets = project_budgets(requested, shapes, target, settings.row_cap, method=settings.budget)
     if budgets.clipped:
         inputs.listener(
             Note(
                 f"{len(budgets.clipped)} of {len(shapes)} layers cannot be as sparse or as dense as {settings.budget} "
-                f"asks ({budgets.clipped[0]}, …); the others make up for it, and the model stays at its target"
+                f"requests ({budgets.clipped[0]}, …); the others make up for it, and the model stays at its target"
             )
         )
     return budgets

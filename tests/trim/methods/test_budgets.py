@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 import trim
 from trim.methods.alphapruning import alpha_budgets, squared_singular_values, tail_exponent
-from trim.methods.budgets import project_budgets, read_budgets, uniform_budgets
+from trim.methods.budgets import project_budgets, read_budgets
 from trim.methods.owl import outlier_share, owl_budgets
 
 SHAPES = {"0.q": (8, 10), "0.up": (30, 10), "1.q": (8, 10), "1.up": (30, 10)}
@@ -107,7 +107,7 @@ def test_alphapruning_by_its_formula():
 
 
 def test_methods_that_see_no_difference_are_uniform():
-    uniform = uniform_budgets(SHAPES, 0.7)
+    uniform = dict.fromkeys(SHAPES, 0.7)
     assert owl_budgets([0.1, 0.1], SHAPES, 0.7, 0.08) == pytest.approx(uniform)
     assert alpha_budgets([3.0, 3.0], SHAPES, 0.7, 0.3) == pytest.approx(uniform)
     assert alpha_budgets([math.nan, math.nan], SHAPES, 0.7, 0.3) == pytest.approx(uniform)
@@ -159,7 +159,7 @@ def test_budgets_from_a_file(tmp_path):
     path = tmp_path / "budgets.json"
     path.write_text(json.dumps({"*": 0.5, "1.*": 0.7, "1.q": 0.25}))
     assert read_budgets(path, SHAPES) == {"0.q": 0.5, "0.up": 0.5, "1.q": 0.25, "1.up": 0.7}
-    budgets = project_budgets(uniform_budgets(SHAPES, 0.61), SHAPES, 0.61, 0.95, method="uniform")
+    budgets = project_budgets(dict.fromkeys(SHAPES, 0.61), SHAPES, 0.61, 0.95, method="uniform")
     path.write_text(json.dumps(budgets.to_json()))
     assert read_budgets(path, SHAPES) == budgets.layers
 
