@@ -7,17 +7,16 @@ from collections.abc import Iterable, Iterator
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
+from trim.models.replaced import replaced
+
 
 @contextlib.contextmanager
 def recomputed(blocks: Iterable[nn.Module]) -> Iterator[None]:
     """Compute blocks again where a gradient goes back through them, inside the `with` block."""
-    blocks = list(blocks)
-    for block in blocks:
-        block.forward = functools.partial(
-            checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
-        )
-    try:
-        yield
-    finally:
+    with contextlib.ExitStack() as stack:
         for block in blocks:
-            block.__dict__.pop("forward", None)
+            again = functools.partial(
+                checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+            )
+            stack.enter_context(replaced(block, "forward", again))
+        yield

@@ -96,7 +96,7 @@ class RecoveryWriter(FolderWriter):
             "second": kept.second,
             "best": training.best,
         }
-        course = {"course": training.course_json(), "adam_steps": kept.steps}
+        course = {"course": dataclasses.asdict(training.course), "adam_steps": kept.steps}
         _save(self.path / STATE, {key: each.cpu() for key, each in tensors.items()}, course)
 
     def read_state(self, kept: KeptWeights) -> tuple[Course, Tensor | None]:

@@ -4,6 +4,7 @@ Gradients, the optimizer's state and full-precision values exist for these alone
 there are kept weights, and a zero cannot change: nothing ever writes to its place.
 """
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -77,7 +78,13 @@ class KeptWeights:
         """Enable gradients: from now on each backward pass adds to `gradient`, the only place that holds them."""
         for part in self._parts.values():
             part.parameter.requires_grad_(True)
-            part.parameter.register_post_accumulate_grad_hook(_Collector(self, part))
+            part.parameter.register_post_accumulate_grad_hook(functools.partial(self._collect, part))
+
+    def _collect(self, part: _Part, parameter: Tensor) -> None:
+        """Move a parameter's gradient into the vector as soon as a backward pass has computed it."""
+        if parameter.grad is not None:
+            self.gradient[part.start : part.stop] += _picked(part, parameter.grad)
+            parameter.grad = None
 
     def __len__(self) -> int:
         """Return the number of trained weights."""
@@ -135,20 +142,6 @@ class KeptWeights:
     def matrices(self) -> list[str]:
         """Return the names of the parameters that are matrices."""
         return [name for name, part in self._parts.items() if part.parameter.ndim == 2]
-
-
-@dataclass(frozen=True, eq=False)
-class _Collector:
-    """Moves a parameter's gradient into the vector as soon as a backward pass has computed it."""
-
-    kept: KeptWeights
-    part: _Part
-
-    def __call__(self, parameter: Tensor) -> None:
-        if parameter.grad is not None:
-            own = _picked(self.part, parameter.grad)
-            self.kept.gradient[self.part.start : self.part.stop] += own
-            parameter.grad = None
 
 
 def _picked(part: _Part, tensor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from trim.errors import ModelError, RunError, SettingsError
 from trim.evaluation.workbench import source_of
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
-from trim.models.loaded import Model, load_model, model_folder
+from trim.models.loaded import Model, fetch_model, load_model
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors
 from trim.models.towers import output_head
@@ -104,33 +104,27 @@ def open_pair(
         raise SettingsError(
             f"name the dense model that {sparse} was made from with --parent: the pruned one learns its predictions"
         )
-    folder, parent_title = model_folder(parent, progress=progress)
-    dense_files = TensorFiles(folder)
+    dense = fetch_model(parent, progress=progress)
+    dense_files = TensorFiles(dense.folder)
     weights = dense_files.fingerprint()
     if run is not None and weights != run.model.weights:
         raise RunError(
-            f"{run.path} pruned {run.model.title}, and {parent_title} is another model or another version of it; leave "
+            f"{run.path} pruned {run.model.title}, and {dense.title} is another model or another version of it; leave "
             "--parent out, or name the model that was pruned"
         )
     if run is not None:
         title, files = run.name, dense_files
     else:
-        sparse_folder, title = model_folder(sparse, progress=progress)
-        files = TensorFiles(sparse_folder)
+        checkpoint = fetch_model(sparse, progress=progress)
+        title, files = checkpoint.title, TensorFiles(checkpoint.folder)
     module = blueprint(read_config(files.folder))
     tensors = ModelTensors(module, files)
     trained = tuple(name for name in _trained(module) if tensors.places(name))
     if run is not None:
         zeros = int(run.metrics["weights"]["pruned"])
     else:
-        zeros = _compared(
-            title,
-            parent_title,
-            module,
-            tensors,
-            ModelTensors(blueprint(read_config(folder)), dense_files),
-            progress,
-        )
+        parents = ModelTensors(blueprint(read_config(dense.folder)), dense_files)
+        zeros = _compared(title, dense.title, module, tensors, parents, progress)
     parameters = dict(module.named_parameters())
     count = sum(parameters[name].numel() for name in trained)
     blocks = find_blocks(module)
@@ -150,7 +144,7 @@ def open_pair(
         run,
         title,
         absolute(parent, reserved=("demo",)),
-        parent_title,
+        dense.title,
         files,
         weights,
         weights if run else files.fingerprint(),

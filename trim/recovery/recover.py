@@ -20,7 +20,8 @@ from trim.recovery.folder import RecoveryWriter, has_leftovers
 from trim.recovery.memory import plan_memory
 from trim.recovery.pair import Pair, open_pair, recovery_dtype
 from trim.recovery.text import RecoveryText
-from trim.recovery.work import Settled, work
+from trim.recovery.training import Settled
+from trim.recovery.work import work
 from trim.runs import recovery as stored
 from trim.runs.facts import compute_facts, versions
 from trim.runs.folder import is_run

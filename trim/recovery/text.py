@@ -8,10 +8,7 @@ from torch import Tensor
 from trim.errors import CorpusError
 
 HELD_SHARE = 8  # one window in 8 is held out
-HELD_TOKENS = {
-    "cpu": 1024,
-    "cuda": 16384,
-}  # the most tokens held out, so that measuring them takes little time
+HELD_TOKENS = {"cpu": 1024, "cuda": 16384}  # the most tokens held out: measuring them takes little time
 SHARED_TOKENS = 16  # windows with this many tokens in a row in common share text
 
 

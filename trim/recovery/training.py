@@ -15,6 +15,8 @@ from trim.models.loaded import Model
 from trim.recovery.divergence import divergence, losses
 from trim.recovery.kept import KeptWeights
 from trim.recovery.text import RecoveryText
+from trim.runs.fields import read_fields
+from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import HeldOut
 
 LOOKS = {"cpu": 6, "cuda": 10}  # at the held-out windows, evenly over the time; on a CPU each costs a step
@@ -27,6 +29,25 @@ PACE_STEPS = 4  # are timed before the number of steps is known
 UNKNOWN_STEPS = 10_000  # until then
 MAX_RESTARTS = 3
 WORSE = 1.25  # times the best held-out loss: the rate is too high
+
+
+@dataclass(frozen=True)
+class Settled:
+    """The settings that are open until the pruned model is known."""
+
+    corpus: str
+    length: int
+    batch: int
+    sampled: float
+
+    @classmethod
+    def of(cls, request: RecoverSettings) -> "Settled":
+        """Read them from the settings of a recovery that has begun.
+
+        Raises:
+            SettingsError: one is missing.
+        """
+        return read_fields(cls, dataclasses.asdict(request), "request")
 
 
 @dataclass
@@ -105,25 +126,20 @@ class Training:
         kept: KeptWeights,
         text: RecoveryText,
         course: Course,
+        request: RecoverSettings,
         *,
-        rate: float | None,
         size: float,
-        windows: int,
         in_one_pass: int,
-        sampled: float,
-        seed: int,
-        minutes: float | None,
     ) -> None:
-        """Prepare the training; for `rate` and `size` see `highest_rate`; `minutes` None: the steps of the course."""
+        """Prepare the training; `size`: of the kept weights, which the rate is a share of (see `highest_rate`)."""
         check_windows(dense, text.training)
         self.kept, self.text, self.course = kept, text, course
         self.best = kept.values.to("cpu", copy=True)
         self._dense, self._student = dense, student
-        self._rate, self._size = rate, size
-        self._windows, self._in_one_pass = windows, in_one_pass
-        self._sampled, self._seed = sampled, seed
+        self._request, self._settled = request, Settled.of(request)
+        self._size, self._in_one_pass = size, in_one_pass
         self._looks = LOOKS[dense.device.type]
-        self._budget = None if minutes is None else 60 * minutes
+        self._budget = 60 * request.minutes if request.steps is None else None
         self._resumed_at, self._before = time.monotonic(), course.seconds
         self._previous: Tensor | None = None  # the loss of the last step but one
         self._waiting: Tensor | None = None  # and of the last, not looked at yet
@@ -163,8 +179,8 @@ class Training:
             self._look(measured)
         while course.position < 1 and not course.ended:
             self._one_step()
-            if self._budget is not None and course.planned == UNKNOWN_STEPS:
-                self._first_plan()
+            if self._budget is not None and course.planned == UNKNOWN_STEPS and course.done > PACE_STEPS:
+                self._replan(self._budget)
             due = course.position >= 1 or int(course.position * self._looks) > course.looks
             if (due or not self._is_finite()) and not self._restarted(note) and due:
                 course.looks = int(course.position * self._looks)
@@ -177,7 +193,8 @@ class Training:
         course = self.course
         if self._timed_from is None and course.done >= 1:  # the first step of a process is slow
             self._timed_from = (course.done, self.spend())
-        windows = self.text.step(course.done, self._windows, self._sampled, self._seed)
+        settled = self._settled
+        windows = self.text.step(course.done, settled.batch, settled.sampled, self._request.seed)
         device = self._dense.device
         total = torch.zeros((), device=device)
         for part in windows.split(self._in_one_pass):
@@ -190,7 +207,7 @@ class Training:
             loss.backward()
             total += loss.detach()
         self.consistent = False
-        rate = highest_rate(self._rate, course.curve[0]["divergence"]) * self._size
+        rate = highest_rate(self._request.learning_rate, course.curve[0]["divergence"]) * self._size
         self.kept.step(rate * course.rate(), MAX_GRADIENT_NORM)
         course.advance()
         self.spend()
@@ -201,15 +218,10 @@ class Training:
         """Return whether the last loss but one was a number: on a GPU looking at the last would wait for it."""
         return self._previous is None or bool(self._previous.isfinite())
 
-    def _first_plan(self) -> None:
-        if self.course.done > PACE_STEPS:
-            self._replan()
-
-    def _replan(self) -> None:
+    def _replan(self, budget: float) -> None:
         if self._waiting is not None:
-            self._waiting.item()  # the GPU has done what was asked of it
-        assert self._budget is not None
-        self.course.replan(self._budget - self.spend() - self._looks_left(), self._pace())
+            self._waiting.item()  # the GPU has done all its work
+        self.course.replan(budget - self.spend() - self._looks_left(), self._pace())
 
     def _pace(self) -> float:
         steps, seconds = self._timed_from or (0, 0.0)
@@ -291,7 +303,3 @@ class Training:
         if since >= PATIENCE and course.position < 1:
             course.ended = f"the held-out loss has not fallen for {PATIENCE} looks"
             note(f"Ended early at step {course.done:,}: {course.ended}.")
-
-    def course_json(self) -> dict:
-        """Return the course as plain JSON."""
-        return dataclasses.asdict(self.course)

@@ -5,7 +5,6 @@ import dataclasses
 import shutil
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
 import torch
@@ -26,34 +25,13 @@ from trim.recovery.memory import Plan
 from trim.recovery.pair import Pair, recovery_dtype
 from trim.recovery.result import model_card, write_model, write_moved
 from trim.recovery.sampling import sample_text
-from trim.recovery.training import UNKNOWN_STEPS, Training
-from trim.runs.fields import read_fields
-from trim.runs.recover_settings import RecoverSettings
+from trim.recovery.training import UNKNOWN_STEPS, Settled, Training
 from trim.runs.recovery import HeldOut, Recovery, RecoveryMetrics
 from trim.runs.writer import update_metrics
 
 SAMPLING_SHARE = 0.15  # of the minutes
 SAVE_SECONDS = 60.0
 _TELL_SECONDS = 1.0
-
-
-@dataclass(frozen=True)
-class Settled:
-    """The settings that are open until the pruned model is known."""
-
-    corpus: str
-    length: int
-    batch: int
-    sampled: float
-
-    @classmethod
-    def of(cls, request: RecoverSettings) -> "Settled":
-        """Read them from the settings of a recovery that has begun.
-
-        Raises:
-            SettingsError: one is missing.
-        """
-        return read_fields(cls, dataclasses.asdict(request), "request")
 
 
 class _Report(Protocol):
@@ -142,13 +120,9 @@ def work(
                 kept,
                 text,
                 course,
-                rate=request.learning_rate,
+                request,
                 size=size,
-                windows=settled.batch,
                 in_one_pass=plan.windows,
-                sampled=settled.sampled,
-                seed=request.seed,
-                minutes=request.minutes if request.steps is None else None,
             )
             if best is not None:
                 training.best.copy_(best)
