@@ -31,7 +31,7 @@ from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
 from trim.models import streamed as streaming
 from trim.models.experts import experts_width
-from trim.models.loaded import model_folder
+from trim.models.loaded import fetch_model
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
 from trim.progress import Progress
@@ -173,7 +173,7 @@ def stage_of(what: str) -> str:
 
 def measure(arguments: argparse.Namespace) -> None:
     """Prune a model, time it against bare forward passes, and report."""
-    folder, _ = model_folder(arguments.model)
+    folder = fetch_model(arguments.model).folder
     model = StreamedModel(folder, device=choose_device(arguments.device))
     vocabulary = model.module.config.get_text_config().vocab_size
     shape = (arguments.windows, arguments.length)

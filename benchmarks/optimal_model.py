@@ -21,7 +21,7 @@ import torch
 import trim
 from benchmarks.model import model_parser, random_model
 from trim.devices import choose_device
-from trim.models.loaded import model_folder
+from trim.models.loaded import fetch_model
 from trim.progress import Progress
 
 METHODS = {
@@ -71,7 +71,7 @@ def main() -> None:
             tokens = trim.load_corpus(
                 "demo", tokenizer, split="calibration", windows=arguments.windows, length=arguments.length
             )
-            arguments.model = str(model_folder(arguments.model)[0])
+            arguments.model = str(fetch_model(arguments.model).folder)
         measure(arguments, tokens)
 
 

@@ -12,13 +12,13 @@ from tests.app.small import layer_sample
 from trim.models.heads import HeadLayout
 from trim.progress import Progress
 from trim.pruning.events import to_json
-from trim.runs.facts import run_record
+from trim.runs.facts import versions
 from trim.runs.json_files import settings_fingerprint
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import RecoveryRecord, RecoveryTextFacts
-from trim.runs.run_record import Compute, ModelFacts, TextFacts
+from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter, write_json, write_notes
 
@@ -73,7 +73,7 @@ def settings(allocation: str = "trim", target: float = 0.5, model: str = "Tiny <
     request = PruneSettings("demo", target, allocation, budget, windows=2, length=16)
     compute = Compute("cpu", "x86_64", "float32", 2, 2)
     facts = ModelFacts(model, f"{sum(model.encode()):032x}")
-    return run_record(request, facts, TextFacts(32, "0" * 64), compute).to_json()
+    return RunRecord(request, facts, TextFacts(32, "0" * 64), compute, versions()).to_json()
 
 
 def make_run(

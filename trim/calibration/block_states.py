@@ -73,7 +73,7 @@ class BlockStates:
     def __init__(
         self, model: BlockModel, calibration: Calibration, kept: Activations, batch: int, why: str
     ) -> None:
-        """Begin with empty slots; `why` tells in an error what else a window needs memory for, as in "with its logits".
+        """Begin with empty slots; `why`: what else a window needs memory for, in an error, such as "with its logits".
 
         Raises:
             ModelError: a block reads more than the hidden states of the previous one.
@@ -96,11 +96,11 @@ class BlockStates:
         with self.model.outside() as module:
             self.in_batches(lambda part: self.write(0, part, self._record(module, part)))
 
-    def propagate(self, index: int, block: nn.Module) -> None:
-        """Fill the slot after a block's with the block's output."""
+    def propagate(self, index: int, block: nn.Module, before: int, after: int) -> None:
+        """Fill slot `after` with a block's output for slot `before`, which may be the same."""
 
         def through(part: slice) -> None:
-            self.write(index + 1, part, self.replay(index, block, part, self.read(index, part)))
+            self.write(after, part, self.replay(index, block, part, self.read(before, part)))
 
         self.in_batches(through)
 

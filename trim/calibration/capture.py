@@ -146,8 +146,8 @@ def capture(
     missing = [name for name in names if name not in kept]
     if missing:
         watch = _Watch(model, missing, progress, partial)
-        asked = ProductsRequest() if products else None
-        received = _capture_with_spare(model, calibration, missing, model.select(also), watch, asked)
+        request = ProductsRequest() if products else None
+        received = _capture_with_spare(model, calibration, missing, model.select(also), watch, request)
         store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
     return {name: _sample(model, name, kept[name]) for name in names}
@@ -242,26 +242,24 @@ def _capture_with_spare(
     products: ProductsRequest | None,
 ) -> dict[str, LayerInputs]:
     """Capture the inputs of the wanted layers, and of the spare ones unless one of these overflows."""
+
+    def capture_some(names: list[str]) -> dict[str, LayerInputs]:
+        received, _ = halving(
+            lambda batch: _forward(model, calibration, names, batch, watch, products),
+            default_batch(calibration, model.device, CPU_PASS_TOKENS),
+            model.device,
+            f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use shorter "
+            "windows or fewer layers, load the model in a narrower type, or choose another device",
+        )
+        return received
+
     both = model.select({*wanted, *spare})
     try:
-        return _capture(model, calibration, both, watch, products)
+        return capture_some(both)
     except NonFiniteError:
         if len(both) == len(wanted):
             raise
-        return _capture(model, calibration, wanted, watch, products)  # perhaps only a later layer overflows
-
-
-def _capture(
-    model: Model, calibration: Calibration, names: list[str], watch: _Watch, products: ProductsRequest | None
-) -> dict[str, LayerInputs]:
-    received, _ = halving(
-        lambda batch: _forward(model, calibration, names, batch, watch, products),
-        default_batch(calibration, model.device, CPU_PASS_TOKENS),
-        model.device,
-        f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use shorter "
-        "windows or fewer layers, load the model in a narrower type, or choose another device",
-    )
-    return received
+        return capture_some(wanted)  # perhaps only a later layer overflows
 
 
 @torch.inference_mode()

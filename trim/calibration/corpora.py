@@ -1,7 +1,6 @@
 """Windows of tokens that a model reads from a text. Every window is full: there is no padding to count."""
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -87,9 +86,9 @@ def _check_request(source: str | Path, split: str, windows: int | None, length: 
     if split not in SPLITS:
         raise CorpusError(f"a text has the parts {', '.join(SPLITS)}, not {split!r}")
     if length < 2 or (windows is not None and windows < 1):
-        raise CorpusError(f"ask for at least one window of at least 2 tokens, not {windows} of {length}")
+        raise CorpusError(f"request at least one window of at least 2 tokens, not {windows} of {length}")
     if windows is None and split == "calibration":
-        raise CorpusError("say how many calibration windows to draw")
+        raise CorpusError("give the number of calibration windows to draw")
     if split == "whole" and str(source) in CORPORA:
         raise CorpusError(
             f"{source} has a part for evaluation; only a file of your own can be read as a whole"
@@ -131,42 +130,79 @@ class _Cutter:
     def random_windows(self, windows: int, generator: torch.Generator) -> Tensor:
         """Cut windows (windows, body) at random places."""
         if self.source == "c4":
-            rows, meter = c4_documents(self.split, self.report), Meter(self.report, of=windows)
-            return _from_documents(
-                rows,
-                self.tokenizer,
-                windows,
-                self.body,
-                self.special,
-                generator,
-                lambda done: meter.report(self.title, done),
-            )
+            return self._from_documents(c4_documents(self.split, self.report), windows, generator)
         text = self._text()
-        if len(text) <= MAX_WHOLE_CHARACTERS:
-            tokens = self._tokens(text, None)
-            starts = torch.randint(0, len(tokens) - self.body + 1, (windows,), generator=generator)
-            return tokens[starts[:, None] + torch.arange(self.body)]
-        meter = Meter(self.report, of=windows)
-        found = _from_places(
-            text, self.tokenizer, windows, self.body, generator, lambda done: meter.report(self.title, done)
-        )
-        if found is None:
-            raise self._too_short("too few")
-        return found
+        if len(text) > MAX_WHOLE_CHARACTERS:
+            return self._from_places(text, windows, generator)
+        tokens = self._tokens(text, None)
+        starts = torch.randint(0, len(tokens) - self.body + 1, (windows,), generator=generator)
+        return tokens[starts[:, None] + torch.arange(self.body)]
+
+    def _from_places(self, text: Text, windows: int, generator: torch.Generator) -> Tensor:
+        """Draw windows that start near random characters of a text."""
+        meter, size = Meter(self.report, of=windows), CHARACTERS_PER_TOKEN * self.body
+        places = torch.rand(windows, generator=generator, dtype=torch.float64)
+        cut: dict[int, Tensor] = {}
+        while len(cut) < windows:
+            missing = [number for number in range(windows) if number not in cut]
+            size = min(size, len(text))
+            begins = [int(places[number] * (len(text) - size)) for number in missing]
+            for number, stretch in zip(missing, text.stretches(begins, size), strict=True):
+                space = re.search(r"\s", stretch[:LEAD_CHARACTERS])  # a window does not begin within a word
+                whole = Text.of(stretch[space.end() if space else 0 :])
+                tokens = tokens_of(whole, self.tokenizer, special=False, limit=self.body)
+                if len(tokens) == self.body:
+                    cut[number] = tokens
+                    meter.report(self.title, len(cut))
+            if len(cut) < windows and size == len(text):
+                raise self._too_short("too few")
+            size *= 8  # the text has few tokens, such as a table of blanks
+        return torch.stack([cut[number] for number in range(windows)])
+
+    def _from_documents(self, rows: "datasets.Dataset", windows: int, generator: torch.Generator) -> Tensor:
+        """Cut windows from random documents longer than a window; none is used twice while others are left.
+
+        `rows`: with a column "text".
+        """
+        import pyarrow.compute
+
+        # No token is shorter than a byte, so a text without enough bytes need not be cut into tokens.
+        sizes = torch.tensor(pyarrow.compute.binary_length(rows.data.column("text")).to_numpy())
+        candidates = (sizes >= self.body).nonzero()[:, 0]
+        candidates = candidates[torch.randperm(len(candidates), generator=generator)]
+        meter, long_enough = Meter(self.report, of=windows), list[Tensor]()
+        for index in candidates.tolist():
+            if len(long_enough) == windows:
+                break
+            tokens = tokens_of(Text.of(rows[index]["text"]), self.tokenizer, special=self.special)
+            if len(tokens) > self.body:
+                long_enough.append(tokens)
+                meter.report(self.title, len(long_enough))
+        if not long_enough:
+            raise CorpusError(
+                f"none of the {len(rows):,} documents is longer than a window of {self.body:,} tokens; use shorter "
+                "windows"
+            )
+        chosen = []
+        for number in range(windows):
+            tokens = long_enough[number % len(long_enough)]
+            start = int(torch.randint(0, len(tokens) - self.body, (1,), generator=generator))
+            chosen.append(tokens[start : start + self.body])
+        return torch.stack(chosen)
 
     def consecutive_windows(self, windows: int | None) -> Tensor:
         """Cut the first windows (windows, body), one after the other; None: all."""
         text = self._text()
         if windows is None and len(text) > MAX_EVALUATION_CHARACTERS:
             raise CorpusError(
-                f"{self.what} has {len(text):,} characters, too many to cut all of it into windows; say how many "
-                "windows to read"
+                f"{self.what} has {len(text):,} characters, too many to cut all of it into windows; give the "
+                "number of windows to read"
             )
         tokens = self._tokens(text, None if windows is None else self.body * windows)
         found = tokens[: len(tokens) // self.body * self.body].view(-1, self.body)
         if windows is not None and windows > len(found):
             raise CorpusError(
-                f"{self.what} fills {len(found):,} windows of {self.length:,} tokens, not {windows:,}; ask for fewer "
+                f"{self.what} fills {len(found):,} windows of {self.length:,} tokens, not {windows:,}; use fewer "
                 "or shorter ones"
             )
         return found[:windows]
@@ -230,79 +266,3 @@ def _text(source: str | Path, split: str, report: ProgressListener) -> Text:
         f"there is no text named {one_line(name)!r}; closest names: {closest_matches(name, CORPORA)}; or give the path "
         f"of a {', '.join(FILE_TYPES)} file"
     )
-
-
-def _from_places(
-    text: Text,
-    tokenizer: "PreTrainedTokenizerBase",
-    windows: int,
-    length: int,
-    generator: torch.Generator,
-    step: Callable[[int], None],
-) -> Tensor | None:
-    """Draw windows that start near random characters of a text; None where it has too few tokens."""
-    size = CHARACTERS_PER_TOKEN * length
-    places = torch.rand(windows, generator=generator, dtype=torch.float64)
-    cut: dict[int, Tensor] = {}
-    while len(cut) < windows:
-        missing = [number for number in range(windows) if number not in cut]
-        size = min(size, len(text))
-        begins = [int(places[number] * (len(text) - size)) for number in missing]
-        for number, stretch in zip(missing, text.stretches(begins, size), strict=True):
-            space = re.search(r"\s", stretch[:LEAD_CHARACTERS])  # a window does not begin within a word
-            tokens = tokens_of(
-                Text.of(stretch[space.end() if space else 0 :]), tokenizer, special=False, limit=length
-            )
-            if len(tokens) == length:
-                cut[number] = tokens
-                step(len(cut))
-        if len(cut) < windows and size == len(text):
-            return None
-        size *= 8  # the text has few tokens, such as a table of blanks
-    return torch.stack([cut[number] for number in range(windows)])
-
-
-def _from_documents(
-    rows: "datasets.Dataset",
-    tokenizer: "PreTrainedTokenizerBase",
-    windows: int,
-    length: int,
-    special: bool,
-    generator: torch.Generator,
-    step: Callable[[int], None],
-) -> Tensor:
-    """Cut random windows from random documents longer than a window; no document is used twice while others are left.
-
-    Args:
-        rows: with a column "text".
-        tokenizer: cuts the documents.
-        windows: how many.
-        length: tokens of a window.
-        special: whether to add the tokens that the tokenizer puts before and after a document.
-        generator: chooses the documents and the places.
-        step: called with the number of long enough documents found so far.
-    """
-    import pyarrow.compute
-
-    # No token is shorter than a byte, so a text without enough bytes need not be cut into tokens.
-    sizes = torch.tensor(pyarrow.compute.binary_length(rows.data.column("text")).to_numpy())
-    candidates = (sizes >= length).nonzero()[:, 0]
-    candidates = candidates[torch.randperm(len(candidates), generator=generator)]
-    long_enough: list[Tensor] = []
-    for index in candidates.tolist():
-        if len(long_enough) == windows:
-            break
-        tokens = tokens_of(Text.of(rows[index]["text"]), tokenizer, special=special)
-        if len(tokens) > length:
-            long_enough.append(tokens)
-            step(len(long_enough))
-    if not long_enough:
-        raise CorpusError(
-            f"none of the {len(rows):,} documents is longer than a window of {length:,} tokens; use shorter windows"
-        )
-    chosen = []
-    for number in range(windows):
-        tokens = long_enough[number % len(long_enough)]
-        start = int(torch.randint(0, len(tokens) - length, (1,), generator=generator))
-        chosen.append(tokens[start : start + length])
-    return torch.stack(chosen)

@@ -29,9 +29,8 @@ def require_finite(weights: Mapping[str, Tensor]) -> None:
         return
     sizes = torch._foreach_norm(list(weights.values()))  # in few launches; not finite if one weight is not
     for name, finite in zip(weights, torch.stack(sizes).isfinite().tolist(), strict=True):
-        if not finite and not bool(
-            weights[name].isfinite().all()
-        ):  # squares of huge finite weights overflow too
+        # Squares of huge finite weights overflow too.
+        if not finite and not bool(weights[name].isfinite().all()):
             raise NonFiniteError(f"{name} has a weight that is NaN or infinite; check the checkpoint")
 
 

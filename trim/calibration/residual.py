@@ -9,14 +9,14 @@ constant times the noise.
 import contextlib
 import functools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
 from trim.calibration.layers import linear_layers
-from trim.models.own_method import own_method
+from trim.models.replaced import replaced
 
 _TOLERANCE = 0.02  # of the noise's median size, for the median deviation: half types round the stream
 
@@ -35,17 +35,13 @@ class ResidualWriter:
     scale: float
     silenced: Sequence[nn.Linear]
 
-    @contextlib.contextmanager
-    def apart(self) -> Iterator[None]:
+    def apart(self) -> contextlib.AbstractContextManager[None]:
         """Make a block return the stream before the layer's output is added, inside the `with` block."""
 
         def zeros(layer: nn.Linear, inputs: Tensor) -> Tensor:
             return inputs.new_zeros(*inputs.shape[:-1], layer.out_features)
 
-        with contextlib.ExitStack() as stack:
-            for layer in self.silenced:
-                stack.enter_context(own_method(layer, "forward", functools.partial(zeros, layer)))
-            yield
+        return _with_forward(zeros, self.silenced)
 
 
 def residual_writer(
@@ -68,9 +64,7 @@ def residual_writer(
         return result
 
     by_layer = {layer: each for each, layer in layers.items()}
-    with contextlib.ExitStack() as stack:
-        for layer in layers.values():
-            stack.enter_context(own_method(layer, "forward", functools.partial(note, layer)))
+    with _with_forward(note, layers.values()):
         before = output()
     own = outputs.get(name, [])
     if len(own) != 1 or own[0].shape[-1] != before.shape[-1] or own[0].numel() != before.numel():
@@ -78,7 +72,8 @@ def residual_writer(
     added = _added(before)
     later = list(outputs)[list(outputs).index(name) :]
     own[0] = own[0] + added.view_as(own[0])
-    with _repeating({layers[each]: outputs[each] for each in later}):
+    left = {layers[each]: iter(outputs[each]) for each in later}
+    with _with_forward(lambda layer, inputs: next(left[layer]), left):
         moved = output() - before
     scale = _constant(moved.float(), added.float())
     return None if scale is None else ResidualWriter(name, scale, [layers[each] for each in later])
@@ -106,13 +101,11 @@ def _constant(moved: Tensor, added: Tensor) -> float | None:
 
 
 @contextlib.contextmanager
-def _repeating(outputs: Mapping[nn.Linear, Sequence[Tensor]]) -> Iterator[None]:
-    """Make layers return these outputs, one after the other, inside the `with` block."""
-
-    def repeat(left: Iterator[Tensor], inputs: Tensor) -> Tensor:
-        return next(left)
-
+def _with_forward(
+    forward: Callable[[nn.Linear, Tensor], Tensor], layers: Iterable[nn.Linear]
+) -> Iterator[None]:
+    """Let layers compute `forward` of themselves and their inputs inside the `with` block."""
     with contextlib.ExitStack() as stack:
-        for layer, each in outputs.items():
-            stack.enter_context(own_method(layer, "forward", functools.partial(repeat, iter(each))))
+        for layer in layers:
+            stack.enter_context(replaced(layer, "forward", functools.partial(forward, layer)))
         yield

@@ -112,7 +112,7 @@ class _Pass(BlockStates):
                 with self.model.block(index) as block:
                     layers = linear_layers(block, index)
                     require_finite({name: layer.weight for name, layer in layers.items()})
-                    self.propagate(index, block)
+                    self.propagate(index, block, index, index + 1)
 
     def backward(self, visited: Collection[str], visit: Visitor | None) -> dict[str, Tensor]:
         """Replace hidden states, from the last slot to the first, by the loss's gradient with respect to them."""

@@ -120,10 +120,6 @@ def _block_error(model: Model, run: Run, states: BlockStates, index: int, names:
         one, other = states.read(_PRUNED, part).double(), states.read(_DENSE, part).double()
         return torch.nn.functional.cosine_similarity(one, other, dim=-1).cpu()
 
-    def go_on(part: slice) -> None:
-        states.write(_PRUNED, part, states.replay(index, block, part, states.read(_PRUNED, part)))
-        states.write(_DENSE, part, states.read(_DENSE_NEXT, part))
-
     carried = by_token(dense)
     layers = {}
     for name in names:
@@ -131,7 +127,8 @@ def _block_error(model: Model, run: Run, states: BlockStates, index: int, names:
             layers[name] = _median(by_token(added))
     with pruned_layers(model, run, names):
         own = by_token(added)
-        states.in_batches(go_on)
+        states.propagate(index, block, _PRUNED, _PRUNED)
+    states.in_batches(lambda part: states.write(_DENSE, part, states.read(_DENSE_NEXT, part)))
     error = by_token(lambda part: relative(part, states.read(_PRUNED, part), states.read(_DENSE, part)))
     low, middle, high = error.quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)).tolist()
     return BlockError(

@@ -89,7 +89,10 @@ def diagnose(
         blocks: BlockErrorFacts = {"text": facts, "blocks": numbers}
         update_diagnoses(run.path, {"blocks": blocks})
     else:
-        update_diagnoses(run.path, {"tokens": _tokens(run, model, windows, facts, batch, progress)})
+        dense = token_losses(model, windows, batch=batch, progress=progress)
+        with pruned(model, run):
+            after = token_losses(model, windows, batch=batch, progress=progress)
+        update_diagnoses(run.path, {"tokens": _token_facts(model, windows, facts, dense, after)})
     return open_run(run.path)
 
 
@@ -106,8 +109,8 @@ def _layers(
     costs: dict[str, LayerCostNumbers] = {}
     if before is not None and before["text"] == text:
         costs = dict(before["layers"])
-    asked = [name for names in match_layers(layers, run.layers).values() for name in names]
-    missing = [name for name in asked if name not in costs] or asked
+    chosen = [name for names in match_layers(layers, run.layers).values() for name in names]
+    missing = [name for name in chosen if name not in costs] or chosen
 
     def keep(found: LayerCosts) -> None:
         latest = found.layers[-1]
@@ -120,20 +123,6 @@ def _layers(
         update_diagnoses(run.path, {"layers": facts})
 
     layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=keep)
-
-
-def _tokens(
-    run: Run,
-    model: Model,
-    windows: Tensor,
-    text: MeasuredText,
-    batch: int | None,
-    progress: ProgressListener | None,
-) -> TokenFacts:
-    dense = token_losses(model, windows, batch=batch, progress=progress)
-    with pruned(model, run):
-        after = token_losses(model, windows, batch=batch, progress=progress)
-    return _token_facts(model, windows, text, dense, after)
 
 
 def compare_tokens(

@@ -12,9 +12,6 @@ if TYPE_CHECKING:
 
 E = TypeVar("E", bound=Mapping[str, object])
 
-# An evaluation replaces an earlier one that agrees in these.
-_IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
-
 
 def entry_of(entries: Sequence[E], text: EvaluationText) -> E | None:
     """Return the last recorded perplexity on a text, or None.
@@ -23,12 +20,12 @@ def entry_of(entries: Sequence[E], text: EvaluationText) -> E | None:
         entries: "perplexities" of a run's metrics.
         text: the text; None for windows or length matches any value.
     """
-    asked = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
-    bos = asked.pop("bos")
+    wanted = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
+    bos = wanted.pop("bos")
     found = [
         entry
         for entry in entries
-        if all(entry.get(key) == value for key, value in asked.items()) and entry.get("bos") in (None, bos)
+        if all(entry.get(key) == value for key, value in wanted.items()) and entry.get("bos") in (None, bos)
     ]
     return found[-1] if found else None
 

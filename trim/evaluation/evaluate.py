@@ -5,20 +5,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
-
 from trim.cache import text_sha256
 from trim.calibration.tokens import window_start
-from trim.evaluation.entries import _IDENTITY
 from trim.evaluation.perplexity import Perplexity, perplexity
 from trim.evaluation.settings import EvaluationText
 from trim.evaluation.workbench import Workbench
-from trim.models.loaded import Model
 from trim.progress import ProgressListener
 from trim.runs.folder import is_run
 from trim.runs.recovery import is_recovery, open_stored
-from trim.runs.shapes import PerplexityEntry
 from trim.runs.writer import update_metrics
+
+# An evaluation replaces an earlier one that agrees in these.
+_IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
 
 
 @dataclass(frozen=True)
@@ -86,56 +84,29 @@ def evaluate(
     workbench = workbench or Workbench()
     with workbench.opened(target, source=model) as opened:
         cut = [workbench.windows(text) for text in texts]  # a bad text is found before anything slow starts
-        results = [
-            _evaluate(str(target), opened, text, windows, batch, progress)
-            for text, windows in zip(texts, cut, strict=True)
-        ]
+        results = []
+        for text, windows in zip(texts, cut, strict=True):
+            begin = time.perf_counter()
+            result = perplexity(opened, windows, batch=batch, progress=progress)
+            results.append(
+                Evaluation(
+                    str(target),
+                    text,
+                    result,
+                    text_sha256(windows),
+                    text.bos if window_start(opened.tokenizer) else None,
+                    str(opened.dtype).removeprefix("torch."),
+                    opened.device.type,
+                    time.perf_counter() - begin,
+                )
+            )
     if is_recovery(target) or (model is None and is_run(target)):
         stored = open_stored(target)
-        record_perplexities(stored.path, stored.metrics.get("perplexities", []), results)
+        new = [result.to_json() for result in results]
+        identities = [_identity(entry) for entry in new]
+        old = [each for each in stored.metrics.get("perplexities", []) if _identity(each) not in identities]
+        update_metrics(stored.path, {"perplexities": [*old, *new]})
     return results
-
-
-def _evaluate(
-    target: str,
-    model: Model,
-    text: EvaluationText,
-    windows: torch.Tensor,
-    batch: int | None,
-    progress: ProgressListener | None,
-) -> Evaluation:
-    begin = time.perf_counter()
-    result = perplexity(model, windows, batch=batch, progress=progress)
-    return Evaluation(
-        target,
-        text,
-        result,
-        text_sha256(windows),
-        text.bos if window_start(model.tokenizer) else None,
-        str(model.dtype).removeprefix("torch."),
-        model.device.type,
-        time.perf_counter() - begin,
-    )
-
-
-def record_perplexities(
-    path: Path, known: Sequence[PerplexityEntry], evaluations: Sequence[Evaluation]
-) -> None:
-    """Add to the "perplexities" of a folder's `metrics.json`, in place of entries on the same text in the same type.
-
-    Args:
-        path: a run's or recovery's folder.
-        known: the stored perplexities.
-        evaluations: the new ones.
-
-    Raises:
-        RunError: the file cannot be written.
-    """
-    new = [evaluation.to_json() for evaluation in evaluations]
-    identities = [_identity(entry) for entry in new]
-    update_metrics(
-        path, {"perplexities": [*(entry for entry in known if _identity(entry) not in identities), *new]}
-    )
 
 
 def _identity(entry: Mapping[str, object]) -> tuple:

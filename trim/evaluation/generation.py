@@ -9,6 +9,7 @@ import torch
 from trim.errors import CorpusError, NonFiniteError
 from trim.evaluation.settings import Sampling
 from trim.models.loaded import Model
+from trim.models.replaced import replaced
 from trim.names import one_line
 
 
@@ -30,8 +31,8 @@ def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None)
     if longest and tokens.shape[1] + sampling.new_tokens > longest:
         raise CorpusError(
             f"the prompt {one_line(prompt, 40)!r} has {tokens.shape[1]:,} tokens, and with {sampling.new_tokens:,} new "
-            f"ones it exceeds the {longest:,} tokens that {model.title} reads at once; shorten the prompt or ask for "
-            "fewer new tokens"
+            f"ones it exceeds the {longest:,} tokens that {model.title} reads at once; shorten the prompt or "
+            "request fewer new tokens"
         )
     written = _generate(model, tokens.to(model.device), sampling)
     return model.tokenizer.batch_decode([written.tolist()], skip_special_tokens=True)[0]
@@ -54,7 +55,9 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
     )
     # Causal language models inherit `generate` from a second base class, which their declared type does not show.
     generate = cast(Callable[..., torch.Tensor], model.module.generate)
-    with torch.inference_mode(), _seeded(sampling.seed, model.device), _without_defaults(model):
+    # None of the checkpoint's own defaults.
+    plain = replaced(model.module, "generation_config", GenerationConfig())
+    with torch.inference_mode(), _seeded(sampling.seed, model.device), plain:
         output = generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
@@ -80,16 +83,3 @@ def _seeded(seed: int, device: torch.device) -> Iterator[None]:
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         yield
-
-
-@contextlib.contextmanager
-def _without_defaults(model: Model) -> Iterator[None]:
-    """Set aside a checkpoint's own generation defaults (temperature, top_p, penalties)."""
-    from transformers import GenerationConfig
-
-    before = model.module.generation_config
-    model.module.generation_config = GenerationConfig()
-    try:
-        yield
-    finally:
-        model.module.generation_config = before

@@ -122,7 +122,7 @@ class _Suffixes:
         meter = Meter(progress, of=len(self.model.blocks))
         for index, block in enumerate(self.model.blocks):
             meter.report(f"Reading the text: block {index}", index)
-            self.states.propagate(index, block)
+            self.states.propagate(index, block, index, index + 1)
         return self._losses(len(self.model.blocks))[0]
 
     def cost(self, name: str, run: Run, dense: Tensor, fisher: Tensor) -> LayerCost:
@@ -147,9 +147,8 @@ class _Suffixes:
         """
         model, states = self.model, self.states
         found = torch.empty(states.calibration.sequences, dtype=torch.float64)
-        squares: dict[
-            int, Tensor
-        ] = {}  # by a part's first window: a part that ran out of memory is overwritten
+        # By a part's first window, so that a part that ran out of memory is overwritten.
+        squares: dict[int, Tensor] = {}
         most = logit_windows(model, states.calibration.length)
 
         def suffix(part: slice) -> None:

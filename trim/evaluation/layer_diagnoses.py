@@ -165,15 +165,11 @@ def run_samples(
         for index, block in enumerate(model.blocks[: last + 1]):
             meter.report(f"Reading the calibration text: block {index}", index)
             own = [name for name in run.layers if block_of(name) == index]
-            if asked := [name for name in own if name in chosen]:
-                samples |= _receive(model, states, index, asked)
+            if wanted := [name for name in own if name in chosen]:
+                samples |= _receive(model, states, index, wanted)
             if index < last:
                 with pruned_layers(model, run, own):
-                    states.in_batches(
-                        lambda part, index=index, block=block: states.write(  # type: ignore[misc]
-                            0, part, states.replay(index, block, part, states.read(0, part))
-                        )
-                    )
+                    states.propagate(index, block, 0, 0)
     meter.report("The calibration text is read", last + 1)
     return samples
 

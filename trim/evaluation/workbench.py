@@ -10,11 +10,11 @@ from torch import Tensor
 from trim.calibration.corpora import load_corpus
 from trim.errors import ModelError
 from trim.evaluation.settings import EvaluationText
-from trim.models.loaded import Model, load_model, model_folder
+from trim.models.loaded import Model, fetch_model, load_model
 from trim.models.tensor_files import TensorFiles
 from trim.names import absolute
 from trim.progress import ProgressListener
-from trim.pruning.export import apply_run, is_refitted
+from trim.pruning.export import require_fit
 from trim.runs.folder import Run, is_run, open_run
 from trim.runs.recording import apply_record
 
@@ -108,27 +108,24 @@ def pruned(model: Model, run: Run) -> Iterator[None]:
         RunError: the run has no masks, or is not complete.
         ModelError: the model lacks a layer of the run, or has it in another shape.
     """
-    there = [name for name in run.layers if name in model.layers]
-    with _weights_back(model, there, torch.device("cpu")):
-        apply_run(run, model)
+    require_fit(run, model)
+    with pruned_layers(model, run, run.layers, torch.device("cpu")):
         yield
 
 
 @contextlib.contextmanager
-def pruned_layers(model: Model, run: Run, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
-    """Prune some layers as a run did, inside the `with` block, which receives their dense weights."""
-    with _weights_back(model, names, model.device) as dense:
+def pruned_layers(
+    model: Model, run: Run, names: Sequence[str], device: torch.device | None = None
+) -> Iterator[dict[str, Tensor]]:
+    """Prune some layers as a run did, inside the `with` block, which receives their dense weights.
+
+    `device`: where these are kept meanwhile; None: the model's.
+    """
+    dense = {name: model.layers[name].weight.to(device or model.device, copy=True) for name in names}
+    try:
         with torch.no_grad():
             for name in names:
                 apply_record(model.layers[name].weight, run.layer(name))
-        yield dense
-
-
-@contextlib.contextmanager
-def _weights_back(model: Model, names: Sequence[str], device: torch.device) -> Iterator[dict[str, Tensor]]:
-    """Copy weights to a device, and restore them to their layers when the block ends."""
-    dense = {name: model.layers[name].weight.to(device, copy=True) for name in names}
-    try:
         yield dense
     finally:
         with torch.no_grad():
@@ -144,10 +141,11 @@ def source_of(run: Run, *, layer: bool = False) -> str:
     """
     if run.kind != "model" and not layer:
         raise ModelError(f"{run.path} keeps single layers; evaluate a run of a whole model")
-    folder, _ = model_folder(run.request.model)
-    if TensorFiles(folder).fingerprint() != run.model.weights:
+    if TensorFiles(fetch_model(run.request.model).folder).fingerprint() != run.model.weights:
         way_out = (
-            "prune it again" if is_refitted(run) else "name another model of the same shape with --model"
+            "prune it again"
+            if run.request.changes_weights
+            else "name another model of the same shape with --model"
         )
         raise ModelError(
             f"{run.request.model} has changed since {run.path} pruned it; restore it, or {way_out}"

@@ -126,8 +126,7 @@ def examined(
         return
     for expert in range(shape[0]):
         first = expert * shape[1]
-        own, theirs = (None if each is None else _from(first, each) for each in (weights, parents))
-        assert own is not None
+        own, theirs = _from(first, weights), parents and _from(first, parents)
         yield _examine(tensor, f"{name}[{expert}]", shape[1:], own, theirs)
 
 

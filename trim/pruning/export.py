@@ -20,7 +20,7 @@ from trim.files import new_folder
 from trim.hub import parse_id
 from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.conversions import Stored
-from trim.models.loaded import Model, model_folder
+from trim.models.loaded import Model, fetch_model
 from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
@@ -74,16 +74,16 @@ def export(
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
     source = run.request.model if model is None else str(model)
-    folder, title = model_folder(source, progress=progress)
-    streamed = StreamedModel(folder, device=choose_device("cpu"))
+    fetched = fetch_model(source, progress=progress)
+    streamed, title = StreamedModel(fetched.folder, device=choose_device("cpu")), fetched.title
     if model is None:
         if streamed.files.fingerprint() != run.model.weights:
             way_out = f"apply the masks to it as it is with: python -m trim apply {run.path} {source} {out}"
             raise ModelError(
                 f"{source} has changed since {run.path} pruned it; restore it, or "
-                + ("prune it again" if is_refitted(run) else way_out)
+                + ("prune it again" if run.request.changes_weights else way_out)
             )
-    elif is_refitted(run):
+    elif run.request.changes_weights:
         _require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
     with disk_errors_named(out), new_folder(out.absolute()) as new:
@@ -127,8 +127,8 @@ def require_fit(run: Run, model: Model) -> None:
         {name: (layer.out_features, layer.in_features) for name, layer in model.layers.items()},
         model.title,
     )
-    if is_refitted(run):
-        _require_refitted(run, TensorFiles(model_folder(model.name)[0]), model.title)
+    if run.request.changes_weights:
+        _require_refitted(run, TensorFiles(fetch_model(model.name).folder), model.title)
 
 
 def require_masks(run: Run) -> None:
@@ -150,11 +150,6 @@ def require_masks(run: Run) -> None:
         names = run.manifest["blocks"][str(block)]["layers"]
         if names and run.layer(names[0]).packed_mask is None:
             raise RunError(f"{run.path} was kept without masks; prune again to make them")
-
-
-def is_refitted(run: Run) -> bool:
-    """Return whether the run changed the kept weights too."""
-    return run.request.changes_weights
 
 
 def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
@@ -276,7 +271,7 @@ def _model_card(
         "",
         f"Of the {weights['of']:,} weights in {chosen}, {after:,} are zero "
         f"({after / weights['of']:.6f}); before pruning, {before:,} were ({before / weights['of']:.6f}). The run chose "
-        f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} of these layers (asked for: "
+        f"{weights['pruned']:,} of them: a sparsity of {sparsity['realised']:.6f} of these layers (requested: "
         f"{sparsity['requested']:.6f}), and {weights['pruned'] / parameters:.2%} of the model's {parameters:,} "
         "parameters. All else, such as embeddings, norms and the output head, is dense."
         + (

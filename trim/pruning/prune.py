@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import hashlib
-import math
 import time
 from pathlib import Path
 
@@ -187,9 +186,8 @@ def _work(
         sensitivity, budgets = _plan(run, writer, inputs)
         with contextlib.ExitStack() as stack:
             if source.settings.needs_dense_text and activation_bytes is not None:
-                inputs = dataclasses.replace(
-                    inputs, activation_bytes=activation_bytes // 2
-                )  # for each of two
+                # For each of two passes.
+                inputs = dataclasses.replace(inputs, activation_bytes=activation_bytes // 2)
             text = stack.enter_context(inputs.text())
             dense = None
             if source.settings.needs_dense_text:
@@ -266,13 +264,9 @@ def _saved_budgets(run: Run, shapes: dict[str, tuple[int, int]]) -> Budgets | No
     if not run.budgets:
         return None
     try:
-        totals = run.budgets.get("totals")
-        if totals is None:  # an older run
-            sparsities = run.budgets["layers"]
-            totals = {name: round(sparsities[name] * math.prod(shape)) for name, shape in shapes.items()}
         return Budgets(
             run.budgets["method"],
-            {name: int(totals[name]) for name in shapes},
+            {name: run.budgets["totals"][name] for name in shapes},
             shapes,
             run.budgets["requested"],
             tuple(run.budgets["clipped"]),
@@ -290,7 +284,10 @@ def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
     pruned = sum(int(run.array(name, "counts").sum(dtype=numpy.int64)) for name in layers)
     experts = [numbers["tokens"] for numbers in layers.values() if "tokens" in numbers]
     return {
-        "sparsity": {"requested": budgets.asked if target is None else target, "realised": pruned / weights},
+        "sparsity": {
+            "requested": budgets.requested_sparsity if target is None else target,
+            "realised": pruned / weights,
+        },
         "weights": {"pruned": pruned, "of": weights},
         "clipped_budgets": len(budgets.clipped),
         **({"experts": _expert_facts(experts)} if experts else {}),

@@ -1,5 +1,6 @@
 """The model and the calibration text of a run, and the check that they have not changed since it began."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +16,11 @@ from trim.files import write_atomically
 from trim.methods.budgets import read_budgets
 from trim.models.checkpoint import load_tokenizer
 from trim.models.heads import HeadLayout
-from trim.models.loaded import model_folder
+from trim.models.loaded import fetch_model
 from trim.models.streamed import StreamedModel
 from trim.progress import ProgressListener
 from trim.pruning.plan import chosen_layers
-from trim.runs.facts import compute_facts, run_record, text_facts
+from trim.runs.facts import compute_facts, text_facts, versions
 from trim.runs.run_record import ModelFacts, RunRecord
 from trim.runs.settings import PruneSettings
 
@@ -60,30 +61,23 @@ def corpus_windows(
     )
 
 
+@dataclass(eq=False)
 class RunSource:
     """The model and the text of a run.
 
     Attributes:
-        settings: what the user asked for.
+        settings: the requested settings.
         title: a short line that names the model to users.
         model: its skeleton and its files.
         calibration: the text.
         given: whether the user gave the text as tokens instead of the name of a corpus.
     """
 
-    def __init__(
-        self,
-        settings: PruneSettings,
-        title: str,
-        model: StreamedModel,
-        calibration: Calibration,
-        given: bool,
-    ) -> None:
-        self.given = given
-        self.settings = settings
-        self.title = title
-        self.model = model
-        self.calibration = calibration
+    settings: PruneSettings
+    title: str
+    model: StreamedModel
+    calibration: Calibration
+    given: bool
 
     @classmethod
     def open(
@@ -98,14 +92,14 @@ class RunSource:
         Raises:
             ModelError, CorpusError, LayerNotFoundError, SettingsError: see `prune`.
         """
-        folder, title = model_folder(settings.model, progress=progress)
-        model = StreamedModel(folder, device=choose_device(settings.device), dtype=settings.dtype)
+        fetched = fetch_model(settings.model, progress=progress)
+        model = StreamedModel(fetched.folder, device=choose_device(settings.device), dtype=settings.dtype)
         chosen_layers(settings.layers, model)  # refuse a pattern without a match before anything slow
         config = model.module.config.get_text_config()
         given = tokens is not None
         if tokens is None:
-            check_length(title, getattr(config, "max_position_embeddings", None), settings.length)
-            tokens = corpus_windows(settings, load_tokenizer(folder), progress)
+            check_length(fetched.title, getattr(config, "max_position_embeddings", None), settings.length)
+            tokens = corpus_windows(settings, load_tokenizer(fetched.folder), progress)
         if int(tokens.max()) >= (size := config.vocab_size):
             raise CorpusError(
                 f"the text holds tokens beyond the model's vocabulary of {size:,}; use this model's tokenizer"
@@ -131,7 +125,7 @@ class RunSource:
             unseen = calibration.held_out if settings.tune else 0
             part = calibration.first(calibration.sequences - unseen)
             part.require_tokens(chosen_layers(settings.layers, model))
-        return cls(settings, title, model, calibration, given)
+        return cls(settings, fetched.title, model, calibration, given)
 
     @property
     def heads(self) -> HeadLayout | None:
@@ -142,7 +136,7 @@ class RunSource:
         """Return everything that changes the result; its hash is the run's fingerprint."""
         token = getattr(self.model.module.config.get_text_config(), "bos_token_id", None)
         budget_file = self.settings.budget if self.settings.budget.endswith(".json") else None
-        return run_record(
+        return RunRecord(
             self.settings,
             ModelFacts(self.title, self.model.files.fingerprint()),
             text_facts(
@@ -152,6 +146,7 @@ class RunSource:
                 bos_token=token,
             ),
             compute_facts(self.model.device, self.model.dtype, batch, threads),
+            versions(),
             read_budgets(Path(budget_file), self.model.layers) if budget_file else None,
         )
 

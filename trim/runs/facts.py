@@ -8,27 +8,7 @@ import transformers
 from torch import Tensor
 
 from trim.cache import text_sha256
-from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
-from trim.runs.settings import PruneSettings
-
-
-def run_record(
-    request: PruneSettings,
-    model: ModelFacts,
-    text: TextFacts,
-    compute: Compute,
-    budget_file: dict[str, float] | None = None,
-) -> RunRecord:
-    """Make the record of a run that begins now, of a whole model or of a single layer.
-
-    Args:
-        request: what the user asked for.
-        model: the model.
-        text: the calibration text.
-        compute: the device and the type that compute the run.
-        budget_file: each layer's sparsity, where the request names a file of budgets.
-    """
-    return RunRecord(request, model, text, compute, versions(), budget_file)
+from trim.runs.run_record import Compute, TextFacts
 
 
 def versions() -> dict[str, str]:

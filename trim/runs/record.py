@@ -4,7 +4,7 @@ import functools
 import math
 from collections.abc import Mapping
 from dataclasses import InitVar, dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 
@@ -65,7 +65,7 @@ class LayerRecord:
     Attributes:
         name: such as "15.mlp.gate_proj".
         columns: N.
-        budget: the layer's sparsity as the budget asked for it.
+        budget: the sparsity that the budget requested for the layer.
         allocation: the method that set the counts: "uniform", "trim", …
         score: "wanda" or "magnitude".
         vectors: L, the number of calibration vectors from which every cosine is computed.
@@ -260,22 +260,12 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumber
                 uniform_quality=float(kept["uniform_quality"]),
                 **{key.removeprefix("search_"): arrays[key] for key in _SEARCH if key in arrays},
             )
-        return LayerRecord(
-            name=name,
-            columns=numbers["columns"],
-            budget=numbers["budget"],
-            allocation=numbers["allocation"],
-            score=numbers["score"],
-            vectors=numbers["vectors"],
-            quality_measure=numbers["quality_measure"],
-            uniform_quality=float(numbers["uniform_quality"]),
-            realised_quality=float(numbers["realised_quality"]),
-            search=search,
-            tokens=numbers.get("tokens"),
-            checked=False,
-            error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
-            **{key: arrays[key] for key in (*_ALWAYS, *(key for key in _OPTIONAL if key in arrays))},
-        )
+        values: dict[str, Any] = {key: cast(dict, numbers)[key] for key in _NUMBERS}
+        values |= {key: float(cast(dict, numbers)[key]) for key in _QUALITIES}
+        values |= {key: arrays[key] for key in (*_ALWAYS, *(key for key in _OPTIONAL if key in arrays))}
+        if "error_left" in numbers:
+            values["error_left"] = float(numbers["error_left"])
+        return LayerRecord(name, search=search, tokens=numbers.get("tokens"), **values)
     except (KeyError, TypeError, ValueError) as error:
         raise RunError(f"{name}: the record lacks or misstates {error}") from error
 

@@ -15,7 +15,7 @@ from trim.methods.counts import uniform_counts
 from trim.methods.gini import gini
 from trim.methods.masks import apply_mask, pack_bits
 from trim.methods.quality import layer_quality
-from trim.methods.retention import Retained, RetentionCurves, dense_curves
+from trim.methods.retention import RetentionCurves, dense_curves
 from trim.methods.search import exact_qualities
 from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, check_arrays, curve_counts
@@ -57,12 +57,9 @@ def layer_record(
     score_name: str,
     search: SearchResult[Tensor] | None = None,
     quality_measure: str = "cosim_flat",
-    retained: Retained | None = None,
     keep: Tensor | None = None,
-    change: Change | None = None,
-    tokens: int | None = None,
 ) -> LayerRecord:
-    """Return the record of one layer.
+    """Return the record of one layer with unchanged weights, which is not an expert's.
 
     Args:
         name: such as "15.mlp.gate_proj".
@@ -73,22 +70,19 @@ def layer_record(
         score_name: the name of the score.
         search: TRIM's result, where TRIM searched.
         quality_measure: which layer quality is recorded at the exact counts.
-        retained: what is retained; None: looked up in the curves at `counts`.
         keep: (D, N) bool, the mask to store; None: the record has no mask.
-        change: the change of the kept weights; None: they were not changed.
-        tokens: how many tokens an expert received; None: the layer is not an expert's.
     """
     make = records_to_come(
         [name],
         layer,
-        [Allocation(counts, search=search, retained=retained)],
+        [Allocation(counts, search=search)],
         budgets=[budget],
         allocation=allocation,
         score_name=score_name,
         quality_measure=quality_measure,
         keep=keep,
-        change=change,
-        tokens=[tokens],
+        change=None,
+        tokens=[None],
     )
     return make()[0]
 
@@ -247,10 +241,8 @@ def _stored(
     Returns:
         A function that waits for the copies, and returns each layer's numbers, and the arrays of all layers.
     """
-    names, types = (
-        list(numbers),
-        {key: ARRAYS[key][0] for key in tensors},
-    )  # the function holds no tensors of a GPU
+    # The function below holds no tensors of a GPU.
+    names, types = list(numbers), {key: ARRAYS[key][0] for key in tensors}
     given = [torch.stack(list(numbers.values()))]
     for key, values in tensors.items():
         given.append(values.to(getattr(torch, types[key])) if values.is_cuda else values)

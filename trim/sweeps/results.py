@@ -4,8 +4,9 @@ import csv
 import dataclasses
 import io
 import math
-from collections.abc import Callable
 from pathlib import Path
+
+import numpy as np
 
 from trim.evaluation.entries import format_bos, format_perplexity, number_to_json
 from trim.files import write_atomically
@@ -112,8 +113,8 @@ def _curves(outcomes: list[CellOutcome], texts: int) -> list[dict]:
                     "text": text,
                     "sparsity": targets,
                     "perplexity": [number_to_json(geometric_mean(points[target])) for target in targets],
-                    "least": [number_to_json(_extreme(min, points[target])) for target in targets],
-                    "most": [number_to_json(_extreme(max, points[target])) for target in targets],
+                    "least": [number_to_json(float(np.min(points[target]))) for target in targets],
+                    "most": [number_to_json(float(np.max(points[target]))) for target in targets],
                     "seeds": [len(points[target]) for target in targets],
                 }
             )
@@ -123,11 +124,6 @@ def _curves(outcomes: list[CellOutcome], texts: int) -> list[dict]:
 def geometric_mean(values: list[float]) -> float:
     """Return exp of the mean logarithm; NaN if any value is NaN."""
     return math.exp(math.fsum(map(math.log, values)) / len(values))
-
-
-def _extreme(choose: Callable[[list[float]], float], values: list[float]) -> float:
-    """Return min or max, or NaN if any value is NaN."""
-    return math.nan if any(map(math.isnan, values)) else choose(values)
 
 
 def _label(method: dict[str, object]) -> str:
@@ -178,10 +174,10 @@ def _table_cell(members: list[CellOutcome], text: int) -> str:
     values = [float(entry["perplexity"]) for member in members if (entry := member.perplexities[text])]
     if not values:
         return "failed" if any(member.problem for member in members) else "–"
-    words = format_perplexity(geometric_mean(values))
+    cell = format_perplexity(geometric_mean(values))
     if len(values) > 1:
-        words += f" ({format_perplexity(_extreme(min, values))}–{format_perplexity(_extreme(max, values))})"
-    return words
+        cell += f" ({format_perplexity(float(np.min(values)))}–{format_perplexity(float(np.max(values)))})"
+    return cell
 
 
 def results_csv(sweep: Sweep, outcomes: list[CellOutcome]) -> str:

@@ -10,11 +10,12 @@ from app.services.layer.study import Outcome, Study
 from app.services.layer.tensor_layer import TensorLayer, as_tensor
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
-from trim.runs.facts import run_record
+from trim.runs.facts import versions
 from trim.runs.layer_diagnoses import signal_facts, update_layer_diagnoses
 from trim.runs.listing import runs_folder
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search
+from trim.runs.run_record import RunRecord
 from trim.runs.writer import RunWriter, new_run_path
 
 
@@ -40,7 +41,7 @@ def keep(
     SEMINAR.require("Keeping a layer as a run")
     key, settings, origin = study.key, outcome.result.settings, study.origin
     request = request_of(study, outcome, method)
-    record = run_record(request, origin.model, origin.text, origin.compute)
+    record = RunRecord(request, origin.model, origin.text, origin.compute, versions())
     layer = _record(study, outcome, method)
     folder = new_run_path(runs_folder(), name)
     with RunWriter.create(

@@ -179,5 +179,5 @@ def test_evaluation_of_a_large_text_reads_what_is_asked_for(monkeypatch: pytest.
     monkeypatch.setattr(corpora, "MAX_EVALUATION_CHARACTERS", 1000)
     cut = trim.load_corpus(path, tiny.tokenizer(), split="whole", windows=7, length=50)
     assert torch.equal(cut, expected[:7])
-    with pytest.raises(trim.CorpusError, match="say how many windows to read"):
+    with pytest.raises(trim.CorpusError, match="give the number of windows to read"):
         trim.load_corpus(path, tiny.tokenizer(), split="whole", windows=None, length=50)

@@ -14,7 +14,7 @@ import trim
 from tests.trim.models.gguf_files import Fields, write
 from trim.models.gguf_config import read_config
 from trim.models.gguf_header import read_gguf_header
-from trim.models.loaded import model_folder
+from trim.models.loaded import fetch_model
 
 WINDOW = torch.arange(3, 123)[None]
 SIZES = {
@@ -93,7 +93,7 @@ def test_weights_are_those_that_transformers_reads(
     tensors = {"output.weight": module.lm_head.weight.detach().numpy() + 1} if architecture == "bloom" else {}
     fields = NEEDED.get(architecture, {})
     write(path, module, architecture, fields, tensors, gguf.GGMLQuantizationType[kind])
-    folder, _ = model_folder(path)
+    folder = fetch_model(path).folder
     ours = load_file(folder / "model.safetensors")
     if architecture == "qwen3moe":  # as transformers joins the experts
         ours = transformers.AutoModelForCausalLM.from_pretrained(folder).state_dict()

@@ -11,7 +11,7 @@ import trim
 from trim.models.architecture import blueprint
 from trim.models.checkpoint import read_config
 from trim.models.gguf_header import read_gguf_header
-from trim.models.loaded import model_folder
+from trim.models.loaded import fetch_model
 from trim.models.tensor_files import TensorFiles
 from trim.names import absolute
 
@@ -60,7 +60,7 @@ def headed(folder: Path, header: bytes | dict) -> Path:
 )
 def test_configurations(own_llama, changes):
     with pytest.raises(trim.ModelError) as caught:
-        model_folder(configured(own_llama, **changes))
+        fetch_model(configured(own_llama, **changes))
     assert len(str(caught.value)) < 1000
 
 
@@ -85,7 +85,7 @@ def test_how_a_model_is_loaded_is_ours_to_say(own_llama):
 )
 def test_headers_of_safetensors(own_llama, header):
     with pytest.raises(trim.ModelError, match=r"model\.safetensors"):
-        model_folder(headed(own_llama, header))
+        fetch_model(headed(own_llama, header))
 
 
 @pytest.mark.parametrize("name", ["config.json", "model.safetensors.index.json"])
@@ -94,7 +94,7 @@ def test_deep_json(own_llama, name):
         (own_llama / "model.safetensors").unlink()
     (own_llama / name).write_text("[" * 200_000 + "]" * 200_000)
     with pytest.raises(trim.ModelError, match="damaged"):
-        model_folder(own_llama)
+        fetch_model(own_llama)
 
 
 def gguf(path: Path, dimensions: int, size: int, blocks: int = 1) -> Path:

@@ -5,17 +5,18 @@ import torch
 
 import trim
 from trim.methods.allocations import ScoredLayer
-from trim.runs.facts import run_record
+from trim.runs.facts import versions
 from trim.runs.recording import record_of_search
-from trim.runs.run_record import Compute, ModelFacts, TextFacts
+from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
-SETTINGS = run_record(
+SETTINGS = RunRecord(
     PruneSettings("demo", 0.5),
     ModelFacts("demo", "0"),
     TextFacts(32, "0"),
     Compute("cpu", "a processor", "float32", 2, 2),
+    versions(),
 ).to_json()
 
 
