@@ -15,6 +15,8 @@ from filelock import FileLock, Timeout
 
 from trim.errors import RunError, RunLockedError
 
+_LOCK = ".lock"  # on which the system holds the lock of a folder
+
 
 @contextlib.contextmanager
 def new_file(path: Path, *, durable: bool = False) -> Iterator[IO[bytes]]:
@@ -134,11 +136,7 @@ def _sync_folder(folder: Path) -> None:
 
 
 class FolderLock:
-    """Keeps a second process out of a folder. The system releases the lock whenever its process ends.
-
-    Attributes:
-        files: the system's lock, and the id of the process that took it last; both stay in the folder.
-    """
+    """Keeps a second process out of a folder. The system releases the lock whenever its process ends."""
 
     def __init__(self, folder: Path) -> None:
         """Take the lock.
@@ -147,21 +145,22 @@ class FolderLock:
             RunLockedError: another process holds it.
             RunError: the folder cannot be written to.
         """
-        lock, holder = self.files = _lock_files(folder)
+        holder = folder / "lock"  # the id of the process that took the lock last
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            self._lock = _taken(lock)
-            if self._lock is not None:
+            taken = _taken(folder)
+            if taken is not None:
                 holder.write_text(f"{os.getpid()}\n")
         except OSError as error:
             raise RunError(
                 f"{folder} cannot be written to ({error.strerror or error}); {remedy(error)}"
             ) from error
-        if self._lock is None:
+        if taken is None:
             raise RunLockedError(
                 f"{folder} is in use by another process (process id {_holder(holder)}); wait until it is done, or "
                 "stop it"
             )
+        self.release = taken.release
 
     def __enter__(self) -> Self:
         return self
@@ -169,19 +168,13 @@ class FolderLock:
     def __exit__(self, *exception: object) -> None:
         self.release()
 
-    def release(self) -> None:
-        """Release the lock."""
-        if self._lock is not None:
-            self._lock.release()
-
 
 def is_locked(folder: Path) -> bool:
     """Return whether a process, possibly this one, holds the folder's lock now."""
-    lock, _ = _lock_files(folder)
-    if not lock.exists():
+    if not (folder / _LOCK).exists():
         return False
     try:
-        taken = _taken(lock)
+        taken = _taken(folder)
     except OSError:
         return False
     if taken is not None:
@@ -189,13 +182,9 @@ def is_locked(folder: Path) -> bool:
     return taken is None
 
 
-def _lock_files(folder: Path) -> tuple[Path, Path]:
-    return folder / ".lock", folder / "lock"
-
-
-def _taken(path: Path) -> FileLock | None:
-    """Take the system's lock on a file; None if another process holds it."""
-    lock = FileLock(path, thread_local=False)
+def _taken(folder: Path) -> FileLock | None:
+    """Take the system's lock on a file of the folder; None if another process holds it."""
+    lock = FileLock(folder / _LOCK, thread_local=False)
     try:
         lock.acquire(blocking=False)
     except Timeout:

@@ -217,7 +217,7 @@ def hub_errors(repository: Repository) -> Iterator[None]:
         raise repository.error(_status_message(repository, error.response.status_code)) from error
     except (errors.HTTPError, errors.EntryNotFoundError, OSError) as error:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            message = f"the disk is full, so {repository.name} cannot be downloaded; make room, or set HF_HOME elsewhere"
+            message = f"the disk is full, so {repository.name} is not downloaded; make room, or set HF_HOME elsewhere"
         else:
             message = (
                 f"the Hub cannot be reached, and {repository.name} is not wholly in its cache on this machine; check "

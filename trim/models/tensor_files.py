@@ -47,7 +47,14 @@ def weight_files(folder: Path, *, complete: bool = True) -> tuple[list[str], str
     """
 
     def find(index: str) -> list[str]:
-        return shards(folder, index) if complete else index_files(folder / index)
+        names = index_files(folder / index)
+        missing = [name for name in names if not (folder / name).is_file()]
+        if missing and complete:
+            raise ModelError(
+                f"{folder} lacks {len(missing)} of the {len(names)} parts that its index names, such as {missing[0]}; "
+                "get the missing parts from where the model comes from"
+            )
+        return names
 
     if named := _named_weights(folder):
         if not (folder / named).is_file():
@@ -115,21 +122,6 @@ def _weight_map(index: Path) -> dict[str, str]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError, RecursionError) as error:
         raise ModelError(f"{index} is damaged; get it again from where the model comes from") from error
     return found
-
-
-def shards(folder: Path, index: str) -> list[str]:
-    """List the files that a folder's index names; all of them must be there.
-
-    Raises:
-        ModelError: the index is damaged, or a file is missing.
-    """
-    names = index_files(folder / index)
-    if missing := [name for name in names if not (folder / name).is_file()]:
-        raise ModelError(
-            f"{folder} lacks {len(missing)} of the {len(names)} parts that its index names, such as {missing[0]}; get "
-            "the missing parts from where the model comes from"
-        )
-    return names
 
 
 def _require_inside(name: str, where: Path) -> None:

@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from io import BufferedRandom
 from pathlib import Path
 
@@ -251,9 +251,6 @@ def _model_card(
     """
     request, sparsity, weights = run.request, run.metrics["sparsity"], run.metrics["weights"]
     before, after = zeros
-    front = ["---", "library_name: transformers", "tags: [pruned, sparse, trim]"]
-    if (named := parse_id(source)) and local_path(source) is None:
-        front.append(f"base_model: {json.dumps(named[0])}")
     how = f"pattern {request.pattern}" if request.pattern else f"allocation {request.allocation}"
     chosen = "the linear layers of its blocks"
     if request.layers != ("*",):
@@ -264,9 +261,6 @@ def _model_card(
         for key in ("learning_rates", "negative_learning_rates", "iterations", "layer_quality", "row_quality")
     }
     lines = [
-        *front,
-        "---",
-        "",
         f"# {one_line(title)}, pruned to {sparsity['realised']:.2%}",
         "",
         f"Of the {weights['of']:,} weights in {chosen}, {after:,} are zero "
@@ -294,19 +288,29 @@ def _model_card(
         f"- search: {json.dumps(search)}" if request.allocation == "trim" else "- search: none",
         f"- type: {dtype}, as in the model that was pruned; no weight was converted",
         f"- run: {one_line(run.name)}, fingerprint {run.fingerprint}",
-        "",
-        "```python",
+    ]
+    table = ["```", summary(run), "```"]
+    sources = "TRIM: Beck, Rudman, Eickhoff, arXiv 2505.16743. Wanda: Sun et al., arXiv 2306.11695."
+    return hub_card("pruned, sparse, trim", source, lines, loads, ["", *table, "", sources])
+
+
+def hub_card(tags: str, dense: str, lines: list[str], loads: str, end: Sequence[str] = ()) -> str:
+    """Return a README.md with front matter for the Hub, and the code that loads the folder.
+
+    Args:
+        tags: separated by commas.
+        dense: the source of the dense model, which is named if it is on the Hub.
+        lines: before the code.
+        loads: the class of `transformers` that loads the model.
+        end: lines after the code.
+    """
+    named = parse_id(dense) if local_path(dense) is None else None
+    front = ["library_name: transformers", f"tags: [{tags}]"]
+    front += [f"base_model: {json.dumps(named[0])}"] if named else []
+    code = [
         f"from transformers import {loads}, AutoTokenizer",
         "",
         f'model = {loads}.from_pretrained("THIS FOLDER")',
         'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")',
-        "```",
-        "",
-        "```",
-        summary(run),
-        "```",
-        "",
-        "TRIM: Beck, Rudman, Eickhoff, arXiv 2505.16743. Wanda: Sun et al., arXiv 2306.11695.",
-        "",
     ]
-    return "\n".join(lines)
+    return "\n".join(["---", *front, "---", "", *lines, "", "```python", *code, "```", *end, ""])

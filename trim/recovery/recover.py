@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trim.cache import text_sha256
-from trim.calibration.corpora import load_corpus
+from trim.calibration.corpora import check_length, load_corpus
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError
 from trim.models.checkpoint import load_tokenizer, read_config
@@ -81,7 +81,17 @@ def recover(
     chosen = _resolved(chosen, pair, device, dtype, tokens)
     settled = Settled.of(chosen)
     plan = plan_memory(pair.sizes, settled.batch, settled.length, device)
-    windows = _windows(chosen, pair, progress) if tokens is None else tokens
+    windows = tokens
+    if windows is None:
+        windows = load_corpus(
+            settled.corpus,
+            load_tokenizer(pair.files.folder),
+            windows=chosen.windows,
+            length=settled.length,
+            seed=chosen.seed,
+            bos=pair.run.request.bos if pair.run else True,
+            progress=progress,
+        )
     text = RecoveryText.of(windows, device, pruned_on(settled.corpus, pair, progress))
     facts = stored.RecoveryTextFacts(
         settled.corpus, text_sha256(windows), settled.length, len(text.training), len(text.held_out)
@@ -172,11 +182,7 @@ def _resolved(
         corpus = run.request.corpus if run is not None else "demo"
     if length is None:
         length = run.request.length if run is not None else min(LENGTH, longest or LENGTH)
-    if longest and length > longest:
-        raise CorpusError(
-            f"{pair.parent_title} reads at most {longest:,} tokens at once, not {length:,}; use shorter windows "
-            f"(--length {longest})"
-        )
+    check_length(pair.parent_title, longest, length)
     return dataclasses.replace(
         chosen,
         corpus=absolute(corpus, CORPORA),
@@ -185,19 +191,6 @@ def _resolved(
         sampled=SAMPLED[kind] if chosen.sampled is None else chosen.sampled,
         device=str(device),
         dtype=str(dtype).removeprefix("torch."),
-    )
-
-
-def _windows(chosen: RecoverSettings, pair: Pair, progress: ProgressListener | None) -> Tensor:
-    settled = Settled.of(chosen)
-    return load_corpus(
-        settled.corpus,
-        load_tokenizer(pair.files.folder),
-        windows=chosen.windows,
-        length=settled.length,
-        seed=chosen.seed,
-        bos=pair.run.request.bos if pair.run else True,
-        progress=progress,
     )
 
 

@@ -1,6 +1,5 @@
 """Write the recovered model: a copy of the pruned one with the trained weights, in the types of its files."""
 
-import json
 import shutil
 from io import BufferedRandom
 from pathlib import Path
@@ -10,16 +9,15 @@ from torch import Tensor
 
 from trim.errors import ModelError, RunError
 from trim.files import new_folder, write_atomically
-from trim.hub import parse_id
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.conversions import Stored
 from trim.models.loaded import Model
 from trim.models.safetensors_header import TensorPlace
 from trim.models.tensor_names import ModelTensors
-from trim.names import local_path, one_line
+from trim.names import one_line
 from trim.progress import ProgressListener
-from trim.pruning.export import changed_part, copy_model, disk_errors_named
+from trim.pruning.export import changed_part, copy_model, disk_errors_named, hub_card
 from trim.recovery.kept import KeptWeights
 from trim.recovery.pair import Pair
 from trim.runs.recovery import MOVED, Recovery, Zeros
@@ -113,33 +111,18 @@ def export_recovery(recovery: Recovery, out: str | Path) -> Path:
 def model_card(recovery: Recovery, steps: int, tokens: int, trained: int) -> str:
     """Return the README.md of the recovered model, with front matter for the Hub."""
     record = recovery.record
-    front = ["---", "library_name: transformers", "tags: [pruned, sparse, distilled, trim]"]
-    if (named := parse_id(record.parent)) and local_path(record.parent) is None:
-        front.append(f"base_model: {json.dumps(named[0])}")
     text = record.text
-    return "\n".join(
-        [
-            *front,
-            "---",
-            "",
-            f"# {one_line(record.pruned.title)}, recovered",
-            "",
-            f"The kept weights, biases and norms of the blocks ({trained:,} numbers) were trained for {steps:,} steps "
-            f"over {tokens:,} tokens to predict what the dense model predicts; every zero of the pruned model stayed.",
-            "",
-            f"- dense model: {one_line(record.dense.title)}",
-            f"- text: {text.windows:,} windows of {text.length:,} tokens of {one_line(Path(text.corpus).name)}, "
-            f"{record.request.sampled or 0:.0%} of what was read written by the dense model itself; "
-            f"{text.held_out:,} windows held out",
-            f"- trained in {record.compute.dtype} on {record.compute.device_name}",
-            f"- recovery: {one_line(recovery.name)}, fingerprint {recovery.fingerprint}",
-            "",
-            "```python",
-            "from transformers import AutoModelForCausalLM, AutoTokenizer",
-            "",
-            'model = AutoModelForCausalLM.from_pretrained("THIS FOLDER")',
-            'tokenizer = AutoTokenizer.from_pretrained("THIS FOLDER")',
-            "```",
-            "",
-        ]
-    )
+    lines = [
+        f"# {one_line(record.pruned.title)}, recovered",
+        "",
+        f"The kept weights, biases and norms of the blocks ({trained:,} numbers) were trained for {steps:,} steps "
+        f"over {tokens:,} tokens to predict what the dense model predicts; every zero of the pruned model stayed.",
+        "",
+        f"- dense model: {one_line(record.dense.title)}",
+        f"- text: {text.windows:,} windows of {text.length:,} tokens of {one_line(Path(text.corpus).name)}, "
+        f"{record.request.sampled or 0:.0%} of what was read written by the dense model itself; "
+        f"{text.held_out:,} windows held out",
+        f"- trained in {record.compute.dtype} on {record.compute.device_name}",
+        f"- recovery: {one_line(recovery.name)}, fingerprint {recovery.fingerprint}",
+    ]
+    return hub_card("pruned, sparse, distilled, trim", record.parent, lines, "AutoModelForCausalLM")

@@ -2,22 +2,25 @@
 
 import contextlib
 import dataclasses
+import functools
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import torch
+from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from trim.calibration.text_pass import fixed_threads
 from trim.devices import choose_device, memory_errors_named
 from trim.errors import RunError
 from trim.models.fusion import fused
 from trim.models.loaded import Model
+from trim.models.replaced import replaced
 from trim.progress import Progress, ProgressListener
 from trim.pruning.events import Finished, Note, end_reported, to_json
 from trim.recovery import events
-from trim.recovery.checkpointing import recomputed
 from trim.recovery.events import FactListener
 from trim.recovery.folder import RecoveryWriter
 from trim.recovery.kept import KeptWeights
@@ -215,4 +218,16 @@ def _ready(dense: Model, student: Model, plan: Plan, device: torch.device) -> It
                 stack.enter_context(fused(block, device))
         if plan.checkpointing:
             stack.enter_context(recomputed(student.blocks))
+        yield
+
+
+@contextlib.contextmanager
+def recomputed(blocks: Iterable[nn.Module]) -> Iterator[None]:
+    """Compute blocks again in the backward pass inside the `with` block: memory holds only their inputs."""
+    with contextlib.ExitStack() as stack:
+        for block in blocks:
+            again = functools.partial(
+                checkpoint, block.forward, use_reentrant=False, preserve_rng_state=False
+            )
+            stack.enter_context(replaced(block, "forward", again))
         yield

@@ -137,11 +137,9 @@ class Run(StoredFolder):
         """
         path = self.path / "diagnoses.json"
         found = read_json(path, Diagnoses, optional=True)
-        tokens = found.get("tokens")
-        if tokens is not None:
-            sizes = [[len(each) - 1 for each in tokens["pieces"]]]
-            sizes += [[len(each) for each in tokens["dense"]], [len(each) for each in tokens["pruned"]]]
-            if sizes[0] != sizes[1] or sizes[0] != sizes[2]:
+        if (tokens := found.get("tokens")) is not None:
+            counts = [len(each) - 1 for each in tokens["pieces"]]
+            if any(counts != list(map(len, losses)) for losses in (tokens["dense"], tokens["pruned"])):
                 raise damaged(path, "its tokens and their losses are not equally many")
         return found
 

@@ -30,8 +30,7 @@ class CellMaker:
 
     def measure_dense(self) -> tuple[float, ...]:
         """Measure the dense model's perplexity on each text, once."""
-        measured = [entry for entry in self.sweep.dense() if entry is not None]
-        if len(measured) < len(self.sweep.settings.texts):
+        if None in self.sweep.dense():
             results = evaluate(
                 self.sweep.settings.model,
                 self.sweep.settings.texts,
@@ -40,8 +39,7 @@ class CellMaker:
             )
             entries = [result.to_json() for result in results]
             write_json(self.sweep.path / "dense.json", {"perplexities": entries})
-            measured = [entry for entry in self.sweep.dense() if entry is not None]
-        return tuple(float(entry["perplexity"]) for entry in measured)
+        return tuple(float(entry["perplexity"]) for entry in self.sweep.dense() if entry)
 
     def make(self, cell: Cell, listener: FactListener | None = None) -> CellOutcome:
         """Prune and measure one cell, or resume it; an error that a user can fix is stored as the cell's problem."""

@@ -367,5 +367,5 @@ def test_settings_that_make_no_windows():
     assert "a file of your own" in refusal("demo", split="whole")
     assert "at least one window" in refusal("demo", windows=0)
     assert "at least 2 tokens" in refusal("demo", length=1)
-    assert "how many" in refusal("demo", windows=None)
+    assert "the number of calibration windows" in refusal("demo", windows=None)
     assert "fills" in refusal("demo", split="evaluation", windows=10_000, length=512)

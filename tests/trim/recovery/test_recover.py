@@ -17,7 +17,6 @@ from trim.cli import main
 from trim.models.checkpoint import load_tokenizer
 from trim.progress import Progress
 from trim.recovery import memory, training
-from trim.recovery.checkpointing import recomputed
 from trim.recovery.divergence import divergence, losses
 from trim.recovery.events import Began, Measured
 from trim.recovery.kept import BETAS, KeptWeights
@@ -26,6 +25,7 @@ from trim.recovery.recover import new_path, pruned_on
 from trim.recovery.result import write_model
 from trim.recovery.sampling import sample_windows
 from trim.recovery.text import RecoveryText
+from trim.recovery.work import recomputed
 
 LENGTH = 32
 OPTIONS = {"steps": 8, "windows": 24, "batch": 4, "sampled": 0.5, "learning_rate": 0.005, "device": "cpu"}
