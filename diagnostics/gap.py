@@ -8,7 +8,6 @@ import numpy as np
 
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import RowMove
-from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array
 
 
 def captured_share(uniform: float, reached: float, best: float) -> float | None:
@@ -41,7 +40,6 @@ class AllocationGap:
     over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. Each
         `RowMove` goes from the best allocation to the reached one.
     misplaced_share: share of the layer's pruned weights that the best allocation takes from other rows.
-    gini, sensitivity: Spearman of the excess with the rows' Gini and sensitivity; None if not given or not defined.
     """
 
     reached: RowAllocation
@@ -55,8 +53,6 @@ class AllocationGap:
     over: tuple[RowMove, ...]
     under: tuple[RowMove, ...]
     misplaced_share: float
-    gini: RankCorrelation | None
-    sensitivity: RankCorrelation | None
 
 
 def allocation_gap(
@@ -67,8 +63,6 @@ def allocation_gap(
     reached_quality: float,
     best_quality: float,
     losses: tuple[float, float, float] | None = None,
-    gini: np.ndarray | None = None,
-    sensitivity: np.ndarray | None = None,
     most: int = 10,
 ) -> AllocationGap:
     """Compare an allocation with the optimal one of the same layer and the same number of pruned weights.
@@ -80,8 +74,6 @@ def allocation_gap(
         reached_quality: the layer's quality under `reached`.
         best_quality: the layer's quality under `best`.
         losses: the loss that `best` minimises, under uniform, `reached` and `best`.
-        gini: (D,) of the rows; NaN where a row has none.
-        sensitivity: (D,) of the rows; NaN where a row has none.
         most: the number of rows to list on either side.
 
     Raises:
@@ -111,8 +103,6 @@ def allocation_gap(
         _moves(reached, best, [row for row in order[:most] if moved[row] > 0]),
         _moves(reached, best, [row for row in np.argsort(moved, kind="stable")[:most] if moved[row] < 0]),
         int(np.abs(moved).sum()) / 2 / total if total else 0.0,
-        _correlation("gini", excess, gini),
-        _correlation("sensitivity", excess, sensitivity),
     )
 
 
@@ -120,14 +110,6 @@ def _moves(reached: RowAllocation, best: RowAllocation, rows: list[int]) -> tupl
     return tuple(
         RowMove(int(row), float(best.row_sparsity[row]), float(reached.row_sparsity[row])) for row in rows
     )
-
-
-def _correlation(name: str, excess: np.ndarray, values: np.ndarray | None) -> RankCorrelation | None:
-    if values is None:
-        return None
-    values = real_array(name, values, 1, finite=False)
-    check_shape(name, values, excess.shape)
-    return rank_correlation(excess, values)
 
 
 @dataclass(frozen=True, eq=False)

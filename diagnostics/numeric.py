@@ -58,12 +58,11 @@ class Histogram:
     """The number of each set's values in each bin.
 
     edges: (B + 1,) ascending; bin b holds edges[b] <= value < edges[b + 1], the outer bins also values that rounding
-    puts just outside. counts: (S, B), one line per set. left_out: (S,), number of NaN and infinite values.
+    puts just outside. counts: (S, B), one line per set.
     """
 
     edges: np.ndarray
     counts: np.ndarray
-    left_out: np.ndarray
 
     @property
     def centers(self) -> np.ndarray:
@@ -85,13 +84,12 @@ class Histogram:
 
 def histogram(sets: Sequence[np.ndarray], edges: np.ndarray) -> Histogram:
     """Count each set's finite values in the bins between `edges` (B + 1,)."""
-    counts, left_out = [], []
+    counts = []
     for values in sets:
         array = real_array("values", values, 1, finite=False)
-        finite = array[np.isfinite(array)]
-        counts.append(np.bincount(_bin_of(finite, edges), minlength=len(edges) - 1))
-        left_out.append(array.size - finite.size)
-    return Histogram(np.asarray(edges), np.array(counts), np.array(left_out))
+        places = _bin_of(array[np.isfinite(array)], edges)
+        counts.append(np.bincount(places, minlength=len(edges) - 1))
+    return Histogram(np.asarray(edges), np.array(counts))
 
 
 def round_edges(sets: Sequence[np.ndarray], max_bins: int = MAX_BINS) -> np.ndarray:

@@ -9,14 +9,14 @@ from app.services.results.compared import LIVE, LIVE_LAYERS, Compared, in_common
 from app.services.results.picks import LETTERS, Pick, default_picks, layers_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.guard import guarded
-from app.ui.common.present import kept
+from app.ui.common.present import link
+from app.ui.common.segments import segments
 from app.ui.common.selection import choose_rows
 from app.ui.common.slots import live_pick, set_slots, slot_address, slots
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.common.waiting import study_in_memory
 from app.ui.compare.cards import distribution_card, pair_cards, pairable, quantities, sweep_card
-from app.ui.compare.choose import choose_pair, choose_quantity
 from app.ui.compare.slots import slot_bar
 from app.ui.compare.tables import distances, moved_table, selected_table, settings_table
 from app.ui.compare.text import METHODS_IN_A_FEW_WORDS
@@ -104,12 +104,8 @@ def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:
         with st.container(border=True, key="card-block-errors"):
             st.markdown("**Where does error build up?**")
             st.caption("It was not measured for any of these runs yet.")
-            st.page_link(
-                "views/model.py",
-                label=f"Measure it for {plain(runs[0].name)}",
-                icon=":material/speed:",
-                query_params={"run": runs[0].id, "model_part": "Errors by block", **kept()},
-            )
+            label = f"Measure it for {plain(runs[0].name)}"
+            link("model", label, "speed", run=runs[0].id, model_part="Errors by block")
 
 
 @st.fragment
@@ -117,8 +113,12 @@ def views(compared: list[Compared]) -> None:
     """Draw the whole page; a selection of rows reruns only this fragment."""
     several = len(compared) > 1
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="choices"):
-        quantity = choose_quantity(quantities(compared))
-        against = choose_pair(compared) if several else ("", "")
+        quantity = segments("Of each row", quantities(compared), "compare_quantity")
+        if several:
+            label = f"{compared[0].letter} against"
+            st.markdown(label, width="content")
+            letter = segments(label, [each.letter for each in compared[1:]], "against")
+            what = segments("Of their", ("Rows", "Masks"), "pair_view")
     left, right = st.columns([3, 2]) if several else (st.container(), st.container())
     rows = []
     if together := pairable(compared):
@@ -129,7 +129,7 @@ def views(compared: list[Compared]) -> None:
     pair = None
     if several:
         with right, guarded():
-            pair = pair_cards(compared, rows, *against)
+            pair = pair_cards(compared, rows, letter, what)
     left, right = st.columns([3, 2])
     with left:
         settings_table(compared)

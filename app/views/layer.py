@@ -115,7 +115,7 @@ def aim(
     try:
         outcome = study.outcome(settings(target / 100, options), sensitivity)
     except trim.TrimError as error:
-        messages.error(str(error), icon=":material/error:")
+        messages.error(plain(error), icon=":material/error:")
         latest = study.latest
         if latest is None:
             return

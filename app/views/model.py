@@ -1,5 +1,6 @@
 """The page of a whole model: start a run, watch it, and see what pruning did to each of its layers."""
 
+import functools
 import re
 from pathlib import Path
 
@@ -7,14 +8,14 @@ import streamlit as st
 
 from app.services.jobs.manager import JOBS
 from app.services.layer.keys import DEVICES
-from app.services.results.perplexities import method_of, perplexities
+from app.services.results.perplexities import method_of
 from app.services.results.tables import agreement_map, has_sensitivities, model_map
 from app.services.runs.layer import METHOD_LABELS
 from app.services.runs.recoveries import recoveries_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common import block_errors, tokens
-from app.ui.common.cards import fact, fact_columns
-from app.ui.common.diagnosis import Diagnosis, diagnosis, text_options
+from app.ui.common.cards import show_facts
+from app.ui.common.diagnosis import diagnosis, text_options
 from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
@@ -46,6 +47,7 @@ from diagnostics.model_map import ModelMap
 from trim import TrimError
 from trim.methods.choices import LAYER_QUALITY_MEANINGS
 from trim.runs.folder import Run
+from trim.runs.shapes import TokenFacts
 
 MAX_COMPARED = 4
 PARTS = (OVERVIEW, "Perplexity", "Text", "Recover", COSTS, "Errors by block", "Tokens")
@@ -100,35 +102,32 @@ def heading(run: Run, shown: ModelMap) -> None:
     st.caption(plain(" · ".join(map(str, facts))))
     if note := run.notes["note"]:
         st.caption(plain(note))
-    columns = fact_columns()
     sparsity = run.metrics.get("sparsity", {})
     asked = sparsity.get("requested", request.target_sparsity)
-    fact(
-        columns[0],
-        "Model sparsity",
-        percent(sparsity["realised"], 2) if "realised" in sparsity else "not complete yet",
-        f"{percent(asked, 2)} asked for" if asked is not None else None,
-    )
-    fact(
-        columns[1],
-        "Layers done",
-        f"{len(shown.layers):,}",
-        f"of {len(shown.planned):,} in {len(shown.blocks):,} block{'s' if len(shown.blocks) != 1 else ''}",
-    )
-    fact(
-        columns[2],
-        "Mean quality gain",
-        "none yet" if shown.mean_gain is None else change(shown.mean_gain),
-        LAYER_QUALITY_MEANINGS.get(shown.quality_measure, shown.quality_measure),
-        help="Layer quality as pruned minus that of uniform row sparsity, mean over layers, at exact counts.",
-    )
     counts = shown.outcome_counts()
-    fact(
-        columns[3],
-        "Rates + / − / none",
-        f"{counts['positive']} / {counts['negative']} / {counts['none']}" if shown.searched else "–",
-        "layers" if shown.searched else "not searched",
-        help="Positive: rows that keep their output are pruned harder. Negative: rows that lose it are.",
+    show_facts(
+        (
+            "Model sparsity",
+            percent(sparsity["realised"], 2) if "realised" in sparsity else "not complete yet",
+            f"{percent(asked, 2)} asked for" if asked is not None else None,
+        ),
+        (
+            "Layers done",
+            f"{len(shown.layers):,}",
+            f"of {len(shown.planned):,} in {len(shown.blocks):,} block{'s' if len(shown.blocks) != 1 else ''}",
+        ),
+        (
+            "Mean quality gain",
+            "none yet" if shown.mean_gain is None else change(shown.mean_gain),
+            LAYER_QUALITY_MEANINGS.get(shown.quality_measure, shown.quality_measure),
+            "Layer quality as pruned minus that of uniform row sparsity, mean over layers, at exact counts.",
+        ),
+        (
+            "Rates + / − / none",
+            f"{counts['positive']} / {counts['negative']} / {counts['none']}" if shown.searched else "–",
+            "layers" if shown.searched else "not searched",
+            "Positive: rows that keep their output are pruned harder. Negative: rows that lose it are.",
+        ),
     )
 
 
@@ -157,7 +156,7 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
 
 
 def _texts(run: Run) -> set[str]:
-    return {each.tokens_sha256 for each in perplexities(run)}
+    return {each["tokens_sha256"] for each in run.metrics.get("perplexities", [])}
 
 
 def by_trim(run: Run, entries: list[StoredRun]) -> Run | None:
@@ -222,33 +221,20 @@ def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name
     elif part == "Errors by block":
         diagnosis(
             run,
-            Diagnosis(
-                "blocks",
-                "Where does error build up?",
-                block_errors.COST,
-                lambda: "blocks" in run.diagnoses,
-                lambda: block_errors.block_errors_card([run, *others], file_name),
-                lambda: text_options(run, "blocks"),
-            ),
+            "blocks",
+            "Where does error build up?",
+            block_errors.COST,
+            lambda _: block_errors.block_errors_card([run, *others], file_name),
+            functools.partial(text_options, run, "blocks"),
         )
     else:
 
-        def show() -> None:
-            runs = (run, *others)
-            read = [(each.name, each.diagnoses["tokens"]) for each in runs if "tokens" in each.diagnoses]
-            tokens.tokens_views(read, file_name)
+        def show(facts: TokenFacts) -> None:
+            read = [(each.name, each.diagnoses["tokens"]) for each in others if "tokens" in each.diagnoses]
+            tokens.tokens_views([(run.name, facts), *read], file_name)
 
-        diagnosis(
-            run,
-            Diagnosis(
-                "tokens",
-                "Which tokens suffer?",
-                tokens.COST,
-                lambda: "tokens" in run.diagnoses,
-                show,
-                lambda: text_options(run, "tokens"),
-            ),
-        )
+        options = functools.partial(text_options, run, "tokens")
+        diagnosis(run, "tokens", "Which tokens suffer?", tokens.COST, show, options)
 
 
 def with_perplexities(run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:

@@ -7,13 +7,13 @@ from app.services.runs.importing import import_run
 from app.services.runs.recoveries import recoveries, recovery_facts
 from app.services.runs.store import STORE
 from app.ui.common.address import show_refused
+from app.ui.common.guard import errors_shown
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.runs.details import show_run
 from app.ui.runs.recovery import show_recovery
 from app.ui.runs.sweeps import sweep_table
 from app.ui.runs.table import choose_run
-from trim import TrimError
 from trim.runs.listing import runs_folder
 
 
@@ -28,15 +28,10 @@ def bring_in() -> None:
         )
         if st.button("Import", type="primary", disabled=file is None) and file is not None:
             known = {entry.id for entry in STORE.runs()}
-            try:
+            with errors_shown():
                 with st.spinner("Checking every array"):
                     path = import_run(file, runs_folder(), known.__contains__, file.name)
-            except TrimError as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
-                st.session_state["run_brought"] = path.name
-                st.session_state["search"] = ""
-                st.session_state["imported"] = path.name
+                st.session_state.update(run_brought=path.name, search="", imported=path.name)
                 st.rerun()
 
 

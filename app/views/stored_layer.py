@@ -11,7 +11,7 @@ from app.services.server.faults import explain
 from app.ui.common.guard import guarded
 from app.ui.common.live_link import live_link
 from app.ui.common.parts import OVERVIEW, choose_part
-from app.ui.common.present import kept
+from app.ui.common.present import link
 from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.slots import add_to_compare
 from app.ui.common.studio import figures_are_of
@@ -63,12 +63,7 @@ def side_bar(run: Run, name: str) -> None:
     with st.sidebar:
         st.selectbox("Layer of this run", run.layers, key="stored_layer", on_change=moved)
         if run.kind == "model":
-            st.page_link(
-                "views/model.py",
-                label="The whole run",
-                icon=":material/grid_on:",
-                query_params={"run": run.id, **kept()},
-            )
+            link("model", "The whole run", "grid_on", run=run.id)
         add_to_compare(lambda: [Pick(run.id, name)], "add_to_compare")
 
 
@@ -78,7 +73,7 @@ def page() -> None:
     if run_id is None:
         st.title("Which layer of which run?")
         st.info("Open a run on the Model page and click a cell of its maps.", icon=":material/touch_app:")
-        st.page_link("views/model.py", label="To the Model page", icon=":material/grid_on:")
+        link("model", "To the Model page", "grid_on")
         return
     run = STORE.open(run_id)
     name = st.query_params.get("layer") or next(iter(run.layers), "")
@@ -118,4 +113,4 @@ try:
 except Exception as error:
     st.title("This layer cannot be shown")
     st.error(plain(explain(error)), icon=":material/error:")
-    st.page_link("views/model.py", label="To the Model page", icon=":material/grid_on:")
+    link("model", "To the Model page", "grid_on")

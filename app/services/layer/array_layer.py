@@ -16,6 +16,7 @@ from trim.methods.search_arrays import exact_qualities, search_tables
 from trim.methods.search_types import SearchResult
 
 if TYPE_CHECKING:
+    from trim.compiled.search import Tables
     from trim.methods.search_settings import SearchSettings
 
 
@@ -28,19 +29,38 @@ class ArrayLayer:
     def __init__(
         self, weight: np.ndarray, inputs: np.ndarray, score: np.ndarray, input_norm: np.ndarray
     ) -> None:
-        """Sort and sweep the layer; `input_norm` (N,) are its input features' norms."""
+        """Take the arrays of the layer; `input_norm` (N,) are its input features' norms. It is swept at first use."""
+        self.score, self.input_norm = score, input_norm
+        self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
+        self._weight, self._inputs = weight, inputs
+        self._hulls: dict[int, tuple[np.ndarray, ...]] = {}
+
+    @cached_property
+    def _order(self) -> np.ndarray:
         from trim.compiled.order import order_rows
+
+        order: np.ndarray = order_rows(self.score)[0]
+        return order
+
+    @cached_property
+    def tables(self) -> Tables:
+        """The curves of the swept layer, and what else a search looks up."""
         from trim.compiled.search import Tables
         from trim.compiled.sweep import sweep
 
-        self.score, self.input_norm = score, input_norm
-        self._order, _ = order_rows(score)
-        curves, output, _ = sweep(weight, inputs, self._order)
-        self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
-        self.weight_norm = np.sqrt(np.square(weight, dtype=np.float64).sum(axis=1)).astype(np.float32)
-        self.output_norm = np.sqrt(curves[:, 0, 1])
+        curves, output, _ = sweep(self._weight, self._inputs, self._order)
         peak = np.square(np.abs(output).max(axis=1), dtype=np.float64)
-        self._tables = Tables(curves, self.output_norm, peak, self.vectors)
+        return Tables(curves, np.sqrt(curves[:, 0, 1]), peak, self.vectors)
+
+    @cached_property
+    def weight_norm(self) -> np.ndarray:
+        """‖W_i‖, (D,)."""
+        return np.sqrt(np.square(self._weight, dtype=np.float64).sum(axis=1)).astype(np.float32)
+
+    @cached_property
+    def output_norm(self) -> np.ndarray:
+        """‖Y_i‖, (D,)."""
+        return self.tables.norm
 
     @cached_property
     def dead_rows(self) -> np.ndarray:
@@ -50,7 +70,7 @@ class ArrayLayer:
 
     def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""
-        return self._tables.curves[:, counts, 3]
+        return self.tables.curves[:, counts, 3]
 
     def cosine(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity at the counts (D,)."""
@@ -67,14 +87,14 @@ class ArrayLayer:
                 f"The layer quality {settings.layer_quality} multiplies masked weights; it is shown as soon as the "
                 "live model is there."
             )
-        return search_tables(self._tables, settings, complete=complete)
+        return search_tables(self.tables, settings, complete=complete)
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
         """Return the quality of every update of a search at exact counts, (R, K + 1)."""
         from trim.compiled.search import judge
 
         measure = result.settings.layer_quality
-        return exact_qualities(result, self.columns, lambda counts: judge(self._tables, counts, measure))
+        return exact_qualities(result, self.columns, lambda counts: judge(self.tables, counts, measure))
 
     def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search."""
@@ -90,7 +110,7 @@ class ArrayLayer:
         )
         taken = slope[before < counts[row]]
         price = float(taken.max()) if len(taken) else 0.0
-        quality = float(judge(self._tables, counts, result.settings.layer_quality))
+        quality = float(judge(self.tables, counts, result.settings.layer_quality))
         return Optimum(counts, quality, (uniform, reached, best), cap, price)
 
     def prices(self, best: Optimum, row: int) -> RowPrices:
@@ -106,7 +126,7 @@ class ArrayLayer:
         return keep
 
     def _at(self, counts: np.ndarray, curve: int) -> np.ndarray:
-        values: np.ndarray = self._tables.curves[np.arange(self.rows), counts, curve]
+        values: np.ndarray = self.tables.curves[np.arange(self.rows), counts, curve]
         return values
 
     def _edges(self, limit: int) -> tuple[np.ndarray, ...]:
@@ -114,11 +134,7 @@ class ArrayLayer:
         if limit not in self._hulls:
             from trim.compiled.hull import hull_edges
 
-            row, length, slope = hull_edges(self._tables.curves[..., 2], limit)
+            row, length, slope = hull_edges(self.tables.curves[..., 2], limit)
             before = np.cumsum(length) - length - row * limit
             self._hulls[limit] = (row, length, slope, np.argsort(slope, kind="stable"), before)
         return self._hulls[limit]
-
-    @cached_property
-    def _hulls(self) -> dict[int, tuple[np.ndarray, ...]]:
-        return {}

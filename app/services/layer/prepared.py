@@ -10,7 +10,6 @@ import numpy as np
 from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.keys import FIRST_TARGET_PERCENT
 from app.services.layer.swept import Optimum, optimal_cap
-from diagnostics.row_detail import RowPrices
 from diagnostics.similarity import sparsity_grid
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult, SearchTrace
@@ -97,8 +96,8 @@ class FirstView:
         )
 
 
-class PreparedLayer:
-    """A `SweptLayer` that answers the first view's questions from its file, and sweeps itself for any other."""
+class PreparedLayer(ArrayLayer):
+    """A layer that answers the first view's questions from its file, and is swept for any other."""
 
     def __init__(
         self,
@@ -109,23 +108,16 @@ class PreparedLayer:
         first: FirstView,
     ) -> None:
         """Take the arrays of an `ArrayLayer`, and its precomputed view."""
-        self.score, self.input_norm = score, input_norm
-        self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
-        self.weight_norm, self.output_norm = first.arrays["weight_norm"], first.arrays["output_norm"]
-        self.dead_rows = first.arrays["dead_rows"]
+        super().__init__(weight, inputs, score, input_norm)
         self._first = first
-        self._weight, self._inputs = weight, inputs
-
-    @cached_property
-    def swept(self) -> ArrayLayer:
-        """The layer itself, sorted and swept."""
-        return ArrayLayer(self._weight, self._inputs, self.score, self.input_norm)
+        for name in ("weight_norm", "output_norm", "dead_rows"):  # instead of computing them
+            vars(self)[name] = first.arrays[name]
 
     def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""
         if np.array_equal(counts, sparsity_grid(self.columns)):
             return self._first.arrays["curves"]
-        return self.swept.cosine_curves(counts)
+        return super().cosine_curves(counts)
 
     def cosine(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity at the counts (D,)."""
@@ -135,30 +127,22 @@ class PreparedLayer:
             if np.array_equal(counts, each):
                 cosine: np.ndarray = self._first.arrays["cosines"][place]
                 return cosine
-        return self.swept.cosine(counts)
+        return super().cosine(counts)
 
     def search(self, settings: SearchSettings, *, complete: bool = False) -> SearchResult[np.ndarray]:
         """Run TRIM; see `ArrayLayer`."""
         if complete and settings == FIRST_SETTINGS:
             return self._first.result
-        return self.swept.search(settings, complete=complete)
+        return super().search(settings, complete=complete)
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
         """Return the quality of every update of a search at exact counts, (R, K + 1)."""
         if result is self._first.result:
             return self._first.arrays["exact"]
-        return self.swept.exact_qualities(result)
+        return super().exact_qualities(result)
 
     def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search."""
         if result is self._first.result and sensitivity is None:
             return self._first.optimum
-        return self.swept.optimum(result, sensitivity)
-
-    def prices(self, best: Optimum, row: int) -> RowPrices:
-        """Return the prices of a row's weights, and how many of them the optimum takes."""
-        return self.swept.prices(best, row)
-
-    def keep_mask(self, counts: np.ndarray) -> np.ndarray:
-        """Return which weights are kept, (D, N) bool."""
-        return self.swept.keep_mask(counts)
+        return super().optimum(result, sensitivity)

@@ -95,11 +95,9 @@ class ShippedLayer:
         with self._lock:
             if score not in self._studies:
                 scores = SCORES[score](self.weight, self.input_norm)
-                layer: ArrayLayer | PreparedLayer = (
-                    PreparedLayer(self.weight, self.inputs, scores, self.input_norm, self.first)
-                    if score == self.key.score
-                    else ArrayLayer(self.weight, self.inputs, scores, self.input_norm)
-                )
+                arrays = self.weight, self.inputs, scores, self.input_norm
+                first = score == self.key.score
+                layer = PreparedLayer(*arrays, self.first) if first else ArrayLayer(*arrays)
                 self._studies[score] = Study(dataclasses.replace(self.key, score=score), layer, self.origin)
             return self._studies[score]
 
@@ -107,7 +105,7 @@ class ShippedLayer:
         """Sweep the layer; its first view does not need that."""
         layer = self.study(self.key.score).layer
         assert isinstance(layer, PreparedLayer)
-        _ = layer.swept
+        _ = layer.tables
 
     def save(self, file: Path) -> None:
         """Write the file that `read` reads: the weight in float16, of which the model is made, the rest in float32.

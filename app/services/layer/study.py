@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from app.services.layer.gap import AllTargets, all_targets, layer_gap
 from app.services.layer.keys import StudyKey
 from app.services.layer.swept import Optimum, SweptLayer
+from app.services.layer.targets import AllTargets, all_targets
 from app.services.runs.layer import METHOD_LABELS, LayerView, SearchView
 from app.services.server.access import SEMINAR
 from app.services.server.lru import cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.concentration import GiniStatistics, gini, gini_statistics
-from diagnostics.gap import AllocationGap
+from diagnostics.gap import AllocationGap, allocation_gap
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine, cosine_bands, sparsity_grid
 from trim.methods.search_settings import SearchSettings
@@ -149,8 +149,14 @@ class Study:
 
     def gap(self, outcome: Outcome) -> AllocationGap:
         """Return the gap between an outcome of this study and the optimum."""
-        allocations = outcome.view.allocation("trim"), outcome.view.allocation("optimal")
-        return layer_gap(outcome.result, outcome.optimum, allocations, self.gini.coefficients[0])
+        return allocation_gap(
+            outcome.view.allocation("trim"),
+            outcome.view.allocation("optimal"),
+            uniform_quality=outcome.result.uniform_realised_quality,
+            reached_quality=outcome.result.realised_quality,
+            best_quality=outcome.optimum.quality,
+            losses=outcome.optimum.losses,
+        )
 
     def all_targets(self, outcome: Outcome) -> AllTargets:
         """Return the layer at other targets, under the options of an outcome."""
@@ -177,7 +183,6 @@ class Study:
         )
         parts = self.origin.structure.of(self.key.layer)
         return LayerView(
-            layer_key=self.key,
             key=(self.key, result.settings, best.row_weights),
             name=self.key.layer,
             columns=self.columns,

@@ -78,9 +78,7 @@ class LiveLayers:
         if method in view.masks and view.rows * view.columns <= MAX_LIVE_MASK_WEIGHTS:
             packed = np.packbits(view.masks[method](), axis=1)
             masks[method] = lambda: np.unpackbits(packed, axis=1, count=view.columns).astype(bool)
-        light = dataclasses.replace(
-            shown, layer_key=name, key=name, masks=masks, score=None, search=None, prices=None
-        )
+        light = dataclasses.replace(shown, key=name, masks=masks, score=None, search=None, prices=None)
         with self._lock:
             cached(self._layers, name, lambda: (source, light), MAX_LIVE_LAYERS)
         return Pick(name, view.name)

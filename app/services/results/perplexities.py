@@ -1,60 +1,19 @@
 """Perplexities stored with runs: of the run, and of the dense model on the very same windows."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app.services.runs.facts import perplexity_on
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.evaluation.entries import format_windows
 from trim.runs.folder import Run
-from trim.runs.recovery import RecoveryMetrics
-from trim.runs.shapes import Metrics, PerplexityEntry
+from trim.runs.shapes import PerplexityEntry
 
 
-@dataclass(frozen=True)
-class Measured:
-    """A perplexity in a run's metrics, and the text that it was measured on."""
-
-    corpus: str
-    windows: int
-    length: int
-    tokens_sha256: str
-    perplexity: float
-    bos: bool | None = None
-
-    @property
-    def text(self) -> str:
-        """Describe the text."""
-        return format_windows(Path(self.corpus).name, self.windows, self.length, self.bos)
-
-
-def perplexities(run: Run) -> list[Measured]:
-    """Return the perplexities of a run, last first."""
-    return measured(run.metrics)
-
-
-def measured(metrics: Metrics | RecoveryMetrics) -> list[Measured]:
-    """Return the perplexities of a run or a recovery, last first."""
-    return _read(metrics.get("perplexities", []))
-
-
-def dense_perplexities(run: Run) -> list[Measured]:
-    """Return the perplexities of its dense model, last first."""
-    return _read(run.metrics.get("dense_perplexities", []))
-
-
-def _read(entries: Sequence[PerplexityEntry]) -> list[Measured]:
-    return [
-        Measured(
-            entry["corpus"],
-            entry["windows"],
-            entry["length"],
-            entry["tokens_sha256"],
-            float(entry["perplexity"]),
-            entry.get("bos"),
-        )
-        for entry in reversed(entries)
-    ]
+def text_of(entry: PerplexityEntry) -> str:
+    """Describe the text that a perplexity was measured on."""
+    return format_windows(Path(entry["corpus"]).name, entry["windows"], entry["length"], entry.get("bos"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,20 +47,17 @@ class OnOneText:
 def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
     """Return the runs that share the text of the first measured one; None: no run was measured."""
     runs = list(runs)
-    text = next((each for run in runs for each in perplexities(run)), None)
+    text = next((each for run in runs for each in reversed(run.metrics.get("perplexities", []))), None)
     if text is None:
         return None
-
-    def there(entries: list[Measured]) -> float | None:
-        return next((each.perplexity for each in entries if each.tokens_sha256 == text.tokens_sha256), None)
-
-    pairs = [(run, there(perplexities(run))) for run in runs]
+    tokens = text["tokens_sha256"]
+    pairs = [(run, perplexity_on(run.metrics.get("perplexities"), tokens)) for run in runs]
     found = [(run, value) for run, value in pairs if value is not None]
-    dense = [there(dense_perplexities(run)) for run in runs]
-    uniform = [there(_read(run.metrics.get("uniform_perplexities", []))) for run in runs]
+    dense = [perplexity_on(run.metrics.get("dense_perplexities"), tokens) for run in runs]
+    uniform = [perplexity_on(run.metrics.get("uniform_perplexities"), tokens) for run in runs]
     if any(method_of(run) == "uniform" for run, _ in found):
         uniform = []
-    return OnOneText(text.text, text.tokens_sha256, found, _first(dense), _first(uniform))
+    return OnOneText(text_of(text), tokens, found, _first(dense), _first(uniform))
 
 
 def method_of(run: Run) -> str:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import plotly.graph_objects as go
 
-from app.services.results.perplexities import measured
+from app.services.results.perplexities import text_of
 from app.services.results.report import settings_table
 from app.services.server.access import SEMINAR
 from diagnostics.export import Chart, Heading, Paragraph, Part, Table, report_html
@@ -67,9 +67,9 @@ def recovered_points(
     points = []
     for recovery in recoveries:
         sparsity, dense = recovery.metrics.get("sparsity"), recovery.record.dense.weights
-        for entry in measured(recovery.metrics):
-            if sparsity is not None and (dense, entry.tokens_sha256) in measured_on:
-                one = (entry.perplexity,)
+        for entry in reversed(recovery.metrics.get("perplexities", [])):
+            if sparsity is not None and (dense, entry["tokens_sha256"]) in measured_on:
+                one = (float(entry["perplexity"]),)
                 points.append(PerplexityCurve(recovery.name, "recovered", (sparsity,), one, one, one))
     return points
 
@@ -113,10 +113,9 @@ def _summary(recovery: Recovery) -> Iterator[Part]:
         rows.append(
             ("sparsity of the model, share of its weights that are zero", percent(metrics["sparsity"], 4))
         )
-    for entry in measured(metrics):
-        rows.append(
-            (f"perplexity on {SEMINAR.without_paths(entry.text)}", format_perplexity(entry.perplexity))
-        )
+    for entry in reversed(metrics.get("perplexities", [])):
+        windows = SEMINAR.without_paths(text_of(entry))
+        rows.append((f"perplexity on {windows}", format_perplexity(float(entry["perplexity"]))))
     yield Table("The recovery", ("", ""), tuple(rows))
 
 

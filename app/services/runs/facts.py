@@ -12,7 +12,7 @@ import psutil
 from app.services.runs.store import StoredRun
 from trim.runs.folder import Run
 from trim.runs.recovery import RecoveryMetrics
-from trim.runs.shapes import Metrics
+from trim.runs.shapes import Metrics, PerplexityEntry
 
 State = Literal["complete", "unfinished", "being written", "damaged"]
 
@@ -152,9 +152,11 @@ def last_perplexities(metrics: Metrics | RecoveryMetrics) -> tuple[float | None,
     measured = metrics.get("perplexities")
     if not measured:
         return None, None
-    same = [
-        float(dense["perplexity"])
-        for dense in metrics.get("dense_perplexities", [])
-        if dense["tokens_sha256"] == measured[-1]["tokens_sha256"]
-    ]
-    return float(measured[-1]["perplexity"]), same[-1] if same else None
+    dense = perplexity_on(metrics.get("dense_perplexities"), measured[-1]["tokens_sha256"])
+    return float(measured[-1]["perplexity"]), dense
+
+
+def perplexity_on(entries: list[PerplexityEntry] | None, tokens_sha256: str) -> float | None:
+    """Return the perplexity measured last on these tokens; None: there is none."""
+    same = [each for each in entries or [] if each["tokens_sha256"] == tokens_sha256]
+    return float(same[-1]["perplexity"]) if same else None

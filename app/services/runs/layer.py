@@ -65,7 +65,6 @@ class LayerView:
     Attributes that a run does not store are None, or missing from `masks`; only a layer computed now has all.
 
     Attributes:
-        layer_key: equal for views of one layer, whatever its allocations.
         key: equal for views of the same layer under the same settings.
         name: such as "15.mlp.gate_proj".
         columns: N.
@@ -95,7 +94,6 @@ class LayerView:
         parts: for a fused layer, the parts of its rows; empty if they are not known.
     """
 
-    layer_key: Hashable
     key: Hashable
     name: str
     columns: int
@@ -130,7 +128,6 @@ class LayerView:
         Raises:
             RunError: the record contradicts itself.
         """
-        key = (run.path, run.created, record.name)
         method = record.allocation
         label = METHOD_LABELS.get(method, method)
         own = RowAllocation(method, label, record.counts, record.columns)
@@ -146,8 +143,7 @@ class LayerView:
             qualities = {"uniform": record.uniform_quality} | qualities
         parts = _parts(run, record)
         return cls(
-            layer_key=key,
-            key=key,
+            key=(run.path, run.created, record.name),
             name=record.name,
             columns=record.columns,
             score_name=record.score,

@@ -4,7 +4,14 @@ import threading
 from collections.abc import Sequence
 from pathlib import Path
 
-from app.services.runs.facts import RunFacts, State, folder_bytes, is_being_written, last_perplexities
+from app.services.runs.facts import (
+    RunFacts,
+    State,
+    folder_bytes,
+    is_being_written,
+    last_perplexities,
+    perplexity_on,
+)
 from app.services.runs.store import StoredRun, changed
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.names import RECOVERY
@@ -71,12 +78,8 @@ def recovery_facts(entry: FolderEntry[Recovery]) -> RunFacts:
 
 def recovered_bars(found: Sequence[Recovery], tokens_sha256: str) -> list[PerplexityBar]:
     """Return a bar of the perplexity figure for each recovery that was measured on these tokens."""
-    return [
-        PerplexityBar(recovery.name, "recovered", float(entry["perplexity"]))
-        for recovery in found
-        for entry in recovery.metrics.get("perplexities", [])[-1:]
-        if entry["tokens_sha256"] == tokens_sha256
-    ]
+    pairs = [(each.name, perplexity_on(each.metrics.get("perplexities"), tokens_sha256)) for each in found]
+    return [PerplexityBar(name, "recovered", value) for name, value in pairs if value is not None]
 
 
 def as_stored(entry: FolderEntry[Recovery]) -> StoredRun:

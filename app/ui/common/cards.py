@@ -10,7 +10,6 @@ import numpy as np
 import pandas  # noqa: F401  Plotly uses it once it is in sys.modules, where another thread may be half way through it
 import plotly.graph_objects as go
 import streamlit as st
-from streamlit.delta_generator import DeltaGenerator
 
 from app.services.server.access import SEMINAR
 from app.services.server.lru import Shared
@@ -178,8 +177,11 @@ class _Sent(go.Figure):
         return self._content
 
 
-def fact_columns() -> list[DeltaGenerator]:
-    """Return four columns for facts, in two lines on a narrow page."""
+def show_facts(*facts: tuple[str, str, str | None] | tuple[str, str, str | None, str]) -> None:
+    """Show up to four facts side by side, on a narrow page in two lines.
+
+    A fact has a label, a value, and a note below it; a fourth text appears on hover.
+    """
     with st.container(key="facts"):
         st.html(
             "<style>@media (max-width: 640px) {"
@@ -187,11 +189,8 @@ def fact_columns() -> list[DeltaGenerator]:
             ".st-key-facts [data-testid=stColumn] { flex: 1 1 40%; min-width: 40%; }"
             ".st-key-facts [data-testid=stMetricDelta] * { white-space: normal; } }</style>"
         )
-        return list(st.columns(4))
-
-
-def fact(column: DeltaGenerator, label: str, value: str, note: str | None, help: str | None = None) -> None:
-    """Show a fact; `help` appears on hover."""
-    column.metric(
-        label, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch", help=help
-    )
+        for column, (label, value, note, *more) in zip(st.columns(4), facts, strict=False):
+            column.metric(
+                label, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch",
+                help=next(iter(more), None),
+            )  # fmt: skip

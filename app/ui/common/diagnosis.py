@@ -1,77 +1,72 @@
 """One diagnosis of a run or of one of its layers: start it, watch it, show it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import streamlit as st
 
 from app.services.jobs.continuations import has_masks
 from app.services.jobs.diagnoses import WHAT, begin_diagnosis, diagnosing, diagnosis_key
 from app.services.jobs.manager import JOBS
-from app.ui.common.guard import guarded
+from app.ui.common.guard import errors_shown, guarded
 from app.ui.common.jobs import running_job
 from app.ui.common.live_link import prune_again
 from app.ui.common.open_figure import rerun_page
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from trim.errors import TrimError
 from trim.evaluation.diagnose_text import format_text
 from trim.runs.folder import Run
+from trim.runs.layer_diagnoses import layer_diagnoses
 from trim.runs.shapes import MeasuredText
 
 WINDOWS, LENGTH = 4, 256
 POLL_SECONDS = 1.0
 
 
-@dataclass(frozen=True)
-class Diagnosis:
-    """A diagnosis of a run or of one of its layers.
+def diagnosis(
+    run: Run,
+    what: str,
+    question: str,
+    cost: str,
+    show: Callable[[Any], None],
+    options: Callable[[], list[str] | None] = list,
+    layer: str = "",
+) -> None:
+    """Show a diagnosis of a run or of one of its layers if it was measured, and a way to measure it.
 
-    Attributes:
+    Args:
+        run: the run.
         what: one of `DIAGNOSES` or `LAYER_DIAGNOSES`.
         question: the question that it answers.
         cost: a sentence on the cost of measuring it.
-        made: returns whether it was measured.
-        show: draws a measured diagnosis.
+        show: draws a measured diagnosis from what is stored of it.
         options: draws controls, and returns options of `python -m trim diagnose`; None: an input is still missing.
         layer: the layer; "": the run.
     """
-
-    what: str
-    question: str
-    cost: str
-    made: Callable[[], bool]
-    show: Callable[[], None]
-    options: Callable[[], list[str] | None] = list
-    layer: str = ""
-
-
-def diagnosis(run: Run, of: Diagnosis) -> None:
-    """Show a diagnosis if it was measured, and a way to measure it."""
-    made = False
+    found = None
     with guarded():
-        made = of.made()
-    key = diagnosis_key(run, of.what, of.layer)
+        found = (layer_diagnoses(run, layer) if layer else run.diagnoses).get(what)
+    key = diagnosis_key(run, what, layer)
     job = diagnosing(JOBS, key)
-    if made:
+    if found:
         with guarded():
-            of.show()
+            show(found)
     if job is not None and job.active:
         _watch(key)
         return
     if job is not None and job.message:
         st.warning(plain(job.message), icon=":material/warning:")
-    if not made:
-        st.markdown(f"**{of.question}**")
-    if not (has_masks(run) or (of.layer and run.kind == "layer")):
-        if not made:
+    if not found:
+        st.markdown(f"**{question}**")
+    if not (has_masks(run) or (layer and run.kind == "layer")):
+        if not found:
             _without_masks(run)
         return
-    if not made:
-        _ask(run, of)
+    if not found:
+        _ask(run, what, cost, options, layer)
         return
     with st.expander("Measure again, otherwise", icon=":material/refresh:"):
-        _ask(run, of)
+        _ask(run, what, cost, options, layer)
 
 
 def _without_masks(run: Run) -> None:
@@ -88,25 +83,22 @@ def _without_masks(run: Run) -> None:
         prune_again(run)
 
 
-def _ask(run: Run, of: Diagnosis) -> None:
-    st.caption(of.cost)
+def _ask(run: Run, what: str, cost: str, asked_options: Callable[[], list[str] | None], layer: str) -> None:
+    st.caption(cost)
     if not presenter_only(WHAT):
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        options = of.options()
+        options = asked_options()
         asked = st.button(
             "Measure",
             type="primary",
             icon=":material/speed:",
-            key=f"measure_{of.what}",
+            key=f"measure_{what}",
             disabled=options is None,
         )
     if asked and options is not None:
-        try:
-            begin_diagnosis(JOBS, run, of.what, options, layer=of.layer)
-        except (TrimError, OSError) as error:
-            st.error(plain(error), icon=":material/error:")
-        else:
+        with errors_shown():
+            begin_diagnosis(JOBS, run, what, options, layer=layer)
             st.rerun()
 
 

@@ -7,6 +7,16 @@ import streamlit as st
 
 from app.services.server.faults import explain
 from app.ui.common.text import plain
+from trim.errors import TrimError
+
+
+@contextlib.contextmanager
+def errors_shown() -> Iterator[None]:
+    """Show why the action inside was refused or failed on the disk."""
+    try:
+        yield
+    except (TrimError, OSError) as error:
+        st.error(plain(error), icon=":material/error:")
 
 
 @contextlib.contextmanager

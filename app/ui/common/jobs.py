@@ -4,10 +4,9 @@ import streamlit as st
 
 from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
-from app.ui.common.progress import progress_bar
+from app.ui.common.guard import errors_shown
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from trim import TrimError
 from trim.names import format_bytes
 from trim.progress import Progress
 
@@ -25,7 +24,8 @@ def running_job(job_id: str, state: JobState, kind: str, *, first: str, kept: st
     """
     with st.container(border=True, key=f"{kind}-progress"):
         progress = state.progress
-        progress_bar(Progress(f"Starting: {first}") if progress is None else progress.now)
+        now = Progress(f"Starting: {first}") if progress is None else progress.now
+        st.progress(now.fraction or 0.0, text=plain(now))
         for note in () if progress is None else progress.notes:
             st.caption(plain(note))
         if state.memory_bytes is not None:
@@ -61,9 +61,6 @@ def stopped_job(job_id: str, kind: str, *, title: str, resumed: str) -> None:
         if presenter_only("Going on with it") and st.button(
             "Resume", type="primary", icon=":material/resume:", key=f"resume_{kind}"
         ):
-            try:
+            with errors_shown():
                 JOBS.resume(job_id)
-            except (TrimError, OSError) as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
                 st.rerun()

@@ -1,9 +1,7 @@
 """Links from a run to the dense model: to one of its layers, and to a new run with the same settings."""
 
-import streamlit as st
-
 from app.services.server.access import SEMINAR
-from app.ui.common.present import kept
+from app.ui.common.present import link
 from trim.runs.folder import Run
 from trim.runs.settings import PruneSettings
 
@@ -42,24 +40,16 @@ def live_link(
         "target": min(99, max(1, round(100 * sparsity))),
         "rows": rows or None,
     }
-    st.page_link(
-        "views/layer.py",
-        label=label,
-        icon=":material/bolt:",
+    link(
+        "layer",
+        label,
+        "bolt",
         help="Loads the dense model: another target, other options, and what needs the weights. What the layer "
         "receives there, and so its Gini, differs a little: no block before it is pruned.",
-        query_params={
-            name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None
-        }
-        | kept(),
+        **{name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None},
     )
 
 
 def prune_again(run: Run) -> None:
     """Show a link to the form for a new run, filled with the settings of a run."""
-    st.page_link(
-        "views/model.py",
-        label="Prune with these settings",
-        icon=":material/add:",
-        query_params={"run": run.id, "from": run.id, **kept()},
-    )
+    link("model", "Prune with these settings", "add", **{"run": run.id, "from": run.id})

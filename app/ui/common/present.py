@@ -33,6 +33,12 @@ def kept() -> dict[str, str]:
     return {"present": "1"} if presenting() else {}
 
 
+def link(page: str, label: str, icon: str, *, help: str | None = None, **asked: str) -> None:
+    """Show a link to another page, which stays in presenter mode; `asked`: what its address asks for."""
+    address = asked | kept()
+    st.page_link(f"views/{page}.py", label=label, icon=f":material/{icon}:", help=help, query_params=address)
+
+
 def links_between(pages: Sequence[st.Page]) -> None:
     """Show a row of links to the pages, which stay in presenter mode, as there is no side bar."""
     with st.container(horizontal=True, horizontal_alignment="center", gap="small", key="presenter-pages"):

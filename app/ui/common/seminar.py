@@ -9,8 +9,9 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from app.services.jobs.manager import JOBS
-from app.services.server.access import MAX_CODE_CHARACTERS, SEMINAR, PresenterNeededError
-from app.ui.common.present import presenting
+from app.services.server.access import MAX_CODE_CHARACTERS, SEMINAR
+from app.ui.common.guard import errors_shown
+from app.ui.common.present import link, presenting
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, laboratory
 
@@ -71,11 +72,8 @@ def _unlock() -> None:
             "Presenter's code", type="password", max_chars=MAX_CODE_CHARACTERS, key="presenter_code"
         )
         if st.form_submit_button("Unlock", icon=":material/lock_open:"):
-            try:
+            with errors_shown():
                 SEMINAR.unlock(given)
-            except PresenterNeededError as error:
-                st.error(plain(error), icon=":material/error:")
-            else:
                 st.rerun()
 
 
@@ -104,7 +102,7 @@ def open_study() -> Study:
             "then, every layer of every stored run is open to you.",
             icon=":material/groups:",
         )
-        st.page_link("views/model.py", label="To the layers of stored runs", icon=":material/grid_on:")
+        link("model", "To the layers of stored runs", "grid_on")
         raise NothingToShow
     chosen = st.sidebar.selectbox(
         "Layer that the presenter has open",

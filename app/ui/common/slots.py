@@ -12,7 +12,7 @@ from app.services.layer.keys import StudyKey
 from app.services.layer.request import request_of
 from app.services.results.compared import LIVE_LAYERS, ComparedSource
 from app.services.results.picks import LETTERS, Pick
-from app.ui.common.present import kept
+from app.ui.common.present import link
 from diagnostics.format import percent
 from trim.methods.search_settings import SearchSettings
 
@@ -60,12 +60,7 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, too: str = "") 
 def compare_link(picks: Sequence[Pick], label: str = "Compare it") -> None:
     """Show a link that adds picks and opens Compare, for places where a button would vanish before its click counts."""
     texts = [*slots(), *(str(pick) for pick in picks if str(pick) not in slots())]
-    st.page_link(
-        "views/compare.py",
-        label=label,
-        icon=":material/compare_arrows:",
-        query_params=slot_address(texts) | kept(),
-    )
+    link("compare", label, "compare_arrows", **slot_address(texts))
 
 
 def slot_address(texts: Sequence[str]) -> dict[str, str]:

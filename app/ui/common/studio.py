@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 import re
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
 MAX_LABELS = 16  # labels of a figure that can be changed
 MAX_LABEL_CHARACTERS, MAX_CAPTION_CHARACTERS = 120, 2000
 PREVIEW_PIXELS = 640
-MIME = {"pdf": "application/pdf", "svg": "image/svg+xml", "png": "image/png"}
 _SETTINGS, _FAILED = "figure_settings", "figure_failed"
 QUEUE_SECONDS = 2.0  # between two looks of an open studio at the state of its picture
 _on_paper: ContextVar[bool] = ContextVar("on_paper", default=False)
@@ -147,16 +147,10 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
     else:
         st.fragment(_queue, run_every=QUEUE_SECONDS)()
 
-    def button(label: str, make: Callable[[], bytes], ending: str, mime: str, disabled: bool = False) -> None:
-        st.download_button(
-            label,
-            make,
-            f"{file_name}.{ending}",
-            mime,
-            key=f"studio_{ending}",
-            on_click="ignore",
-            disabled=disabled,
-        )
+    def button(label: str, make: Callable[[], bytes], ending: str, disabled: bool = False) -> None:
+        name = f"{file_name}.{ending}"
+        mime, key = mimetypes.guess_type(name)[0] or "application/octet-stream", f"studio_{ending}"
+        st.download_button(label, make, name, mime, key=key, on_click="ignore", disabled=disabled)
 
     def packed() -> bytes:
         from diagnostics.figure_code import figure_zip
@@ -165,7 +159,7 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
 
     failed: list[str] = st.session_state[_FAILED]  # a download is made outside of the page's script
 
-    def picture(kind: PictureFormat) -> Callable[[], bytes]:
+    def picture(label: str, kind: PictureFormat) -> None:
         def made() -> bytes:
             failed.clear()
             try:
@@ -174,21 +168,16 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
                 failed.append(str(error))
                 raise
 
-        return made
+        button(label, made, kind, not drawable)
 
     with st.container(horizontal=True, gap="small", key="studio-pictures"):
-        button("PDF", picture("pdf"), "pdf", MIME["pdf"], not drawable)
-        button("SVG", picture("svg"), "svg", MIME["svg"], not drawable)
-        button("PNG, 300 dpi", picture("png"), "png", MIME["png"], not drawable)
+        picture("PDF", "pdf")
+        picture("SVG", "svg")
+        picture("PNG, 300 dpi", "png")
     with st.container(horizontal=True, gap="small", key="studio-numbers"):
-        button(
-            "Code and data",
-            packed,
-            "zip",
-            "application/zip",
-        )
-        button("CSV", lambda: table_csv(view.numbers()), "csv", "text/csv")
-        button("NPZ", lambda: arrays_npz(view.numbers()), "npz", "application/octet-stream")
+        button("Code and data", packed, "zip")
+        button("CSV", lambda: table_csv(view.numbers()), "csv")
+        button("NPZ", lambda: arrays_npz(view.numbers()), "npz")
     st.caption(
         "Code and data: a zip of a Plotly and a matplotlib script, what they draw, the caption and the numbers."
     )

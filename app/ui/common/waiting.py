@@ -13,7 +13,6 @@ from app.services.layer.laboratory import Laboratory
 from app.services.layer.shipped import ShippedLayer, shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.open_figure import rerun_page
-from app.ui.common.progress import progress_bar
 from app.ui.common.text import plain
 from trim import TrimError
 
@@ -88,7 +87,7 @@ def _progress(job: Job, title: str, shown: object = None) -> None:
         return
     with st.container(border=True):
         st.markdown(f"**{title}**")
-        progress_bar(job.progress)
+        st.progress(job.progress.fraction or 0.0, text=plain(job.progress))
         st.caption("Only the first time; after that everything comes from the cache.")
         if st.button("Cancel", icon=":material/cancel:"):
             job.cancel()

@@ -11,7 +11,7 @@ import streamlit as st
 from app.services.runs.layer import METHOD_LABELS
 from app.ui.common.agreement import agreement_views
 from app.ui.common.cards import card
-from app.ui.common.diagnosis import Diagnosis, diagnosis
+from app.ui.common.diagnosis import diagnosis
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
@@ -21,11 +21,12 @@ from trim.errors import TrimError
 from trim.evaluation.diagnose_text import agreements_finding
 from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
-from trim.runs.layer_diagnoses import agreement_of, layer_diagnoses
+from trim.runs.layer_diagnoses import agreement_of
 
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
     from app.ui.layer.more import Seen
+    from trim.runs.shapes import AgreementFacts
 
 Choice = tuple[str, str]  # a score and an allocation, or "" and a solver, which uses no score
 COST = (
@@ -66,8 +67,7 @@ def _stored_section(seen: Seen) -> None:
     """Compare the run's own mask with the library's masks on the layer's inputs."""
     run, name = seen.stored
 
-    def show() -> None:
-        found = layer_diagnoses(run, name)["agreement"]
+    def show(found: list[AgreementFacts]) -> None:
         st.caption(plain(agreements_finding(found)))
         facts = st.selectbox(
             "The run's mask and that of",
@@ -78,8 +78,7 @@ def _stored_section(seen: Seen) -> None:
         views = agreement_views(agreement_of(facts), "The run", _label((facts["score"], facts["allocation"])))
         card("masks_agree", views, file_name=seen.file_name, brief=True)
 
-    made = lambda: bool(layer_diagnoses(run, name).get("agreement"))  # noqa: E731
-    diagnosis(run, Diagnosis("agreement", "Do methods agree?", COST, made, show, layer=name))
+    diagnosis(run, "agreement", "Do methods agree?", COST, show, layer=name)
 
 
 def _choices(study: Study, outcome: Outcome) -> list[Choice]:

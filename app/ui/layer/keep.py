@@ -6,13 +6,13 @@ import streamlit as st
 
 from app.services.results.picks import Pick
 from app.services.runs.layer import LayerView
-from app.ui.common.present import kept
+from app.ui.common.guard import errors_shown
+from app.ui.common.present import link
 from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
 from app.ui.common.slots import compare_link
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory
-from trim import TrimError
 
 if TYPE_CHECKING:  # it computes, and imports torch
     from app.services.layer.study import Outcome, Study
@@ -30,18 +30,10 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
     if st.button("Keep as a run", type="primary"):
         from app.services.layer.keep import keep
 
-        try:
-            signal = laboratory().measured_signal(study.key, outcome.result.settings)
-            name = name or f"{study.key.layer} at {shown.target:.0%}, {label}"
+        with errors_shown():
+            signal, layer = laboratory().measured_signal(study.key, outcome.result.settings), study.key.layer
+            name = name or f"{layer} at {shown.target:.0%}, {label}"
             folder = keep(study, outcome, labels[label], name, signal)
-        except (TrimError, OSError) as error:
-            st.error(plain(error), icon=":material/error:")
-        else:
             st.success(f"Kept in {plain(folder)}", icon=":material/check:")
-            st.page_link(
-                "views/stored_layer.py",
-                label="Open what was kept",
-                icon=":material/layers:",
-                query_params={"run": folder.name, "layer": study.key.layer, **kept()},
-            )
-            compare_link([Pick(folder.name, study.key.layer)])
+            link("stored_layer", "Open what was kept", "layers", run=folder.name, layer=layer)
+            compare_link([Pick(folder.name, layer)])

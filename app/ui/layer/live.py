@@ -9,7 +9,6 @@ import streamlit as st
 from app.services.layer.array_layer import ArrayLayer
 from app.services.layer.background import Cancelled, Job
 from app.services.layer.keys import StudyKey
-from app.services.layer.prepared import PreparedLayer
 from app.services.layer.shipped import shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.address import repeat_notices
@@ -23,7 +22,7 @@ POLL_SECONDS = 1.0
 
 def is_live(study: Study) -> bool:
     """Return whether a study is of a model in memory, not of the shipped layer."""
-    return not isinstance(study.layer, ArrayLayer | PreparedLayer)
+    return not isinstance(study.layer, ArrayLayer)
 
 
 def which_is_seen(study: Study) -> None:

@@ -9,7 +9,7 @@ import streamlit as st
 
 from app.services.layer.keys import SignalKey
 from app.ui.common.cards import View, card, theme
-from app.ui.common.diagnosis import Diagnosis, diagnosis
+from app.ui.common.diagnosis import diagnosis
 from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
@@ -17,8 +17,8 @@ from app.ui.common.waiting import NothingToShow, finished, laboratory
 from app.ui.layer.live import is_live
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
 from trim.evaluation.diagnose_text import signal_finding
-from trim.runs.layer_diagnoses import layer_diagnoses, signal_of
-from trim.runs.shapes import Drawn
+from trim.runs.layer_diagnoses import signal_of
+from trim.runs.shapes import Drawn, SignalFacts
 
 if TYPE_CHECKING:
     import trim
@@ -59,8 +59,7 @@ def signal_section(seen: Seen) -> None:
     run, name = seen.stored
     columns = seen.view.columns
 
-    def show() -> None:
-        facts = layer_diagnoses(run, name)["signal"]
+    def show(facts: SignalFacts) -> None:
         found = signal_of(facts, columns)
         of = ", ".join(found.titles) if facts["drawn"] == "texts" else KINDS[facts["drawn"]].lower()
         st.caption(
@@ -77,8 +76,7 @@ def signal_section(seen: Seen) -> None:
             return [*chosen, "--other-windows"]
         return chosen + (["--vectors", str(drawn.vectors)] if drawn.vectors else [])
 
-    made = lambda: "signal" in layer_diagnoses(run, name)  # noqa: E731
-    diagnosis(run, Diagnosis("signal", "Is it signal?", COST, made, show, options, name))
+    diagnosis(run, "signal", "Is it signal?", COST, show, options, name)
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import numpy as np
 from app.services.runs.layer import METHOD_LABELS
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
-from app.ui.common.diagnosis import Diagnosis, diagnosis
+from app.ui.common.diagnosis import diagnosis
 from app.ui.layer.cards import MAX_LINES
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import ROW_SPARSITY, ridges_figure
@@ -18,10 +18,10 @@ from diagnostics.figures.targets import target_paths_figure
 from diagnostics.figures.theme import series_styles
 from diagnostics.format import change, percent
 from diagnostics.targets import TargetPaths, target_paths
-from trim.runs.layer_diagnoses import layer_diagnoses
 
 if TYPE_CHECKING:
     from app.ui.layer.more import Seen
+    from trim.runs.shapes import TargetFacts
 
 HIGHEST = 0.9  # beyond it rows reach their caps, and all ridges would be squeezed
 
@@ -46,8 +46,7 @@ def targets_section(seen: Seen) -> None:
         return
     run, name = seen.stored
 
-    def show() -> None:
-        found = layer_diagnoses(run, name)["targets"]
+    def show(found: list[TargetFacts]) -> None:
         _card(
             [
                 _followed(each["method"], np.array(each["targets"]), np.array(each["counts"]), seen)
@@ -56,9 +55,7 @@ def targets_section(seen: Seen) -> None:
             seen,
         )
 
-    made = lambda: bool(layer_diagnoses(run, name).get("targets"))  # noqa: E731
-    question = "How do the rows spread at other targets?"
-    diagnosis(run, Diagnosis("targets", question, COST, made, show, layer=name))
+    diagnosis(run, "targets", "How do the rows spread at other targets?", COST, show, layer=name)
 
 
 def _followed(method: str, targets: np.ndarray, counts: np.ndarray, seen: Seen) -> TargetPaths:

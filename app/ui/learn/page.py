@@ -5,7 +5,7 @@ import streamlit as st
 from app.services.runs.store import STORE
 from app.ui.common.cards import View
 from app.ui.common.guard import guarded
-from app.ui.common.present import kept
+from app.ui.common.present import link
 from app.ui.common.studio import figures_are_of, open_studio, theme
 from app.ui.common.text import plain
 from app.ui.learn.lesson import lesson
@@ -83,9 +83,7 @@ def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
     if last:
         with st.container(horizontal=True, key="onwards"):
             for page, label in ONWARDS:
-                st.page_link(
-                    f"views/{page}.py", label=label, icon=":material/arrow_forward:", query_params=kept()
-                )
+                link(page, label, "arrow_forward")
 
 
 def _view(step: Step, picture: Picture, frame: int) -> View:

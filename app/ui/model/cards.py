@@ -13,7 +13,7 @@ from app.services.runs.recoveries import recovered_bars
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
-from app.ui.common.present import kept
+from app.ui.common.present import kept, link
 from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
 from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen
@@ -38,7 +38,6 @@ MAPS: dict[str, dict[str, MapQuantity]] = {
     },
 }
 CHANGES: dict[str, MapQuantity] = {"Error left": "error_left", "Weights moved": "weights_moved"}
-STORED_PAGE = "views/stored_layer.py"
 COSTS = "Layer costs"  # the part of the page
 
 
@@ -259,7 +258,7 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
     """Open a layer by a click; list several for a box; offer a list for the keyboard."""
     known = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
     if len(known) == 1:
-        st.switch_page(STORED_PAGE, query_params={"run": run_id, "layer": known[0], **kept()})
+        st.switch_page("views/stored_layer.py", query_params={"run": run_id, "layer": known[0], **kept()})
     if not shown.layers:
         return
     names = known or list(shown.by_name)
@@ -273,12 +272,7 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
             key="layer_to_open",
         )
         if chosen is not None:
-            st.page_link(
-                STORED_PAGE,
-                label=f"Open {plain(chosen)}",
-                icon=":material/layers:",
-                query_params={"run": run_id, "layer": chosen, **kept()},
-            )
+            link("stored_layer", f"Open {plain(chosen)}", "layers", run=run_id, layer=chosen)
             add_to_compare(lambda: [Pick(run_id, chosen)], "add_layer_to_compare")
         if len(known) > 1:
             st.button(

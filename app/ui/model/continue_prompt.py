@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-import trim
 from app.services.jobs.continuations import begin, has_masks, writing_key, written
 from app.services.jobs.manager import JOBS
 from app.ui.common.continuations import continuations_card
+from app.ui.common.guard import errors_shown
 from app.ui.common.live_link import prune_again
 from app.ui.common.open_figure import rerun_page
 from app.ui.common.seminar import presenter_only
@@ -67,11 +67,9 @@ def _form(runs: Sequence[Run | Recovery]) -> None:
     if asked:
         key = writing_key(prompt, sampling, runs)
         known = JOBS.begun(key) is not None and not written(JOBS, key, runs).message
-        try:
+        st.session_state.pop("writing", None)
+        with errors_shown():
             st.session_state["writing"] = key if known else begin(JOBS, prompt, sampling, runs)
-        except (trim.TrimError, OSError) as error:
-            st.session_state.pop("writing", None)
-            st.error(plain(error), icon=":material/error:")
     shown = st.session_state.get("writing")
     if shown is None or JOBS.begun(shown) is None:
         return

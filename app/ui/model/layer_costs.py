@@ -6,7 +6,7 @@ import numpy as np
 import streamlit as st
 
 from app.ui.common.cards import View, card, theme
-from app.ui.common.diagnosis import Diagnosis, diagnosis, measured_on, text_options
+from app.ui.common.diagnosis import diagnosis, measured_on, text_options
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.text import plain
 from app.ui.model.cards import map_view, selectable_card
@@ -34,8 +34,7 @@ AGAINST = {
 def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
     """Show the layer costs, or offer to measure them."""
 
-    def show() -> None:
-        facts = run.diagnoses["layers"]
+    def show(facts: LayerCostFacts) -> None:
         with_costs = costed(shown, facts)
         measured_on(facts["text"])
         left, right = st.columns(2)
@@ -59,17 +58,7 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
         )
         return [*text_options(run, "layers"), "--layers", *(chosen or ("*",))]
 
-    diagnosis(
-        run,
-        Diagnosis(
-            "layers",
-            "What does each layer cost, pruned alone?",
-            COST,
-            lambda: "layers" in run.diagnoses,
-            show,
-            options,
-        ),
-    )
+    diagnosis(run, "layers", "What does each layer cost, pruned alone?", COST, show, options)
 
 
 def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:

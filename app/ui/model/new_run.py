@@ -12,6 +12,7 @@ from app.services.runs.estimate import seconds_of_the_like
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
+from app.ui.common.guard import errors_shown
 from app.ui.common.option_fields import option_field
 from app.ui.common.text import distinct, plain
 from app.ui.common.waiting import laboratory, result_or_progress
@@ -60,16 +61,11 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
         st.caption(
             f"The last run with this model, method and amount of text took {_duration(seconds)} on this machine."
         )
-    if not st.button("Start", type="primary", icon=":material/play_arrow:", key=f"{P}start"):
-        return
-    try:
-        run_id = JOBS.start(arguments(chosen.settings), chosen.title, chosen.measure)
-    except (trim.TrimError, OSError) as error:
-        st.error(plain(error), icon=":material/error:")
-        return
-    st.session_state["started_run"] = run_id
-    st.session_state["fold_new_run"] = True
-    st.rerun()
+    if st.button("Start", type="primary", icon=":material/play_arrow:", key=f"{P}start"):
+        with errors_shown():
+            run_id = JOBS.start(arguments(chosen.settings), chosen.title, chosen.measure)
+            st.session_state.update(started_run=run_id, fold_new_run=True)
+            st.rerun()
 
 
 def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:

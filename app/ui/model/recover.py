@@ -6,10 +6,10 @@ from app.services.jobs.continuations import has_masks
 from app.services.jobs.manager import JOBS
 from app.services.runs.commands import text_options
 from app.services.runs.recoveries import recoveries_of
+from app.ui.common.guard import errors_shown
 from app.ui.common.recovery import recovery_views, watch_recovery
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import distinct, plain
-from trim import TrimError
+from app.ui.common.text import distinct
 from trim.runs.folder import Run
 from trim.runs.options import options
 from trim.runs.recover_settings import RecoverSettings
@@ -61,10 +61,7 @@ def _form(run: Run) -> None:
     if not asked:
         return
     entries = run.metrics.get("perplexities", [])
-    try:
+    with errors_shown():
         started = JOBS.recover(run, minutes, text_options(entries[-1]) if entries else None)
-    except (TrimError, OSError) as error:
-        st.error(plain(error), icon=":material/error:")
-        return
-    st.session_state["recovering"] = started
-    st.rerun()
+        st.session_state["recovering"] = started
+        st.rerun()

@@ -14,9 +14,9 @@ from app.services.runs.facts import RunFacts
 from app.services.runs.files import exported
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
-from app.ui.common.cards import fact, fact_columns
+from app.ui.common.cards import show_facts
 from app.ui.common.continuations import continuations_card
-from app.ui.common.present import kept
+from app.ui.common.present import link
 from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
 from app.ui.runs.own import name_and_note, offer_files, show_entry
@@ -27,7 +27,6 @@ from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.folder import Run
 
-MODEL_PAGE, STORED_PAGE = "views/model.py", "views/stored_layer.py"
 MAX_LAYERS_IN_REPORT = 8
 
 
@@ -56,70 +55,39 @@ def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:
 
 
 def _numbers(run: Run, facts: RunFacts) -> None:
-    columns = fact_columns()
     of = "kept layer" if facts.kind == "layer" else "model"
-    fact(
-        columns[0],
-        f"Sparsity of the {of}",
-        "unknown" if facts.sparsity is None else percent(facts.sparsity, 2),
-        "of its weights pruned" if run.complete else "asked for",
-    )
-    fact(
-        columns[1],
-        "Perplexity",
-        "not measured" if facts.perplexity is None else format_perplexity(facts.perplexity),
-        None
-        if facts.dense_perplexity is None or not math.isfinite(facts.dense_perplexity)
-        else f"dense: {format_perplexity(facts.dense_perplexity)}",
-        help="On the text that was measured last; lower is better.",
-    )
-    fact(
-        columns[2],
-        "Layers",
-        f"{len(run.layers):,}",
-        f"in {facts.blocks_done:,} of {facts.blocks or facts.blocks_done:,} blocks",
-    )
-    fact(
-        columns[3],
-        "On the disk",
-        format_bytes(facts.size_bytes),
-        facts.created[:16].replace("T", " ") + " UTC",
+    dense, blocks = facts.dense_perplexity, facts.blocks or facts.blocks_done
+    show_facts(
+        (
+            f"Sparsity of the {of}",
+            "unknown" if facts.sparsity is None else percent(facts.sparsity, 2),
+            "of its weights pruned" if run.complete else "asked for",
+        ),
+        (
+            "Perplexity",
+            "not measured" if facts.perplexity is None else format_perplexity(facts.perplexity),
+            None if dense is None or not math.isfinite(dense) else f"dense: {format_perplexity(dense)}",
+            "On the text that was measured last; lower is better.",
+        ),
+        ("Layers", f"{len(run.layers):,}", f"in {facts.blocks_done:,} of {blocks:,} blocks"),
+        ("On the disk", format_bytes(facts.size_bytes), facts.created[:16].replace("T", " ") + " UTC"),
     )
 
 
 def _ways_on(run: Run, facts: RunFacts) -> None:
     with st.container(horizontal=True, gap="small"):
         if facts.kind == "model":
-            st.page_link(
-                MODEL_PAGE,
-                label="Open its maps",
-                icon=":material/grid_on:",
-                query_params={"run": facts.id, **kept()},
-            )
+            link("model", "Open its maps", "grid_on", run=facts.id)
             if not run.complete:
-                st.page_link(
-                    MODEL_PAGE,
-                    label="Watch it" if facts.state == "being written" else "Resume it",
-                    icon=":material/play_arrow:",
-                    query_params={"run": facts.id, **kept()},
-                )
-            st.page_link(
-                MODEL_PAGE,
-                label="New run with its settings",
-                icon=":material/content_copy:",
-                query_params={"from": facts.id, **kept()},
-            )
+                label = "Watch it" if facts.state == "being written" else "Resume it"
+                link("model", label, "play_arrow", run=facts.id)
+            link("model", "New run with its settings", "content_copy", **{"from": facts.id})
     if run.layers:
         with st.container(horizontal=True, gap="small", vertical_alignment="bottom"):
             layer = st.selectbox(
                 "Layer", run.layers, index=len(run.layers) // 2, key=f"layer_of_{facts.id}", width=320
             )
-            st.page_link(
-                STORED_PAGE,
-                label="Open this layer",
-                icon=":material/layers:",
-                query_params={"run": facts.id, "layer": layer, **kept()},
-            )
+            link("stored_layer", "Open this layer", "layers", run=facts.id, layer=layer)
             add_to_compare(lambda: [Pick(facts.id, layer)], f"add_{facts.id}")
 
 
@@ -135,26 +103,23 @@ def _files(run: Run, facts: RunFacts) -> None:
         with exported(run, masks=masks) as file:
             return file.read()
 
-    makers: dict[str, tuple[str, str, Callable[[], bytes]]] = {}
+    def report() -> bytes:
+        return run_report(run, st.session_state.get(f"report_layers_{facts.id}", _first_layers(run)))
+
+    makers: dict[str, tuple[str, Callable[[], bytes]]] = {
+        "The run as a zip, without masks": ("zip", lambda: zipped(False)),
+        "The run as a zip, complete": ("zip", lambda: zipped(True)),
+    }
     if run.layers:
-        makers["Report: one HTML file that opens without network"] = (
-            "report.html",
-            "text/html",
-            lambda: run_report(run, st.session_state.get(f"report_layers_{facts.id}", _first_layers(run))),
-        )
-    makers["The run as a zip, without masks"] = ("zip", "application/zip", lambda: zipped(False))
-    makers["The run as a zip, complete"] = ("zip", "application/zip", lambda: zipped(True))
-    if run.layers:
-        makers["Every row of every layer, NPZ for NumPy"] = (
-            "rows.npz",
-            "application/octet-stream",
-            lambda: arrays_npz(row_columns(run)),
-        )
-        makers["Every row of every layer, CSV for a spreadsheet"] = (
-            "rows.csv",
-            "text/csv",
-            lambda: table_csv(row_columns(run)),
-        )
+        makers = {
+            "Report: one HTML file that opens without network": ("report.html", report),
+            **makers,
+            "Every row of every layer, NPZ for NumPy": ("rows.npz", lambda: arrays_npz(row_columns(run))),
+            "Every row of every layer, CSV for a spreadsheet": (
+                "rows.csv",
+                lambda: table_csv(row_columns(run)),
+            ),
+        }
 
     def layers_of_the_report(ending: str) -> None:
         if ending == "report.html":

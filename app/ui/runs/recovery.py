@@ -14,8 +14,8 @@ from app.services.runs.files import exported_recovery
 from app.services.runs.recoveries import as_stored
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
-from app.ui.common.cards import fact, fact_columns
-from app.ui.common.present import kept
+from app.ui.common.cards import show_facts
+from app.ui.common.present import kept, link
 from app.ui.common.recovery import recovery_views
 from app.ui.common.text import plain
 from app.ui.runs.own import Makers, name_and_note, offer_files, show_entry
@@ -38,30 +38,28 @@ def _show(entry: FolderEntry[Recovery], recovery: Recovery, facts: RunFacts) -> 
     st.caption(
         plain(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts · {facts.id}")
     )
-    columns = fact_columns()
-    fact(
-        columns[0],
-        "Sparsity of the model",
-        "not complete yet" if facts.sparsity is None else percent(facts.sparsity, 2),
-        "every zero stayed",
-    )
     curve = metrics.get("curve", [])
-    fact(
-        columns[1],
-        "Held-out perplexity",
-        format_perplexity(curve[metrics["best"]]["perplexity"]) if curve else "not measured yet",
-        f"before: {format_perplexity(curve[0]['perplexity'])}" if curve else None,
-        help="On windows of the calibration text that were not trained on.",
-    )
-    fact(
-        columns[2],
-        "Perplexity",
-        "not measured" if facts.perplexity is None else format_perplexity(facts.perplexity),
-        None,
-        help="On the text that was measured last; lower is better.",
-    )
     trained = f"{metrics.get('steps', 0):,} steps in {metrics.get('training_seconds', 0):,.0f} s"
-    fact(columns[3], "On the disk", format_bytes(facts.size_bytes), trained)
+    show_facts(
+        (
+            "Sparsity of the model",
+            "not complete yet" if facts.sparsity is None else percent(facts.sparsity, 2),
+            "every zero stayed",
+        ),
+        (
+            "Held-out perplexity",
+            format_perplexity(curve[metrics["best"]]["perplexity"]) if curve else "not measured yet",
+            f"before: {format_perplexity(curve[0]['perplexity'])}" if curve else None,
+            "On windows of the calibration text that were not trained on.",
+        ),
+        (
+            "Perplexity",
+            "not measured" if facts.perplexity is None else format_perplexity(facts.perplexity),
+            None,
+            "On the text that was measured last; lower is better.",
+        ),
+        ("On the disk", format_bytes(facts.size_bytes), trained),
+    )
     run = next((each for each in STORE.runs() if each.run and each.run.fingerprint == record.run), None)
     _ways_on(recovery, run.id if run else None)
     recovery_views(recovery)
@@ -88,18 +86,11 @@ def _show(entry: FolderEntry[Recovery], recovery: Recovery, facts: RunFacts) -> 
 def _ways_on(recovery: Recovery, run: str | None) -> None:
     with st.container(horizontal=True, vertical_alignment="center", gap="small"):
         if run is not None:
-            st.page_link(
-                "views/model.py",
-                label="Open its run",
-                icon=":material/grid_on:",
-                query_params={"run": run, "model_part": "Recover", **kept()},
-            )
+            link("model", "Open its run", "grid_on", run=run, model_part="Recover")
         if recovery.has_model and st.button("X-ray its model", icon=":material/radiology:", type="tertiary"):
             asked = XrayKey(str(recovery.path.resolve()), recovery.record.parent)
-            st.session_state["xray_asked"] = asked
-            st.session_state["xray_checkpoint"], st.session_state["xray_parent"] = (
-                asked.checkpoint,
-                asked.parent,
+            st.session_state.update(
+                xray_asked=asked, xray_checkpoint=asked.checkpoint, xray_parent=asked.parent
             )
             st.switch_page("views/xray.py", query_params=kept())
 
@@ -108,21 +99,15 @@ def _files(recovery: Recovery, facts: RunFacts) -> None:
     makers: Makers = {
         "Report: one HTML file that opens without network": (
             "report.html",
-            "text/html",
             lambda: recovery_report(recovery),
         )
     }
     if recovery.complete:
         makers = {
             **makers,
-            "The recovery as a zip, without its model": (
-                "zip",
-                "application/zip",
-                lambda: exported_recovery(recovery),
-            ),
+            "The recovery as a zip, without its model": ("zip", lambda: exported_recovery(recovery)),
             "How far every row moved, NPZ for NumPy": (
                 "moved.npz",
-                "application/octet-stream",
                 lambda: arrays_npz(recovery.rows_moved()),
             ),
         }

@@ -8,7 +8,7 @@ import pytest
 from tokenizers import processors
 
 import trim
-from app.services.results.perplexities import on_one_text, perplexities
+from app.services.results.perplexities import on_one_text, text_of
 from app.services.results.sweep_curves import texts as sweep_texts
 from app.services.runs.commands import arguments, reproduce
 from tests.trim import rough, tiny
@@ -55,9 +55,9 @@ def test_results_say_how_their_windows_began_and_stay_apart(folder: Path, tmp_pa
     assert entry_of(entries, WITH) == with_token.to_json()
     assert entry_of(entries, WITHOUT) == without.to_json()
     run = trim.open_run(run.path)
-    assert [each.text for each in perplexities(run)] == [
-        "demo, 2 windows of 16 tokens, without BOS in each",
+    assert [text_of(each) for each in run.metrics["perplexities"]] == [
         "demo, 2 windows of 16 tokens, each after BOS",
+        "demo, 2 windows of 16 tokens, without BOS in each",
     ]
     other = rough.wanda(folder, tmp_path / "other")
     trim.evaluate(other.path, [WITH])

@@ -11,7 +11,7 @@ import pytest
 
 import trim
 from app.services.jobs.manager import JobError, RunJobs
-from app.services.results.perplexities import dense_perplexities, on_one_text, perplexities
+from app.services.results.perplexities import on_one_text
 from app.services.runs.commands import arguments, format_command
 from tests import forks
 from tests.app import small_runs
@@ -86,12 +86,12 @@ def test_a_run_with_its_perplexities(jobs, command, tmp_path):
     assert run.complete
     assert run.name == "A <b>name</b>"
     assert run.compute.threads == max(1, os.cpu_count() - 1)
-    (own,), (dense,) = perplexities(run), dense_perplexities(run)
-    assert (own.windows, own.length) == (3, 32)
-    assert own.tokens_sha256 == dense.tokens_sha256
-    assert own.perplexity != dense.perplexity
+    (own,), (dense,) = run.metrics["perplexities"], run.metrics["dense_perplexities"]
+    assert (own["windows"], own["length"]) == (3, 32)
+    assert own["tokens_sha256"] == dense["tokens_sha256"]
+    assert own["perplexity"] != dense["perplexity"]
     measured = on_one_text([run])
-    assert (measured.runs, measured.dense) == ([(run, own.perplexity)], dense.perplexity)
+    assert (measured.runs, measured.dense) == ([(run, own["perplexity"])], dense["perplexity"])
     assert (measured.text, measured.uniform) == ("text.txt, 3 windows of 32 tokens", None)
     assert jobs.state(run_id).message == ""
     assert [entry.opened.id for entry in trim.list_runs(tmp_path / "runs")] == [run_id]

@@ -36,11 +36,14 @@ def test_it_is_small_and_the_one_in_which_trim_gains_most(layer):
     assert abs(layer.gains.least.agreement) < abs(layer.gains.most.agreement)
 
 
-def test_its_first_view_is_what_the_layer_gives(layer):
-    whole = ArrayLayer(
-        layer.weight, layer.inputs, SCORES["wanda"](layer.weight, layer.input_norm), layer.input_norm
-    )
-    fresh, stored = FirstView.of(whole), layer.first
+@pytest.fixture(scope="module")
+def swept(layer):
+    score = SCORES["wanda"](layer.weight, layer.input_norm)
+    return ArrayLayer(layer.weight, layer.inputs, score, layer.input_norm)
+
+
+def test_its_first_view_is_what_the_layer_gives(layer, swept):
+    fresh, stored = FirstView.of(swept), layer.first
     assert fresh.arrays.keys() == stored.arrays.keys()
     for name, values in fresh.arrays.items():
         if values.dtype == np.int64:  # ties may fall otherwise on another processor
@@ -53,17 +56,17 @@ def test_its_first_view_is_what_the_layer_gives(layer):
     assert stored.optimum.price == pytest.approx(fresh.optimum.price)
 
 
-def test_any_other_question_is_computed(layer):
+def test_any_other_question_is_computed(layer, swept):
     study = layer.study("wanda")
     prepared = study.layer
     assert isinstance(prepared, PreparedLayer)
     other = prepared.search(SearchSettings(0.5), complete=True)
     assert other.counts.sum() == round(0.5 * study.rows * study.columns)
     best = prepared.optimum(other, None)
-    np.testing.assert_array_equal(prepared.cosine(best.counts), prepared.swept.cosine(best.counts))
-    np.testing.assert_array_equal(prepared.exact_qualities(other), prepared.swept.exact_qualities(other))
+    np.testing.assert_array_equal(prepared.cosine(best.counts), swept.cosine(best.counts))
+    np.testing.assert_array_equal(prepared.exact_qualities(other), swept.exact_qualities(other))
     counts = np.array([0, 288, 575])
-    np.testing.assert_array_equal(prepared.cosine_curves(counts), prepared.swept.cosine_curves(counts))
+    np.testing.assert_array_equal(prepared.cosine_curves(counts), swept.cosine_curves(counts))
     assert prepared.keep_mask(best.counts).sum() == study.rows * study.columns - best.counts.sum()
     assert prepared.prices(best, 3).row == 3
 

@@ -1,4 +1,4 @@
-"""The gain that TRIM leaves in a layer that is being explored: its distance from the optimal allocation."""
+"""A layer that is being explored at all targets: what TRIM and the optimal allocation reach there."""
 
 from __future__ import annotations
 
@@ -7,41 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from app.services.layer.swept import Optimum, SweptLayer
-from diagnostics.allocation import RowAllocation
-from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
+from app.services.layer.swept import SweptLayer
+from diagnostics.gap import GapCurve
 from trim.errors import SparsityError
 from trim.methods.search_settings import SearchSettings
-from trim.methods.search_types import SearchResult
 
 CURVE_TARGETS = tuple(percent / 100 for percent in range(30, 100, 5))
-
-
-def layer_gap(
-    result: SearchResult[np.ndarray],
-    best: Optimum,
-    allocations: tuple[RowAllocation, RowAllocation],
-    gini: np.ndarray,
-) -> AllocationGap:
-    """Return the gap between TRIM and the optimum in this layer at this target.
-
-    Args:
-        result: TRIM's search.
-        best: the optimum.
-        allocations: TRIM's and the optimal one.
-        gini: (D,) of the rows.
-    """
-    reached, optimal = allocations
-    return allocation_gap(
-        reached,
-        optimal,
-        uniform_quality=result.uniform_realised_quality,
-        reached_quality=result.realised_quality,
-        best_quality=best.quality,
-        losses=best.losses,
-        gini=gini,
-        sensitivity=None if best.sensitivity is None else best.sensitivity.astype(np.float64),
-    )
 
 
 @dataclass(frozen=True, eq=False)
