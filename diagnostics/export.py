@@ -13,6 +13,8 @@ import plotly.graph_objects as go
 from plotly.io import to_html
 from plotly.offline import get_plotlyjs
 
+from diagnostics.format import plain_text
+
 
 def table_csv(columns: Mapping[str, np.ndarray]) -> bytes:
     """Return columns of equal length as UTF-8 CSV with one line of names. Floats keep every digit.
@@ -219,19 +221,14 @@ def _links(headings: Sequence[str]) -> str:
 
 def _chart(figure: go.Figure, alt: str) -> str:
     title = figure.layout.title
-    heading = f"<h3>{_label(title.text)}</h3>"
+    heading = f"<h3>{html.escape(plain_text(title.text))}</h3>"
     if title.subtitle.text:
-        heading += f'<p class="subtitle">{_label(title.subtitle.text)}</p>'
+        heading += f'<p class="subtitle">{html.escape(plain_text(title.subtitle.text))}</p>'
     below = go.Figure(figure)
     height = max(LEAST_HEIGHT, figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
     below.update_layout(title=None, margin_t=TOP_MARGIN, height=height)
     drawn = to_html(below, full_html=False, include_plotlyjs=False, config=CONFIG)
     return f'<figure>{heading}<div role="img" aria-label="{html.escape(alt)}">{drawn}</div></figure>'
-
-
-def _label(text: str) -> str:
-    """Return a figure's heading, which may hold Plotly's HTML, as text that wraps."""
-    return html.escape(html.unescape(re.sub(r"</?b>", "", re.sub(r"<br ?/?>", " ", text))))
 
 
 def _table(table: Table) -> str:

@@ -1,6 +1,8 @@
-"""Numbers as they are written on every page: never rounded to what they are not, one minus sign, no powers of ten."""
+"""Texts as they are on every page: numbers never rounded to what they are not, one minus sign, no powers of ten."""
 
+import html
 import math
+import re
 
 MINUS = "−"
 
@@ -74,3 +76,12 @@ def count_rows(count: int) -> str:
     ('1 row', '1,536 rows')
     """
     return f"{count:,} row{'' if count == 1 else 's'}"
+
+
+def plain_text(markup: object, line_break: str = " ") -> str:
+    """Return a figure's text, which Plotly reads as a little HTML, as plain text.
+
+    >>> plain_text("<b>1 &lt; 2</b><br>of <i>")
+    '1 < 2 of <i>'
+    """
+    return html.unescape(re.sub(r"</?b>", "", re.sub(r"<br\s*/?>", line_break, str(markup))))

@@ -54,13 +54,12 @@ class ScoreLesson:
 class UpdateLesson:
     """One update of TRIM, term by term; all (D,).
 
-    rate: the learning rate. target: T, the layer's sparsity. columns: N.
+    target: T, the layer's sparsity. columns: N.
     quality: the rows' cosines at the target. share: (quality − min) / (max − min + 1e-6).
     change: 2 · rate · share less its mean. row_sparsity: x after the update. counts: exact, of x.
     uniform_quality, layer_quality: cosine of the layer's output at uniform counts and at `counts`.
     """
 
-    rate: float
     target: float
     columns: int
     quality: np.ndarray
@@ -76,14 +75,13 @@ class UpdateLesson:
 class CurveLesson:
     """A few rows at every number of pruned weights.
 
-    names: the R rows' names. score: (R, N), ascending. gini: (R,). cosine: (R, N + 1), that of the row's output with
-    this many of its lowest scores removed.
+    names: the R rows' names. score: (R, N), ascending. cosine: (R, N + 1), that of the row's output with this many of
+    its lowest scores removed.
     Raises ValueError for shapes that do not fit.
     """
 
     names: tuple[str, ...]
     score: np.ndarray
-    gini: np.ndarray
     cosine: np.ndarray
 
     def __post_init__(self) -> None:
@@ -95,15 +93,12 @@ class CurveLesson:
 class PathLesson:
     """A search, frame by frame; frames between two updates interpolate them.
 
-    rate: the chosen learning rate. target: T. gini: (D,) of the rows' scores, ascending. update: (F,), the number of
-    updates; whole numbers are the search's own states.
+    target: T. update: (F,), the number of updates; whole numbers are the search's own states.
     row_sparsity: (F, D), x; line 0 is uniform. cosine: (F, D), the rows' cosines there. quality: (F,), the layer's.
     kept: the best update.
     """
 
-    rate: float
     target: float
-    gini: np.ndarray
     update: np.ndarray
     row_sparsity: np.ndarray
     cosine: np.ndarray
@@ -116,7 +111,7 @@ class SignLesson:
     """Which sign of the learning rate wins if loud rows rest on few weights, or on many.
 
     loud, quiet: (N,) scores of one row of each kind, descending.
-    target: T. pruned: the number of pruned weights of every row in the comparison, T · N rounded down.
+    pruned: the number of pruned weights of every row in the comparison, T · N rounded down.
     loud_cosine, quiet_cosine: the cosine of a row of each kind at that number.
     loud_loss, quiet_loss: the squared output that one more pruned weight costs such a row.
     trace: the search, every rate evaluated.
@@ -124,7 +119,6 @@ class SignLesson:
 
     loud: np.ndarray
     quiet: np.ndarray
-    target: float
     pruned: int
     loud_cosine: float
     quiet_cosine: float
@@ -137,11 +131,10 @@ class SignLesson:
 class BudgetLesson:
     """OWL's budgets of a few blocks of one layer each.
 
-    width: OWL's λ. target: T of the model. outliers: (B,) share of scores above five times their mean.
+    target: T of the model. outliers: (B,) share of scores above five times their mean.
     sparsity: (B,), each layer's; its mean is T.
     """
 
-    width: float
     target: float
     outliers: np.ndarray
     sparsity: np.ndarray

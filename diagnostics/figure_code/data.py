@@ -1,11 +1,12 @@
 """The arrays that a script loads, and the names and texts of a figure as code writes them."""
 
-import html
 import re
 from dataclasses import dataclass, field
 
 import numpy as np
 import plotly.graph_objects as go
+
+from diagnostics.format import plain_text
 
 SHORT = 12  # longer arrays go into the file
 
@@ -52,6 +53,6 @@ def trace_names(figure: go.Figure) -> list[str]:
     return names
 
 
-def plain_text(text: object) -> str:
-    """Return a text without the marks of bold type and of line breaks."""
-    return html.unescape(re.sub(r"</?b>", "", re.sub(r"<br\s*/?>", "\n", str(text))))
+def text_lines(markup: object) -> str:
+    """Return a text of a figure without marks, line by line."""
+    return plain_text(markup, "\n")

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figure_code.data import ScriptData, plain_text, trace_names
+from diagnostics.figure_code.data import ScriptData, text_lines, trace_names
 from diagnostics.figure_code.looks import INCH, POINT, alpha_argument, colour_of, dash_of
 from diagnostics.figure_code.matplotlib_traces import Drawing, bar_lines, heatmap_lines, scatter_lines
 
@@ -46,7 +46,7 @@ def matplotlib_code(figure: go.Figure) -> tuple[str, dict[str, np.ndarray]]:
     if layout.title.text:
         size = (layout.title.font.size or 1.25 * letter) / POINT
         body.append(
-            f'figure.suptitle({plain_text(layout.title.text)!r}, x=0.01, ha="left", fontsize={size:.3g}, '
+            f'figure.suptitle({text_lines(layout.title.text)!r}, x=0.01, ha="left", fontsize={size:.3g}, '
             'fontweight="bold")'
         )
     if layout.showlegend:
@@ -84,7 +84,7 @@ def _axes_lines(figure: go.Figure, pair: tuple[str, str], axes: str, data: Scrip
         draw = {"scatter": scatter_lines, "bar": bar_lines, "heatmap": heatmap_lines}.get(trace.type)
         if draw is None:
             lines.append(
-                f"# {plain_text(trace.name)!r} is a trace of type {trace.type}, which only the Plotly script draws"
+                f"# {text_lines(trace.name)!r} is a trace of type {trace.type}, which only the Plotly script draws"
             )
             continue
         lines += draw(trace, name, drawing)
@@ -164,7 +164,7 @@ def _notes(figure: go.Figure, pair: tuple[str, str], axes: str) -> list[str]:
         size = note.font.size or figure.layout.template.layout.annotationdefaults.font.size or 12
         colour, _ = colour_of(note.font.color or "#1c2430")
         lines.append(
-            f"{axes}.annotate({plain_text(note.text)!r}, ({x!r}, {y!r}), xycoords={system}{more}, "
+            f"{axes}.annotate({text_lines(note.text)!r}, ({x!r}, {y!r}), xycoords={system}{more}, "
             f'ha="{_PLACES[note.xanchor or "auto"]}", va="{_HEIGHTS[note.yanchor or "auto"]}", '
             f"fontsize={size / POINT:.3g}, color={colour!r}, annotation_clip=False)"
         )
@@ -177,14 +177,14 @@ def _axis_lines(letter: str, axis: go.layout.XAxis, axes: str) -> list[str]:
     if log:
         lines.append(f'{axes}.set_{letter}scale("log")')
     if axis.title.text:
-        lines.append(f"{axes}.set_{letter}label({plain_text(axis.title.text)!r})")
+        lines.append(f"{axes}.set_{letter}label({text_lines(axis.title.text)!r})")
     if axis.range is not None:
         low, high = (10**each if log else each for each in map(float, axis.range))
         lines.append(f"{axes}.set_{letter}lim({low:.6g}, {high:.6g})")
     elif axis.autorange == "reversed":
         lines.append(f"{axes}.invert_{letter}axis()")
     if axis.tickvals is not None:
-        texts = "" if axis.ticktext is None else f", {[plain_text(each) for each in axis.ticktext]!r}"
+        texts = "" if axis.ticktext is None else f", {[text_lines(each) for each in axis.ticktext]!r}"
         lines.append(f"{axes}.set_{letter}ticks({[float(each) for each in axis.tickvals]!r}{texts})")
     elif axis.nticks and not log:
         lines.append(

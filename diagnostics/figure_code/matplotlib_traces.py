@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.colors import get_colorscale
 
-from diagnostics.figure_code.data import SHORT, ScriptData, plain_text
+from diagnostics.figure_code.data import SHORT, ScriptData, text_lines
 from diagnostics.figure_code.looks import POINT, alpha_argument, colour_of, dash_of
 
 _MARKERS = {
@@ -49,7 +49,7 @@ class Drawing:
     def label(self, trace: go.Scatter) -> str:
         """Write the argument that names a trace in the legend; "" where it is not shown there."""
         shown = bool(self.figure.layout.showlegend) and trace.showlegend is not False and trace.name
-        return f", label={plain_text(trace.name)!r}" if shown else ""
+        return f", label={text_lines(trace.name)!r}" if shown else ""
 
 
 def _xy(trace: go.Scatter, name: str, data: ScriptData) -> tuple[str, str]:
@@ -117,7 +117,7 @@ def scatter_lines(trace: go.Scatter, name: str, drawing: Drawing) -> list[str]:
         if isinstance(trace.textfont.color, str):
             look += f", color={colour_of(trace.textfont.color)[0]!r}"
         lines.append(
-            f"for x, y, text in zip({x}, {y}, {[plain_text(each) for each in texts]!r}):\n"
+            f"for x, y, text in zip({x}, {y}, {[text_lines(each) for each in texts]!r}):\n"
             f'    {axes}.annotate(text, (x, y), xytext=(0, {shift}), textcoords="offset points", '
             f'ha="{side}", va="center"{look})'
         )
@@ -209,7 +209,7 @@ def bar_lines(trace: go.Bar, name: str, drawing: Drawing) -> list[str]:
     ]
     if trace.text is not None and not isinstance(trace.text, str) and trace.textposition != "none":
         lines.append(
-            f"{axes}.bar_label({axes}.containers[-1], {[plain_text(each) for each in trace.text]!r}, padding=2)"
+            f"{axes}.bar_label({axes}.containers[-1], {[text_lines(each) for each in trace.text]!r}, padding=2)"
         )
     return lines
 
@@ -255,9 +255,9 @@ def heatmap_lines(trace: go.Heatmap, name: str, drawing: Drawing) -> list[str]:
     ]
     for letter in "xy":
         if (values := trace[letter]) is not None and np.asarray(values).dtype.kind not in "iuf":
-            texts = [plain_text(each) for each in values]
+            texts = [text_lines(each) for each in values]
             lines.append(f"{axes}.set_{letter}ticks(range({len(texts)}), {texts!r})")
     if trace.showscale is not False:
         title = trace.colorbar.title.text
-        lines.append(f"figure.colorbar(picture, ax={axes}, label={plain_text(title) if title else ''!r})")
+        lines.append(f"figure.colorbar(picture, ax={axes}, label={text_lines(title) if title else ''!r})")
     return lines

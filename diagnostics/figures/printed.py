@@ -1,9 +1,7 @@
 """A figure for paper and slides: a page's width, letters in points, on white, without parts for screens only."""
 
 import copy
-import html
 import math
-import re
 import textwrap
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,6 +11,7 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.frame import AT_TOP_LEFT
 from diagnostics.figures.theme import escape
+from diagnostics.format import plain_text
 
 INCH = 96  # pixels, as SVG, PDF and browsers count them
 MIN_FONT_POINTS = 7  # the smallest size of letters
@@ -151,25 +150,21 @@ def label_texts(figure: go.Figure) -> list[str]:
     for axis in _axes(figure):
         titles += list(axis.ticktext if axis.ticktext is not None else ())
     titles += [note.text for note in figure.layout.annotations if note.text]
-    return list(dict.fromkeys(map(_plain, map(str, titles))))
-
-
-def _plain(text: str) -> str:
-    return html.unescape(re.sub(r"</?b>", "", re.sub(r"<br\s*/?>", " ", text)))
+    return list(dict.fromkeys(map(plain_text, titles)))
 
 
 def _relabel(figure: go.Figure, old: str, new: str) -> None:
     text = escape(new)
     for axis in _axes(figure):
-        if axis.title.text and _plain(axis.title.text) == old:
+        if axis.title.text and plain_text(axis.title.text) == old:
             axis.title.text = text
         if axis.ticktext is not None:
-            axis.ticktext = [text if _plain(str(each)) == old else each for each in axis.ticktext]
+            axis.ticktext = [text if plain_text(each) == old else each for each in axis.ticktext]
     for trace in figure.data:
-        if trace.name and _plain(trace.name) == old:
+        if trace.name and plain_text(trace.name) == old:
             trace.name = text
     for note in figure.layout.annotations:
-        if note.text and _plain(note.text) == old:
+        if note.text and plain_text(note.text) == old:
             note.text = text
 
 
@@ -228,7 +223,7 @@ def _legend_height(figure: go.Figure, width: float, letter: float) -> float:
     room = width - (3.2 + 1.3 * max(titles, default=0)) * letter - 8  # the plot's width, which Plotly takes
     longest, high = 1.0, 1
     for trace in named:
-        lines = _wrapped(_plain(trace.name), (room - _SAMPLE) / (letter * _LETTER), 3)
+        lines = _wrapped(plain_text(trace.name), (room - _SAMPLE) / (letter * _LETTER), 3)
         trace.name = "<br>".join(map(escape, lines))
         longest, high = max([longest, *map(_ems, lines)]), max(high, len(lines))
     columns = max(1, int(room // (longest * letter + _SAMPLE)))
@@ -254,7 +249,7 @@ def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:
         if axis.nticks:
             axis.nticks = max(3, min(axis.nticks, int(room / (5 * letter))))
         if axis.ticktext is not None and axis.tickvals is not None:
-            widest = max(len(_plain(str(each))) for each in axis.ticktext) * letter * _LETTER + letter
+            widest = max(len(plain_text(each)) for each in axis.ticktext) * letter * _LETTER + letter
             every = math.ceil(widest * len(axis.ticktext) / room)
             axis.tickvals, axis.ticktext = axis.tickvals[::every], axis.ticktext[::every]
             axis.tickangle = 0
@@ -265,7 +260,7 @@ def _fit_title(axis: go.layout.XAxis | go.layout.YAxis, room: float, letter: flo
     """Wrap the title of an axis; return its number of lines."""
     if not axis.title.text:
         return 0
-    lines = _wrapped(_plain(axis.title.text), room / (letter * _LETTER), 3)
+    lines = _wrapped(plain_text(axis.title.text), room / (letter * _LETTER), 3)
     axis.title.text = "<br>".join(map(escape, lines))
     return len(lines)
 

@@ -9,7 +9,7 @@ from torch import Tensor
 import trim
 from app.services.layer.study import learning_rate_trace
 from app.services.layer.tensor_layer import search_curves
-from diagnostics.concentration import LorenzCurve, gini, lorenz_curves
+from diagnostics.concentration import LorenzCurve, lorenz_curves
 from diagnostics.lessons import (
     BudgetLesson,
     CurveLesson,
@@ -123,7 +123,6 @@ def one_update(rate: float) -> UpdateLesson:
     counts = trim.project_counts(x, total, COLUMNS, CAP)
     before, after = trim.layer_quality(curves.at(torch.stack([uniform, counts])), "cosim_flat").tolist()
     return UpdateLesson(
-        rate,
         target,
         COLUMNS,
         quality.numpy(),
@@ -166,13 +165,13 @@ def retention() -> CurveLesson:
     weight = wide_layer(tuple(CURVE_ROWS.values()), (1.0,) * len(CURVE_ROWS))
     curves, score = curves_of(weight, torch.ones(WIDE_COLUMNS))
     ordered = np.sort(score.numpy(), axis=1)
-    return CurveLesson(tuple(CURVE_ROWS), ordered, gini(ordered), curves.cosine.numpy())
+    return CurveLesson(tuple(CURVE_ROWS), ordered, curves.cosine.numpy())
 
 
 @functools.cache
 def path() -> PathLesson:
     """Run TRIM's search on rows of equal loudness, from evenly spread to concentrated."""
-    curves, score = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
+    curves, _ = curves_of(wide_layer(PATH_SHARES, (1.0,) * len(PATH_SHARES)), torch.ones(WIDE_COLUMNS))
     result = trim.search(curves, trim.SearchSettings(PATH_TARGET))
     trace, rate = result.trace, result.learning_rate
     assert rate is not None, "some rate beats uniform on these rows"
@@ -184,9 +183,7 @@ def path() -> PathLesson:
     counts = trim.project_counts(x, int(result.counts.sum()), WIDE_COLUMNS, CAP)
     retained = curves.at(counts)
     return PathLesson(
-        rate,
         PATH_TARGET,
-        gini(score.numpy()),
         update.numpy(),
         x.numpy(),
         retained.cosine.numpy(),
@@ -212,7 +209,6 @@ def sign(outliers: float) -> SignLesson:
     return SignLesson(
         loud=ordered[0],
         quiet=ordered[half],
-        target=TARGET,
         pruned=pruned,
         loud_cosine=float(cosine[0]),
         quiet_cosine=float(cosine[half]),
@@ -237,7 +233,7 @@ def budgets(width: float) -> BudgetLesson:
     shapes, outliers = _blocks()
     asked = owl_budgets(outliers, shapes, TARGET, width)
     given = project_budgets(asked, shapes, TARGET, CAP, method="owl")
-    return BudgetLesson(width, TARGET, np.array(outliers), np.array(list(given.layers.values())))
+    return BudgetLesson(TARGET, np.array(outliers), np.array(list(given.layers.values())))
 
 
 def three_allocations(target: float) -> tuple[PrunedMatrix, ...]:

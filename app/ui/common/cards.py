@@ -18,8 +18,9 @@ from app.ui.common.present import LARGER, presenting
 from app.ui.common.segments import segments
 from app.ui.common.selection import drawn_anew
 from app.ui.common.studio import save_button, theme
-from app.ui.common.text import from_figure, plain
+from app.ui.common.text import plain
 from diagnostics.figures.frame import enlarged
+from diagnostics.format import plain_text
 
 TOP_MARGIN = 28
 DRAWN_CACHE_SIZE = 64
@@ -140,7 +141,7 @@ class _Drawn:
 def _draw(view: View, drag: str | None, brief: bool) -> _Drawn:
     figure = enlarged(view.figure, LARGER) if presenting() else view.figure
     title = figure.layout.title
-    heading = from_figure(title.text), from_figure(title.subtitle.text or "")
+    heading = plain_text(title.text), plain_text(title.subtitle.text or "")
     height = round(figure.layout.height - figure.layout.margin.t + TOP_MARGIN)
     layout = figure.layout
     layout.title, layout.margin.t, layout.height = None, TOP_MARGIN, height

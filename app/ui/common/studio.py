@@ -15,7 +15,7 @@ import streamlit as st
 from app.services.results.pictures import NO_BROWSER, PICTURES, PictureError, PictureFormat, browser_path
 from app.ui.common.open_figure import figure_closed, figure_opened
 from app.ui.common.segments import segments
-from app.ui.common.text import from_figure, from_markdown, plain
+from app.ui.common.text import from_markdown, plain
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.printed import (
     INCH,
@@ -26,6 +26,7 @@ from diagnostics.figures.printed import (
     printed,
 )
 from diagnostics.figures.theme import Theme
+from diagnostics.format import plain_text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,7 +91,7 @@ def _studio(view: View, file_name: str) -> None:
             "Font size (points)", MIN_FONT_POINTS, 40, page.points, key=f"studio_points_{name}"
         )
         title = _text(
-            st.text_input, "Title", from_figure(view.figure.layout.title.text or ""), MAX_TITLE_CHARACTERS
+            st.text_input, "Title", plain_text(view.figure.layout.title.text or ""), MAX_TITLE_CHARACTERS
         )
         labels = _changed_labels(view.figure)
     figure = printed(view.figure, page, points, title, labels)
@@ -118,7 +119,7 @@ def _studio(view: View, file_name: str) -> None:
 def _caption(view: View) -> str:
     settings = st.session_state.get(_SETTINGS)
     title = view.figure.layout.title
-    parts = [from_markdown(view.seen), from_figure(title.subtitle.text or "")]
+    parts = [from_markdown(view.seen), plain_text(title.subtitle.text or "")]
     text = " ".join(dict.fromkeys(part for part in parts if part))
     return (text + (f" ({settings}.)" if settings else ""))[:MAX_CAPTION_CHARACTERS]
 

@@ -1,6 +1,5 @@
 """Text from users, models and corpora on its way into a page."""
 
-import html
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -30,11 +29,6 @@ def distinct(labels: Mapping[str, str]) -> dict[str, str]:
     """
     times = Counter(labels.values())
     return {key: f"{label} ({key})" if times[label] > 1 else label for key, label in labels.items()}
-
-
-def from_figure(label: str) -> str:
-    """Return a figure's heading, which Plotly reads as a little HTML, as plain text."""
-    return html.unescape(re.sub(r"<br\s*/?>", " ", label).replace("<b>", "").replace("</b>", ""))
 
 
 def from_markdown(text: str) -> str:

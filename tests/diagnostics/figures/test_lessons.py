@@ -42,21 +42,21 @@ def matrix(method="uniform", label="Uniform", keep=KEEP):
     return PrunedMatrix(method, label, SCORE, keep, np.array([1.0, 0.5, 0.0]), 0.75)
 
 
-def update(rate=-0.1):
+def update():
     change = np.array([0.1, -0.1])
     quality, share = np.array([0.5, 1.0]), np.array([0.0, 1.0])
-    return UpdateLesson(rate, 0.5, 8, quality, share, change, 0.5 + change, np.array([5, 3]), 0.9, 0.95)
+    return UpdateLesson(0.5, 8, quality, share, change, 0.5 + change, np.array([5, 3]), 0.9, 0.95)
 
 
 def path():
     x = np.linspace(0.7, [0.6, 0.8], 5)
     quality = np.array([0.9, 0.92, 0.95, 0.945, 0.94])
-    return PathLesson(0.02, 0.7, np.array([0.3, 0.6]), np.arange(5) / 2, x, 1 - x, quality, 1)
+    return PathLesson(0.7, np.arange(5) / 2, x, 1 - x, quality, 1)
 
 
 def sign(**changes):
     loud, quiet = np.sort(RNG.random((2, 10)))[:, ::-1]
-    return SignLesson(loud, quiet, 0.7, 7, 0.9, 0.8, 0.02, 0.01, search_trace(**changes))
+    return SignLesson(loud, quiet, 7, 0.9, 0.8, 0.02, 0.01, search_trace(**changes))
 
 
 def rows(points=4):
@@ -69,17 +69,15 @@ DRAWINGS = {
         [ScoreLesson(SCORE - 0.5, np.full(5, norm), matrix()) for norm in (1.0, 2.0)]
     ),
     "damage": lambda: damage_drawing([matrix(keep=np.ones_like(KEEP)), matrix()]),
-    "curves": lambda: curve_drawing(
-        CurveLesson(("a", "b"), np.sort(SCORE[:2]), np.array([0.2, 0.4]), np.linspace(1, [0, 0], 6).T)
-    ),
+    "curves": lambda: curve_drawing(CurveLesson(("a", "b"), np.sort(SCORE[:2]), np.linspace(1, [0, 0], 6).T)),
     "lorenz": lambda: lorenz_drawing(
         [lorenz_curves(np.array([[1, 1.0], [1, top]]), (0, 1)) for top in (1.0, 2.0)]
     ),
     "masks": lambda: masks_drawing([[matrix(), matrix("trim", "TRIM"), matrix("optimal", "<b>x")]]),
-    "update": lambda: update_drawing([update(), update(0.1)]),
+    "update": lambda: update_drawing([update(), update()]),
     "path": lambda: path_drawing(path()),
     "sign": lambda: sign_drawing([sign(), sign(chosen=None)]),
-    "budget": lambda: budget_drawing([BudgetLesson(0.1, 0.7, np.array([0.0, 0.01]), np.array([0.8, 0.6]))]),
+    "budget": lambda: budget_drawing([BudgetLesson(0.7, np.array([0.0, 0.01]), np.array([0.8, 0.6]))]),
     "rows": lambda: rows_drawing([rows(4), rows(2)]),
     "perplexity": lambda: perplexity_drawing(
         [PerplexityLesson(0.7, (("Dense", "dense", 27.5), ("TRIM", "trim", 1234.5)))]
@@ -236,4 +234,4 @@ def test_shapes_must_fit():
     with pytest.raises(ValueError, match="norm"):
         ScoreLesson(SCORE, np.ones(4), matrix())
     with pytest.raises(ValueError, match="cosine"):
-        CurveLesson(("a",), SCORE[:1], np.zeros(1), np.ones((1, 5)))
+        CurveLesson(("a",), SCORE[:1], np.ones((1, 5)))

@@ -6,6 +6,7 @@ import torch
 
 import trim
 from app.services.layer import lessons
+from diagnostics.concentration import gini
 from diagnostics.gap import captured_share
 
 
@@ -74,7 +75,7 @@ def test_at_a_rate_of_008_row_1_gets_weights_back():
 
 def test_a_row_that_gets_sparser():
     lesson = lessons.retention()
-    assert (np.diff(lesson.gini) > 0.05).all()
+    assert (np.diff(gini(lesson.score)) > 0.05).all()
     kept = np.arange(lessons.WIDE_COLUMNS) >= 72
     np.testing.assert_allclose(lesson.cosine[:, 72], cosine(kept, lesson.score), atol=1e-6)
     assert [f"{value:.2f}" for value in lesson.cosine[:, 72]] == [
@@ -99,7 +100,8 @@ def test_between_two_updates_rows_are_on_their_way():
 def test_the_path_rises_and_then_wavers():
     path = lessons.path()
     quality, x = path.quality[WHOLE], path.row_sparsity[WHOLE]
-    assert (np.diff(path.gini) > 0).all()
+    rows = lessons.wide_layer(lessons.PATH_SHARES, (1.0,) * len(lessons.PATH_SHARES))
+    assert (np.diff(gini(rows.abs().numpy())) > 0).all()
     np.testing.assert_allclose(path.row_sparsity.mean(axis=1), lessons.PATH_TARGET)
     assert quality.argmax() == path.kept == 6, "what TRIM keeps is the best at exact counts too"
     assert (np.diff(quality[:4]) > 0.001).all()

@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.ui.common.text import from_figure, plain
+from app.ui.common.text import plain
+from diagnostics.format import plain_text
 
 WORD_JOINER = "\u2060"
 
@@ -27,4 +28,4 @@ def test_ordinary_text_stays_as_it_is():
 
 
 def test_a_heading_of_a_figure_is_read_as_plotly_reads_it():
-    assert from_figure("Row 3 of &lt;b&gt;x&lt;/b&gt;<br>and <b>more</b>") == "Row 3 of <b>x</b> and more"
+    assert plain_text("Row 3 of &lt;b&gt;x&lt;/b&gt;<br>and <b>more</b>") == "Row 3 of <b>x</b> and more"
