@@ -16,7 +16,6 @@ from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.explanations import MAP_FORMULAS
-from app.ui.common.text import plain
 from diagnostics.allocation import row_sparsity_statistics
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.allocation import sorted_row_sparsity
@@ -82,7 +81,7 @@ def figure_1(layer: LayerView) -> Redrawn:
             masks_figure((uniform, trim), theme()),
             seen,
             explanations.ROW_SPARSITY_FORMULA,
-            f"Masks of uniform and TRIM on a small layer. {seen}",
+            "Masks of uniform and TRIM on a small layer",
             lambda: {"row": np.arange(4), "uniform_pruned": uniform.counts, "trim_pruned": trim.counts},
         )
 
@@ -95,9 +94,9 @@ def figure_1(layer: LayerView) -> Redrawn:
         )
         return View(
             sorted_row_sparsity(statistics, (), theme()),
-            plain(seen),
+            seen,
             explanations.ROW_SPARSITY_FORMULA,
-            f"Row sparsities in ascending order. {seen}",
+            "Row sparsities in ascending order",
             lambda: {"row": np.arange(layer.rows), "row_sparsity": sparsity},
         )
 
@@ -173,9 +172,9 @@ def figure_3a(layer: LayerView) -> Redrawn:
     def view() -> View:
         return View(
             gini_histogram(layer.gini, (), theme()),
-            plain(seen),
+            seen,
             explanations.GINI_FORMULA,
-            f"Gini histogram. {seen}",
+            "Gini histogram",
             lambda: {"row": np.arange(layer.rows), "gini": gini},
         )
 
@@ -204,7 +203,7 @@ def figure_3b(layer: LayerView) -> Redrawn:
             cosine_figure(statistics, theme()),
             seen,
             explanations.COSINE_FORMULA,
-            f"Cosine against row sparsity. {seen}",
+            "Cosine against row sparsity",
             lambda: (
                 {"row_sparsity": statistics.sparsity}
                 | {f"percentile_{p}": band for p, band in zip(PERCENTILES, statistics.bands, strict=True)}
@@ -239,9 +238,9 @@ def figure_3c(runs: list[Run]) -> Redrawn:
         sizes = [lane.gini.size for lane in lanes]
         return View(
             outcome_gini_figure(lanes, theme()),
-            plain(seen),
+            seen,
             MAP_FORMULAS["outcome"],
-            f"Learning-rate outcome of every layer against its median Gini. {seen}",
+            "Learning-rate outcome of every layer against its median Gini",
             lambda: {
                 "layer": np.array([name for lane in lanes for name in lane.names], dtype=str),
                 "outcome": np.repeat([lane.outcome for lane in lanes], sizes),
@@ -299,7 +298,7 @@ def figure_4(run: Run) -> Redrawn | None:
             ridges_figure(found, GINI, theme(), title="Are the rows alike in every block?"),
             seen,
             explanations.GINI_FORMULA,
-            f"Gini histograms of the key projections of {len(names)} blocks. {seen}",
+            f"Gini histograms of the key projections of {len(names)} blocks",
             lambda: {
                 "block": np.repeat(list(coefficients), [len(values) for values in coefficients.values()]),
                 "gini": np.concatenate(list(coefficients.values())),

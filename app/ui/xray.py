@@ -9,7 +9,6 @@ import numpy as np
 import streamlit as st
 
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
 from diagnostics.figures.xray import checkpoint_map_figure, zeros_figure
 from diagnostics.format import percent
 from trim.evaluation.xray_text import METHODS, kind_of, mean_agreement
@@ -87,9 +86,9 @@ def map_card(found: Xray, file_name: str) -> None:
             checkpoint_map_figure(
                 grid, blocks, kinds, title=title, subtitle=subtitle, form=form, theme=theme()
             ),
-            plain(seen),
+            seen,
             FORMULA,
-            f"Heat map, block by layer type. {seen}",
+            "Heat map, block by layer type",
             lambda: {
                 "layer": np.array([layer.name for layer in found.layers], dtype=str),
                 "value": np.array([quantity(layer) for layer in found.layers]),
@@ -114,9 +113,9 @@ def layer_card(layer: LayerXray, file_name: str) -> None:
         )
         return View(
             zeros_figure(rows, columns, theme()),
-            plain(seen),
+            seen,
             FORMULA,
-            f"Two step lines. {seen}",
+            "Two step lines",
             lambda: {
                 "of": np.repeat(["row", "column"], [len(rows), len(columns)]),
                 "index": np.concatenate([np.arange(len(rows)), np.arange(len(columns))]),

@@ -118,7 +118,7 @@ def perplexity_curves_figure(
         label = escape(curve.label)
         hover = f"<b>{label}</b><br>model sparsity %{{x:.0%}}: perplexity %{{y:,.4g}}<extra></extra>"
         error = {"type": "data", "array": most - value, "arrayminus": value - least} if spread else None
-        series_line(figure, label, x, value, style, hover, marker=9, error_y=error)
+        series_line(figure, label, x.tolist(), value, style, hover, marker=9, error_y=error)
     if dense is not None:
         line = {"color": PALETTES[theme].muted, "width": 1.5, "dash": "dot"}
         figure.add_hline(y=dense, line=line, layer="below")

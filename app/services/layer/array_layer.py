@@ -55,7 +55,8 @@ class ArrayLayer:
     @cached_property
     def weight_norm(self) -> np.ndarray:
         """‖W_i‖, (D,)."""
-        return np.sqrt(np.square(self._weight, dtype=np.float64).sum(axis=1)).astype(np.float32)
+        squares: np.ndarray = np.square(self._weight, dtype=np.float64).sum(axis=1)
+        return np.sqrt(squares).astype(np.float32)
 
     @cached_property
     def output_norm(self) -> np.ndarray:

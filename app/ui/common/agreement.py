@@ -6,7 +6,6 @@ from typing import Literal
 import numpy as np
 
 from app.ui.common.cards import View, theme
-from app.ui.common.text import plain
 from diagnostics.distributions import RowNumbers, distributions
 from diagnostics.figures.distributions import agreement_figure
 from diagnostics.format import percent
@@ -30,15 +29,14 @@ def agreement_views(agreement: MaskAgreement, first: str, second: str) -> dict[s
         first: name of one mask.
         second: name of the other.
     """
-    seen = agreement_text(agreement, first, second)
 
     def view(values: np.ndarray, of: Literal["row", "column"]) -> View:
         found = distributions([RowNumbers(f"{first} and {second}", values)])
         return View(
             agreement_figure(found, agreement.expected, theme(), of=of),
-            plain(seen),
+            agreement_text(agreement, first, second),
             AGREEMENT_FORMULA,
-            f"How far two masks agree by {of}. {seen}",
+            f"How far two masks agree by {of}",
             lambda: {of: np.arange(len(values)), "iou": values},
         )
 

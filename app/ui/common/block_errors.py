@@ -55,9 +55,9 @@ def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
         seen = " ".join(found)
         return View(
             block_error_figure(lines, quantity, theme()),
-            plain(seen),
+            seen,
             FORMULA,
-            f"Lines over the blocks. {seen}",
+            "Lines over the blocks",
             lambda: {
                 "run": np.repeat([line.label for line in lines], [len(line.blocks) for line in lines]),
                 "block": np.concatenate([line.blocks for line in lines]),

@@ -41,9 +41,9 @@ class View:
 
     Attributes:
         figure: the chart.
-        seen: the finding: one sentence on what the chart shows.
+        seen: the finding: one sentence on what the chart shows, plain text.
         formula: Markdown.
-        alt: a text for readers who cannot see the chart.
+        alt: what is drawn, for readers who cannot see the chart; they read the finding after it.
         numbers: the columns behind the chart; called only when they are downloaded.
     """
 
@@ -112,11 +112,11 @@ def card(
             theme=None,
             height=height,
             config=_CONFIG,
-            alt=view.alt,
+            alt=SEMINAR.without_paths(f"{view.alt}. {view.seen}"),
             on_select=selects or "ignore",
             selection_mode=("points", "box"),
         )
-        st.caption(view.seen)
+        st.caption(plain(view.seen))
         if missing is not None:
             st.caption(missing)
 

@@ -5,7 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.ui.common.cards import View, theme
-from app.ui.common.text import plain
 from diagnostics.figures.perplexity import PerplexityCurve, perplexity_curves_figure
 from diagnostics.format import percent
 from trim.evaluation.entries import format_perplexity
@@ -40,12 +39,12 @@ def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
 def curves_view(
     lines: Sequence[PerplexityCurve], dense: float | None, text: str, finding: str, what: str
 ) -> View:
-    """Show curves of perplexity; `words` is the finding, `what` describes the drawing to those who cannot see it."""
+    """Show curves of perplexity; `finding` is one sentence, `what` describes the drawing to those who cannot see it."""
     return View(
         perplexity_curves_figure(lines, dense, text, theme()),
-        plain(finding),
+        finding,
         CURVES_FORMULA,
-        f"{what}. {finding}",
+        what,
         lambda: {
             "method": np.repeat([line.label for line in lines], [len(line.sparsity) for line in lines]),
             "model_sparsity": np.concatenate([line.sparsity for line in lines]),

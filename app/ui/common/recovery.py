@@ -107,7 +107,7 @@ def curve_card(recovery: Recovery) -> None:
             held_out_figure(seconds, values, best, what=what, unit=unit, theme=theme()),
             seen,
             CURVE_FORMULA,
-            f"A line over the time of training. {seen}",
+            "A line over the time of training",
             lambda: {"step": np.array([each["step"] for each in curve]), "seconds": seconds, what: values},
         )
 
@@ -131,9 +131,9 @@ def _layers_moved(moved: dict[str, np.ndarray]) -> View:
     medians = layers.medians
     return View(
         layers.figure(theme()),
-        plain(layers.text),
+        layers.text,
         MOVED_FORMULA,
-        f"Heat map, block by layer type. {layers.text}",
+        "Heat map, block by layer type",
         lambda: {"layer": np.array(list(medians), dtype=str), "moved": np.array(list(medians.values()))},
     )
 
@@ -149,8 +149,8 @@ def _rows_moved(layer: str, rows: np.ndarray) -> View:
         )
     return View(
         rows_moved_figure(rows, theme()),
-        plain(seen),
+        seen,
         MOVED_FORMULA,
-        f"A step line. {seen}",
+        "A step line",
         lambda: {"row": np.arange(len(rows)), "moved": rows},
     )

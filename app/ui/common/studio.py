@@ -15,7 +15,7 @@ import streamlit as st
 from app.services.results.pictures import NO_BROWSER, PICTURES, PictureError, PictureFormat, browser_path
 from app.ui.common.open_figure import figure_closed, figure_opened
 from app.ui.common.segments import segments
-from app.ui.common.text import from_markdown, plain
+from app.ui.common.text import plain
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.printed import (
     INCH,
@@ -119,7 +119,7 @@ def _studio(view: View, file_name: str) -> None:
 def _caption(view: View) -> str:
     settings = st.session_state.get(_SETTINGS)
     title = view.figure.layout.title
-    parts = [from_markdown(view.seen), plain_text(title.subtitle.text or "")]
+    parts = [view.seen, plain_text(title.subtitle.text or "")]
     text = " ".join(dict.fromkeys(part for part in parts if part))
     return (text + (f" ({settings}.)" if settings else ""))[:MAX_CAPTION_CHARACTERS]
 

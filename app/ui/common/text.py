@@ -29,8 +29,3 @@ def distinct(labels: Mapping[str, str]) -> dict[str, str]:
     """
     times = Counter(labels.values())
     return {key: f"{label} ({key})" if times[label] > 1 else label for key, label in labels.items()}
-
-
-def from_markdown(text: str) -> str:
-    """Undo `plain`, but for white space; bold type becomes plain."""
-    return re.sub(r"\\(.)", r"\1", text.replace("**", "").replace(_WORD_JOINER, ""))

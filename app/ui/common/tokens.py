@@ -34,14 +34,13 @@ def token_card(facts: TokenFacts, file_name: str) -> None:
     def view() -> View:
         tokens = tokens_of(facts)
         dense, pruned = (np.array([getattr(each, name) for each in tokens]) for name in ("dense", "pruned"))
-        seen = tokens_finding(facts)
         return View(
             token_scatter_figure(
                 dense, pruned, [f"…{each.before[-30:]}[{each.text}]" for each in tokens], theme()
             ),
-            plain(seen),
+            tokens_finding(facts),
             FORMULA,
-            f"Scatter of tokens' losses. {seen}",
+            "Scatter of tokens' losses",
             lambda: {
                 "window": np.array([each.window for each in tokens]),
                 "place": np.array([each.place for each in tokens]),

@@ -115,9 +115,9 @@ def distribution_card(compared: Sequence[Compared], rows: list[int], name: str) 
     def view(figure: go.Figure) -> View:
         return View(
             figure,
-            plain(compare_text.spread_text(found(), quantity)),
+            compare_text.spread_text(found(), quantity),
             FORMULAS[quantity],
-            f"Distributions of {quantity.name}. {compare_text.spread_text(found(), quantity)}",
+            f"Distributions of {quantity.name}",
             lambda: row_numbers(compared),
         )
 
@@ -213,9 +213,9 @@ def _by_layer(first: Compared, other: Compared) -> View:
             form=".1%",
             theme=theme(),
         ),
-        plain(seen),
+        seen,
         AGREEMENT_FORMULA,
-        f"Heat map, block by layer type. {seen}",
+        "Heat map, block by layer type",
         lambda: {"layer": np.array(list(shares), dtype=str), "iou": np.array(list(shares.values()))},
     )
 
@@ -235,10 +235,9 @@ def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, row
     def view() -> View:
         return View(
             pair_figure(pair, marked, theme(), slot_style(other.slot, theme())),
-            plain(compare_text.moved_text(pair)),
+            compare_text.moved_text(pair),
             compare_text.DISTANCE_FORMULA,
-            f"A point per row, {ROWS_TRACE} under {pair.first.label} and {pair.second.label}. "
-            + compare_text.moved_text(pair),
+            f"A point per row, {ROWS_TRACE} under {pair.first.label} and {pair.second.label}",
             lambda: row_numbers([first, other]),
         )
 

@@ -83,7 +83,7 @@ def _view(pair: tuple[str, str], pruned: dict[str, np.ndarray], rows: list[int],
         channels_figure(channel_pair(*(pruned[name] for name in pair)), pair, third, rows, theme()),
         seen,
         FORMULA,
-        f"A point per channel, {pair[0]} against {pair[1]}. {seen}",
+        f"A point per channel, {pair[0]} against {pair[1]}",
         lambda: {
             "channel": np.arange(len(pruned[pair[0]])),
             **{f"{name.replace(' ', '_')}_pruned": share for name, share in pruned.items()},

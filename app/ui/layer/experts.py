@@ -62,13 +62,12 @@ def experts_card(seen: Seen) -> None:
 
     def drawn(quantity: RowQuantity, values: list[np.ndarray]) -> View:
         found = by_head(seen.view.own.label, np.concatenate(values), names)
-        text = plain(experts_seen(found, quantity, place))
         style = series_styles(["score" if quantity is GINI else method])
         return View(
             heads_figure([found], style, quantity, theme(), groups="expert", marked=place),
-            text,
+            experts_seen(found, quantity, place),
             FORMULA + explanations.COSINE_FORMULA * (quantity is COSINE),
-            f"{quantity.name} by expert. {text}",
+            f"{quantity.name} by expert",
             lambda: {
                 "expert": np.repeat(np.array(names), [len(each) for each in values]),
                 "row": np.concatenate([np.arange(len(each)) for each in values]),

@@ -54,14 +54,13 @@ def heads_card(view: LayerView, file_name: str) -> None:
     def drawn(quantity: RowQuantity, values: dict[str, np.ndarray]) -> View:
         labels = {each.method: each.label for each in view.allocations} | {"score": view.score_name}
         sets = [by_head(labels[method], each[heads.order], heads.names) for method, each in values.items()]
-        seen = plain(heads_seen(sets, quantity, of))
         return View(
             heads_figure(
                 sets, series_styles(list(values)), quantity, theme(), of="row" if of == "row" else "column"
             ),
-            seen,
+            heads_seen(sets, quantity, of),
             FORMULA + (explanations.COSINE_FORMULA if quantity is COSINE else ""),
-            f"{quantity.name} by attention head. {seen}",
+            f"{quantity.name} by attention head",
             lambda: {
                 of: heads.order,
                 "head": np.repeat(np.array(heads.names), heads.size),

@@ -81,12 +81,11 @@ def _numbers(view: LayerView, found: list[FeatureStatistics]) -> dict[str, np.nd
 
 def _by_norm(view: LayerView, norm: np.ndarray, found: list[FeatureStatistics]) -> View:
     outliers = outlier_features(norm)
-    seen = norms_seen(norm, outliers, found)
     return View(
         features_by_norm_figure(found, norm, outliers, theme()),
-        seen,
+        norms_seen(norm, outliers, found),
         FORMULA,
-        f"Share of each column that is kept, against the norm of its input feature. {seen}",
+        "Share of each column that is kept, against the norm of its input feature",
         lambda: _numbers(view, found),
     )
 
@@ -129,12 +128,11 @@ def norms_seen(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatis
 
 
 def _sorted(view: LayerView, found: list[FeatureStatistics]) -> View:
-    seen = sorted_seen(found)
     return View(
         features_sorted_figure(found, theme()),
-        seen,
+        sorted_seen(found),
         FORMULA,
-        f"Share of each column that is kept, the fullest first. {seen}",
+        "Share of each column that is kept, the fullest first",
         lambda: _numbers(view, found),
     )
 
@@ -154,12 +152,11 @@ def _shared(page: Seen, own: FeatureStatistics) -> View:
     view = page.view
     sharing = related_views(page, partial(sharing_input, view.name))
     others = {name: _kept(other, own.method) for name, other in sharing.items() if name != view.name}
-    seen = plain(shared_seen(own, others))
     return View(
         shared_features_figure(own.share, others, view.name, theme()),
-        seen,
+        shared_seen(own, others),
         FORMULA,
-        f"Share of each column kept here and in layers that read the same input. {seen}",
+        "Share of each column kept here and in layers that read the same input",
         lambda: {"feature": np.arange(view.columns), view.name: own.share, **others},
     )
 

@@ -13,7 +13,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
 from app.ui.common.parts import go_to_layer
-from app.ui.common.text import distinct, plain
+from app.ui.common.text import distinct
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.model_map import MapQuantity, ModelMap
 
@@ -65,12 +65,11 @@ def _is_of(entry: StoredRun, study: Study) -> bool:
 
 
 def _view(shown: ModelMap, quantity: MapQuantity) -> View:
-    seen = map_seen(shown, quantity)
     return View(
         model_map_figure(shown, quantity, theme()),
-        f"{plain(seen)} Click a cell to open that layer.",
+        f"{map_seen(shown, quantity)} Click a cell to open that layer.",
         MAP_FORMULAS[quantity] + _WHY_OTHER,
-        f"Heat map, block by layer type. {seen}",
+        "Heat map, block by layer type",
         shown.columns,
     )
 

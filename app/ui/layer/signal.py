@@ -169,7 +169,7 @@ def signal_card(found: trim.RowSignal, rows: list[int], file_name: str) -> None:
             drawn = row_signal_figure(found.gini, "Gini of the row's scores", rows, theme(), ".3f")
         else:
             drawn = row_signal_figure(found.sparsity, "row sparsity", rows, theme())
-        return View(drawn, plain(seen), FORMULA, f"{figure} over draws. {seen}", found.columns)
+        return View(drawn, seen, FORMULA, f"{figure} over draws", found.columns)
 
     variants = {name: lambda name=name: view(name) for name in ("Row sparsity", "Gini", "Rates")}
     card("signal", variants, file_name=file_name)

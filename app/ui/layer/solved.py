@@ -14,7 +14,6 @@ from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
 from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory
 from app.ui.layer.live import is_live
 from diagnostics.allocation import RowAllocation, row_scatter
@@ -92,12 +91,12 @@ def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file
     seen = solved_seen(found, outcome)
 
     def drawn(figure: go.Figure, alt: str) -> View:
-        return View(figure, plain(seen), FORMULA, f"{alt} {seen}", lambda: row_numbers(found, outcome))
+        return View(figure, seen, FORMULA, alt, lambda: row_numbers(found, outcome))
 
     def against(method: str) -> View:
         pair = compare_allocations(view.allocation(method), own)
         return drawn(
-            pair_figure(pair, rows, theme()), f"A point per row, under {METHOD_LABELS[method]} and {label}."
+            pair_figure(pair, rows, theme()), f"A point per row, under {METHOD_LABELS[method]} and {label}"
         )
 
     def errors() -> View:
@@ -105,12 +104,13 @@ def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file
         sets |= {f"{label}, mask alone": found.error_masked, label: found.error}
         numbers = [RowNumbers(name, each, slot) for slot, (name, each) in enumerate(sets.items())]
         return drawn(
-            ecdf_figure(distributions(numbers), ANY_ERROR, theme()), "Distributions of the rows' errors."
+            ecdf_figure(distributions(numbers), ANY_ERROR, theme()), "Distributions of the rows' errors"
         )
 
     def moved() -> View:
         scatter = row_scatter(own, "row_moved", found.moved, rows)
-        return drawn(row_scatter_figure([scatter], rows, theme()), explanations.scatter_seen(scatter))
+        alt = explanations.scatter_seen(scatter).removesuffix(".")
+        return drawn(row_scatter_figure([scatter], rows, theme()), alt)
 
     card(
         "solved",

@@ -92,7 +92,7 @@ def _ridges(paths: TargetPaths, formula: str) -> View:
         figure,
         targets_seen(paths),
         formula,
-        f"Distributions of the row sparsities at layer targets from 30%, {paths.label}. {targets_seen(paths)}",
+        f"Distributions of the row sparsities at layer targets from 30%, {paths.label}",
         partial(_numbers, paths),
     )
 
@@ -102,7 +102,7 @@ def _paths(paths: TargetPaths, rows: list[int], formula: str) -> View:
         target_paths_figure(paths, rows or extremes(paths), theme()),
         targets_seen(paths),
         formula,
-        f"Row sparsity against the layer target, {paths.label}. {targets_seen(paths)}",
+        f"Row sparsity against the layer target, {paths.label}",
         partial(_numbers, paths),
     )
 

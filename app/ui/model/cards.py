@@ -95,9 +95,9 @@ def experts_card(shown: ModelMap, file_name: str) -> None:
         seen = map_seen(shown, "tokens")
         return View(
             tokens_gini_figure(shown, theme()),
-            plain(seen),
+            seen,
             MAP_FORMULAS["tokens"] + MAP_FORMULAS["median_gini"],
-            f"Median Gini of each expert over the tokens that it saw. {seen}",
+            "Median Gini of each expert over the tokens that it saw",
             shown.columns,
         )
 
@@ -119,9 +119,9 @@ def map_view(shown: ModelMap, quantity: MapQuantity, more: str = "") -> View:
     seen = map_seen(shown, quantity) + more
     return View(
         model_map_figure(shown, quantity, theme()),
-        plain(seen),
+        seen,
         MAP_FORMULAS[quantity],
-        f"Heat map, block by layer type. {seen}",
+        "Heat map, block by layer type",
         shown.columns,
     )
 
@@ -148,9 +148,9 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
     def view() -> View:
         return View(
             outcome_gini_figure(lanes(), theme()),
-            plain(lanes_seen(searched)),
+            lanes_seen(searched),
             MAP_FORMULAS["outcome"] + MAP_FORMULAS["median_gini"],
-            f"Learning-rate outcome of every layer against its median Gini. {lanes_seen(searched)}",
+            "Learning-rate outcome of every layer against its median Gini",
             numbers,
         )
 
@@ -181,9 +181,9 @@ def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_nam
     def view() -> View:
         return View(
             perplexity_figure(bars, measured.text, theme()),
-            plain(seen),
+            seen,
             PERPLEXITY_FORMULA,
-            f"Bars of perplexity on {measured.text}. {seen}",
+            f"Bars of perplexity on {measured.text}",
             lambda: {
                 "model": np.array([bar.label for bar in bars], dtype=str),
                 "method": np.array([bar.method for bar in bars], dtype=str),

@@ -8,7 +8,6 @@ import streamlit as st
 from app.ui.common.cards import View, card, theme
 from app.ui.common.diagnosis import diagnosis, measured_on, text_options
 from app.ui.common.explanations import MAP_FORMULAS
-from app.ui.common.text import plain
 from app.ui.model.cards import map_view, selectable_card
 from diagnostics.figures.diagnoses import cost_scatter_figure
 from diagnostics.format import change
@@ -93,9 +92,9 @@ def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> Non
             seen += f" Cost and {axis.partition(' (')[0]}: Spearman {change(found.coefficient)}."
         return View(
             cost_scatter_figure([each.name for each in layers], values, costs, errors, axis, theme()),
-            plain(seen),
+            seen,
             MAP_FORMULAS["loss_added"],
-            f"Scatter of layers' costs. {seen}",
+            "Scatter of layers' costs",
             lambda: {
                 "layer": np.array([each.name for each in layers], dtype=str),
                 "loss_added": costs,

@@ -6,7 +6,6 @@ import numpy as np
 
 from app.services.results.tables import sensitivity_rows
 from app.ui.common.cards import View, theme
-from app.ui.common.text import plain
 from diagnostics.figures.sensitivity import sensitivity_density_figure
 from diagnostics.figures.xray import checkpoint_map_figure
 from diagnostics.format import change, percent
@@ -38,7 +37,7 @@ def sensitivity_variants(run: Run, other: Run | None) -> dict[str, Callable[[], 
         seen = sensitivity_seen(found)
         if other is not None and (rows := sensitivity_rows(other, run)):
             seen += " " + shares_seen("TRIM", sensitivity_statistics(rows))
-        return found, plain(seen)
+        return found, seen
 
     def density() -> View:
         found, seen = statistics()
@@ -46,7 +45,7 @@ def sensitivity_variants(run: Run, other: Run | None) -> dict[str, Callable[[], 
             sensitivity_density_figure(found, theme()),
             seen,
             FORMULA,
-            f"Density of rows by Gini and sensitivity. {seen}",
+            "Density of rows by Gini and sensitivity",
             lambda: numbers(found),
         )
 
@@ -63,7 +62,7 @@ def sensitivity_variants(run: Run, other: Run | None) -> dict[str, Callable[[], 
             ),
             seen,
             FORMULA,
-            f"Heat map, block by layer type. {seen}",
+            "Heat map, block by layer type",
             lambda: numbers(found),
         )
 

@@ -47,9 +47,9 @@ def test_another_layer_by_the_address(layer):
 def test_words_are_the_numbers(run, layer):
     drawn, real = (view() for view in figure_1(layer).views.values())
     assert "uniform takes 4, 4, 4, 4 of 8 weights, and TRIM 7, 1, 4, 4" in drawn.seen
-    assert f"{layer.own.row_sparsity.min():.1%}".replace(".", "\\.") in real.seen
+    assert f"{layer.own.row_sparsity.min():.1%}" in real.seen
     (gini,) = figure_3a(layer).views.values()
-    assert f"{np.median(layer.coefficients):.3f}".replace(".", "\\.") in gini().seen
+    assert f"{np.median(layer.coefficients):.3f}" in gini().seen
     (cosine,) = figure_3b(layer).views.values()
     at = np.searchsorted(layer.sparsity_grid, 0.9)
     low, high = np.percentile(layer.cosine_curves[:, at], [5, 95])
@@ -79,7 +79,7 @@ def test_figure_2_begins_at_70_percent_and_names_the_change():
     values = {line: view.numbers()["perplexity"][2 * place + 1] for place, line in enumerate(ends)}
     change = values["TRIM"] / values["Wanda"] - 1
     assert change > 0
-    assert f"TRIM raises uniform's perplexity by {change:.0%}" in view.seen.replace("\\", "")
+    assert f"TRIM raises uniform's perplexity by {change:.0%}" in view.seen
     assert figure_2([]) is None
 
 
