@@ -177,7 +177,7 @@ def test_every_public_name_is_imported_when_it_is_used():
 def test_nothing_heavy_is_imported_before_it_computes(tmp_path):
     """Not by the library, commands that only read, the imports of any page, pages of stored runs, or the first page."""
     code = f"""
-import ast, contextlib, sys
+import ast, contextlib, json, sys
 
 def nothing_heavy(after):
     assert not [name for name in {EAGER!r} if name in sys.modules], after
@@ -203,11 +203,11 @@ for page, title in (("runs", "pruned here"), ("model", "whole model take")):
     assert title in test.title[0].value
     nothing_heavy(page)
 from app.ui.common import early
-from app.ui.layer.linked import decode
 early.prepare_first_move = lambda: None  # which loads the model once the page is drawn
 test = AppTest.from_file({str(ROOT / "app/main.py")!r}, default_timeout=60).run()
 assert not test.exception, test.exception
-content, _ = decode(test.get("bidi_component")[0].proto.bytes)
+message = test.get("bidi_component")[0].proto.bytes
+content = json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
 assert len(content["panels"]) == 4
 assert ["Pruned", "70.00%", "", ""] in [line[:4] for line in content["numbers"]]
 nothing_heavy("the first page")

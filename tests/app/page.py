@@ -4,17 +4,29 @@ import base64
 import json
 import re
 import time
+import zlib
 from pathlib import Path
 
 import numpy as np
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from app.ui.layer.linked import decode
-
 ROOT = Path(__file__).resolve().parents[2]
 PATIENCE_SECONDS = 240  # the first visit on a machine makes the demo model
 POLL_SECONDS = 0.05
+
+
+def decode(message: bytes) -> tuple[dict, dict[str, np.ndarray]]:
+    """Decode a message of `encode`, as the browser does."""
+    length = int.from_bytes(message[:4], "little")
+    content, body = json.loads(message[4 : 4 + length]), message[4 + length :]
+    if content.pop("packed"):
+        body = zlib.decompress(body)
+    arrays = {
+        name: np.frombuffer(body, dtype, count, offset)
+        for name, (dtype, offset, count) in content.pop("arrays").items()
+    }
+    return content, arrays
 
 
 def ran(test: AppTest, *changes: object) -> AppTest:

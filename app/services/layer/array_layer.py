@@ -55,8 +55,8 @@ class ArrayLayer:
     @cached_property
     def weight_norm(self) -> np.ndarray:
         """‖W_i‖, (D,)."""
-        squares: np.ndarray = np.square(self._weight, dtype=np.float64).sum(axis=1)
-        return np.sqrt(squares).astype(np.float32)
+        norm: np.ndarray = np.sqrt(np.square(self._weight, dtype=np.float64).sum(axis=1)).astype(np.float32)
+        return norm
 
     @cached_property
     def output_norm(self) -> np.ndarray:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 from collections.abc import Callable, Hashable, Iterator
-from functools import partial
 from typing import TYPE_CHECKING, TypeVar
 
 import trim
@@ -101,39 +100,161 @@ class Laboratory:
         return self._tables[type(key)].get(key) is not None
 
     def model(self, key: ModelKey) -> Job[trim.Model]:
-        """Start a job that loads a model."""
-        return self._job(key, "Loading a model", key.source, partial(self._model, key))
+        """Start a job that loads a model; downloads run in parallel, only one model is loaded at a time."""
+
+        def work(job: Job) -> trim.Model:
+            from trim.models.loaded import fetch_model
+
+            with JOBS.turn(job):
+                fetched = fetch_model(key.source, progress=job.report)
+                with self._loading.turn(job):
+                    try:
+                        return fetched.load(key.device, key.dtype, job.report)
+                    except trim.NotEnoughMemoryError:
+                        for kind in (ModelKey, StudyKey):
+                            self._tables[kind].make_room()
+                        gc.collect()
+                    return fetched.load(key.device, key.dtype, job.report)
+
+        return self._job(key, "Loading a model", key.source, work)
 
     def study(self, key: StudyKey, model: trim.Model) -> Job[Study]:
         """Start a job that prepares the study of a layer of a loaded model."""
-        return self._job(key, "Preparing a layer", key.model.source, partial(self._study, key, model))
+
+        def work(job: Job) -> Study:
+            from app.services.layer.study import Origin, Study
+            from app.services.layer.tensor_layer import TensorLayer
+            from trim.calibration.capture import stored_capture
+
+            sample = key.sample
+            windows = self._windows_of(model, sample, job)
+            origin = Origin.of(model, windows)
+
+            def made(captured: dict[str, trim.LayerSample], *, refining: bool = False) -> Study:
+                job.report(
+                    dataclasses.replace(job.progress, what=f"Computing the retention curves of {key.layer}")
+                )
+                return Study(key, TensorLayer(captured[key.layer], key.score), origin, refining=refining)
+
+            def preview(captured: dict[str, trim.LayerSample]) -> None:
+                job.preview = made(captured, refining=True)
+
+            vectors, seed = sample.vectors_per_sequence, sample.seed
+            captured = stored_capture(model, windows, [key.layer], vectors_per_sequence=vectors, seed=seed)
+            if captured is None:
+                with JOBS.turn(job), self._measuring.turn(job):
+                    captured = trim.capture(
+                        model,
+                        windows,
+                        [key.layer],
+                        vectors_per_sequence=vectors,
+                        seed=seed,
+                        also=["*"],
+                        progress=job.report,
+                        partial=preview,
+                    )
+            return made(captured)
+
+        return self._job(key, "Preparing a layer", key.model.source, work)
 
     def sensitivity(self, key: SensitivityKey, model: trim.Model) -> Job[dict[str, Tensor]]:
         """Start a job that measures the sensitivity (D,) of the rows of every layer of a loaded model.
 
         It and studies wait for each other, because both put hooks on the model.
         """
-        return self._job(
-            key, "Measuring sensitivities", key.model.source, partial(self._sensitivity, key, model)
-        )
+
+        def work(job: Job) -> dict[str, Tensor]:
+            from trim.calibration.sensitivity import stored_sensitivity
+
+            windows = self._windows_of(model, key.sample, job)[:SENSITIVITY_WINDOWS]
+            sensitivity = stored_sensitivity(model, windows)
+            if sensitivity is None:
+                with JOBS.turn(job), self._measuring.turn(job):
+                    sensitivity = trim.sensitivity(model, windows, progress=job.report)
+            return sensitivity
+
+        return self._job(key, "Measuring sensitivities", key.model.source, work)
 
     def xray(self, key: XrayKey) -> Job[trim.Xray]:
         """Start a job that finds out how a checkpoint was pruned."""
-        return self._job(key, "An X-ray of a checkpoint", key.checkpoint, partial(self._xray, key))
+
+        def work(job: Job) -> trim.Xray:
+            with JOBS.turn(job):
+                return trim.xray(key.checkpoint, key.parent, progress=job.report)
+
+        return self._job(key, "An X-ray of a checkpoint", key.checkpoint, work)
 
     def agreements(self, key: AgreementKey, parent: trim.Model) -> Job[list[trim.Agreement]]:
         """Start a job that compares a checkpoint's zeros with the masks of the library."""
-        return self._job(key, "Comparing masks", key.checkpoint, partial(self._agreement, key, parent))
+
+        def work(job: Job) -> list[trim.Agreement]:
+            windows = self._windows_of(parent, key.sample, job)
+            with JOBS.turn(job), self._measuring.turn(job):
+                return trim.agreements(
+                    key.checkpoint,
+                    parent,
+                    windows,
+                    vectors_per_sequence=key.sample.vectors_per_sequence,
+                    seed=key.sample.seed,
+                    progress=job.report,
+                )
+
+        return self._job(key, "Comparing masks", key.checkpoint, work)
 
     def tokens(self, key: TokensKey, parent: trim.Model) -> Job[TokenFacts]:
         """Start a job that measures which tokens suffer under a checkpoint."""
-        return self._job(key, "Comparing losses", key.checkpoint, partial(self._token_losses, key, parent))
+
+        def work(job: Job) -> TokenFacts:
+            sample = key.sample
+            windows = trim.load_corpus(
+                sample.corpus,
+                parent.tokenizer,
+                split="evaluation",
+                windows=sample.windows,
+                length=min(sample.length, parent.longest_window or sample.length),
+                bos=sample.bos,
+                progress=job.report,
+            )
+            with JOBS.turn(job), self._measuring.turn(job):
+                checkpoint = trim.load_model(
+                    key.checkpoint, device=parent.device, dtype=parent.dtype, progress=job.report
+                )
+                return trim.compare_tokens(parent, checkpoint, windows, sample.corpus, progress=job.report)
+
+        return self._job(key, "Comparing losses", key.checkpoint, work)
 
     def signal(self, key: SignalKey, model: trim.Model) -> Job[trim.RowSignal]:
         """Start a job that learns the row sparsities of a layer of a loaded model several times."""
-        return self._job(
-            key, "Measuring uncertainty", key.study.model.source, partial(self._signal, key, model)
-        )
+
+        def work(job: Job) -> trim.RowSignal:
+            study, sample = key.study, key.study.sample
+            vectors = sample.vectors_per_sequence
+
+            def captured(read: SampleKey) -> trim.LayerSample:
+                windows = self._windows_of(model, read, job)
+                samples = trim.capture(
+                    model, windows, [study.layer], vectors_per_sequence=vectors, seed=read.seed
+                )
+                return samples[study.layer]
+
+            with JOBS.turn(job), self._measuring.turn(job):
+                samples: Iterator[trim.LayerSample]
+                if key.drawn == "vectors":
+                    one = captured(sample)
+                    samples = trim.resampled(one, key.draws, vectors=key.vectors, seed=sample.seed)
+                elif key.drawn == "windows":
+                    seeds = range(sample.seed, sample.seed + key.draws)
+                    samples = (captured(dataclasses.replace(sample, seed=seed)) for seed in seeds)
+                else:
+                    texts = (sample.corpus, *key.texts)
+                    samples = (captured(dataclasses.replace(sample, corpus=text)) for text in texts)
+                signal = trim.row_signal(
+                    samples, key.settings, score=study.score, draws=key.draws, progress=job.report
+                )
+                titles = (sample.corpus, *key.texts) if key.drawn == "texts" else signal.titles
+                return dataclasses.replace(signal, titles=titles)
+
+        return self._job(key, "Measuring uncertainty", key.study.model.source, work)
 
     def measured_signal(
         self, study: StudyKey, settings: SearchSettings
@@ -146,12 +267,22 @@ class Laboratory:
 
     def solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome) -> Job[trim.SolvedLayer]:
         """Start a job that solves a layer of a loaded model and compares it with the masks of an outcome."""
-        return self._job(
-            key,
-            "Solving a layer",
-            key.study.model.source,
-            lambda job: self._solution(key, model, outcome, job),
-        )
+
+        def work(job: Job) -> trim.SolvedLayer:
+            import torch
+
+            weights, masks = outcome.optimum.sensitivity, outcome.view.masks
+            with JOBS.turn(job), self._measuring.turn(job):
+                return trim.solve_layer(
+                    self._samples.products(key.study, model, job),
+                    key.settings.target_sparsity,
+                    key.solver,
+                    sensitivity=None if weights is None else torch.from_numpy(weights),
+                    masks={name: torch.from_numpy(masks[name]()) for name in ("trim", "optimal")},
+                    progress=job.report,
+                )
+
+        return self._job(key, "Solving a layer", key.study.model.source, work)
 
     def open_studies(self) -> list[Study]:
         """Return the cached studies, the last used first."""
@@ -180,140 +311,6 @@ class Laboratory:
     def _finished(self, key: Hashable) -> Job | None:
         job = self._tables[type(key)].get(key)
         return job if job is not None and job.done and not job.failed else None
-
-    def _model(self, key: ModelKey, job: Job) -> trim.Model:
-        """Load a model; downloads run in parallel, only one model is loaded at a time."""
-        from trim.models.loaded import fetch_model
-
-        with JOBS.turn(job):
-            fetched = fetch_model(key.source, progress=job.report)
-            with self._loading.turn(job):
-                try:
-                    return fetched.load(key.device, key.dtype, job.report)
-                except trim.NotEnoughMemoryError:
-                    for kind in (ModelKey, StudyKey):
-                        self._tables[kind].make_room()
-                    gc.collect()
-                return fetched.load(key.device, key.dtype, job.report)
-
-    def _study(self, key: StudyKey, model: trim.Model, job: Job) -> Study:
-        from app.services.layer.study import Origin, Study
-        from app.services.layer.tensor_layer import TensorLayer
-        from trim.calibration.capture import stored_capture
-
-        sample = key.sample
-        windows = self._windows_of(model, sample, job)
-        origin = Origin.of(model, windows)
-
-        def made(captured: dict[str, trim.LayerSample], *, refining: bool = False) -> Study:
-            job.report(
-                dataclasses.replace(job.progress, what=f"Computing the retention curves of {key.layer}")
-            )
-            return Study(key, TensorLayer(captured[key.layer], key.score), origin, refining=refining)
-
-        def preview(captured: dict[str, trim.LayerSample]) -> None:
-            job.preview = made(captured, refining=True)
-
-        vectors, seed = sample.vectors_per_sequence, sample.seed
-        captured = stored_capture(model, windows, [key.layer], vectors_per_sequence=vectors, seed=seed)
-        if captured is None:
-            with JOBS.turn(job), self._measuring.turn(job):
-                captured = trim.capture(
-                    model,
-                    windows,
-                    [key.layer],
-                    vectors_per_sequence=vectors,
-                    seed=seed,
-                    also=["*"],
-                    progress=job.report,
-                    partial=preview,
-                )
-        return made(captured)
-
-    def _sensitivity(self, key: SensitivityKey, model: trim.Model, job: Job) -> dict[str, Tensor]:
-        from trim.calibration.sensitivity import stored_sensitivity
-
-        windows = self._windows_of(model, key.sample, job)[:SENSITIVITY_WINDOWS]
-        sensitivity = stored_sensitivity(model, windows)
-        if sensitivity is None:
-            with JOBS.turn(job), self._measuring.turn(job):
-                sensitivity = trim.sensitivity(model, windows, progress=job.report)
-        return sensitivity
-
-    def _xray(self, key: XrayKey, job: Job) -> trim.Xray:
-        with JOBS.turn(job):
-            return trim.xray(key.checkpoint, key.parent, progress=job.report)
-
-    def _agreement(self, key: AgreementKey, parent: trim.Model, job: Job) -> list[trim.Agreement]:
-        windows = self._windows_of(parent, key.sample, job)
-        with JOBS.turn(job), self._measuring.turn(job):
-            return trim.agreements(
-                key.checkpoint,
-                parent,
-                windows,
-                vectors_per_sequence=key.sample.vectors_per_sequence,
-                seed=key.sample.seed,
-                progress=job.report,
-            )
-
-    def _token_losses(self, key: TokensKey, parent: trim.Model, job: Job) -> TokenFacts:
-        sample = key.sample
-        windows = trim.load_corpus(
-            sample.corpus,
-            parent.tokenizer,
-            split="evaluation",
-            windows=sample.windows,
-            length=min(sample.length, parent.longest_window or sample.length),
-            bos=sample.bos,
-            progress=job.report,
-        )
-        with JOBS.turn(job), self._measuring.turn(job):
-            checkpoint = trim.load_model(
-                key.checkpoint, device=parent.device, dtype=parent.dtype, progress=job.report
-            )
-            return trim.compare_tokens(parent, checkpoint, windows, sample.corpus, progress=job.report)
-
-    def _signal(self, key: SignalKey, model: trim.Model, job: Job) -> trim.RowSignal:
-        study, sample = key.study, key.study.sample
-        vectors = sample.vectors_per_sequence
-
-        def captured(read: SampleKey) -> trim.LayerSample:
-            windows = self._windows_of(model, read, job)
-            samples = trim.capture(
-                model, windows, [study.layer], vectors_per_sequence=vectors, seed=read.seed
-            )
-            return samples[study.layer]
-
-        with JOBS.turn(job), self._measuring.turn(job):
-            samples: Iterator[trim.LayerSample]
-            if key.drawn == "vectors":
-                one = captured(sample)
-                samples = trim.resampled(one, key.draws, vectors=key.vectors, seed=sample.seed)
-            elif key.drawn == "windows":
-                seeds = range(sample.seed, sample.seed + key.draws)
-                samples = (captured(dataclasses.replace(sample, seed=seed)) for seed in seeds)
-            else:
-                texts = (sample.corpus, *key.texts)
-                samples = (captured(dataclasses.replace(sample, corpus=text)) for text in texts)
-            signal = trim.row_signal(
-                samples, key.settings, score=study.score, draws=key.draws, progress=job.report
-            )
-            titles = (sample.corpus, *key.texts) if key.drawn == "texts" else signal.titles
-            return dataclasses.replace(signal, titles=titles)
-
-    def _solution(self, key: SolutionKey, model: trim.Model, outcome: Outcome, job: Job) -> trim.SolvedLayer:
-        import torch
-
-        weights, masks = outcome.optimum.sensitivity, outcome.view.masks
-        with JOBS.turn(job), self._measuring.turn(job):
-            return trim.solve_layer(
-                self._samples.products(key.study, model, job),
-                key.settings.target_sparsity,
-                key.solver,
-                sensitivity=None if weights is None else torch.from_numpy(weights),
-                masks={name: torch.from_numpy(masks[name]()) for name in ("trim", "optimal")},
-                progress=job.report,
-            )
 
 
 def _model_bytes(model: trim.Model) -> int:

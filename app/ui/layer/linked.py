@@ -166,19 +166,6 @@ def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> b
     return len(header).to_bytes(4, "little") + header + (zlib.compress(body) if is_packed else body)
 
 
-def decode(message: bytes) -> tuple[dict, dict[str, np.ndarray]]:
-    """Decode a message of `encode`, as the browser does."""
-    length = int.from_bytes(message[:4], "little")
-    content, body = json.loads(message[4 : 4 + length]), message[4 + length :]
-    if content.pop("packed"):
-        body = zlib.decompress(body)
-    arrays = {
-        name: np.frombuffer(body, dtype, count, offset)
-        for name, (dtype, offset, count) in content.pop("arrays").items()
-    }
-    return content, arrays
-
-
 def _numbers(view: LayerView) -> LayerNumbers:
     search = view.search
     known = search is not None and np.isfinite(search.rate_sparsity).any()
