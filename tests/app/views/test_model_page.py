@@ -296,7 +296,7 @@ def test_a_run_that_was_recovered(runs, monkeypatch):
     (moved,) = [chart for key, chart in drawn.items() if key.startswith("recovery_moved")]
     assert numbers(curve["data"][0]["y"]).tolist() == [40, 20, pytest.approx(40 / 3), 10]
     assert numbers(moved["data"][0]["z"]).shape == (len(PATHS), BLOCKS)
-    assert "Held-out perplexity 40 before, 10 after 30 steps in 18 s." in said(test)
+    assert "Held-out perplexity 40 before, 10 after 30 steps in 18 s." in said(test).replace("\\", "")
     test.button(key="recover").click().run()
     ((asked, minutes, measure),) = started
     assert (asked.id, minutes, measure) == (
