@@ -8,9 +8,9 @@ the rows of these types change.
     python -m benchmarks.architectures [--write] [TYPE …]
 """
 
+import collections
 import contextlib
 import datetime
-import json
 import os
 import re
 import tempfile
@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from transformers import PretrainedConfig, PreTrainedModel
 
 import trim
-from benchmarks.script import script_parser
+from benchmarks.script import print_report, script_parser
 from benchmarks.tiny_configs import small_config, types
 from tests.trim import tiny
 from trim.calibration.calibration import Calibration
@@ -262,11 +262,8 @@ def main() -> None:
         known = written(old) | outcomes
         found = table({kind: known[kind] for kind in types()})
         DOCUMENT.write_text(f"{before}{BEGIN}\n{found}\n{END}{after}", encoding="utf-8")
-    counts = {
-        word: sum(word == outcome for outcome, _ in outcomes.values())
-        for word in ("pruned", "refused", "fault")
-    }
-    print(json.dumps({"seconds": round(time.perf_counter() - begin), **counts}))
+    counts = collections.Counter(outcome for outcome, _ in outcomes.values())
+    print_report("architectures", seconds=round(time.perf_counter() - begin), **counts)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@
 
 The lower bound: every token goes through every block twice, once dense to capture inputs and once pruned to pass on.
 The peer does only this: the same windows in the same batches through the same blocks, twice, with the weights in
-memory. Sorting, curves, search, reading weights and writing the run come on top.
+memory. Sorting, curves, search, reading weights and writing the run come on top. The run begins with an empty cache,
+as the first run of a model does: `--allocation optimal --budget optimal` measures its sensitivities and prices.
 """
 
 import argparse
@@ -19,13 +20,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import torch
 import transformers
 from safetensors.torch import save_file
 
 import trim
-from benchmarks.script import script_parser
+from benchmarks.script import print_report, script_parser
 from trim.calibration.calibration import Calibration
 from trim.calibration.text_pass import default_batch
 from trim.devices import choose_device
@@ -111,9 +113,9 @@ def random_model(folder: Path, shape: str, blocks: int) -> None:
     os.sync()  # else the writing of the model would be timed with the runs
 
 
-def model_parser(description: str, windows: int) -> argparse.ArgumentParser:
-    """Return the parser shared with the benchmark of the optimal method: model, amount of text, sparsity."""
-    parser = script_parser(description)
+def main() -> None:
+    """Run the benchmark."""
+    parser = script_parser(__doc__)
     parser.add_argument("--model", default="demo")
     parser.add_argument(
         "--shape", choices=sorted(SHAPES), help="random weights of this shape instead of a model"
@@ -121,16 +123,11 @@ def model_parser(description: str, windows: int) -> argparse.ArgumentParser:
     parser.add_argument(
         "--blocks", type=int, default=4, help="how many are pruned, or a model of random weights has"
     )
-    parser.add_argument("--windows", type=int, default=windows)
+    parser.add_argument("--windows", type=int, default=16)
     parser.add_argument("--length", type=int, default=256)
+    parser.add_argument("--sensitivity-windows", type=int, default=32)
     parser.add_argument("--target", type=float, default=0.7)
     parser.add_argument("--device")
-    return parser
-
-
-def main() -> None:
-    """Run the benchmark."""
-    parser = model_parser(__doc__, windows=16)
     parser.add_argument("--allocation", default="trim")
     parser.add_argument("--budget", default="uniform")
     arguments = parser.parse_args()
@@ -143,6 +140,7 @@ def main() -> None:
 
 def prune(
     arguments: argparse.Namespace,
+    folder: Path,
     windows: torch.Tensor,
     out: Path,
     blocks: int,
@@ -151,12 +149,13 @@ def prune(
 ) -> trim.Run:
     """Prune the first blocks."""
     return trim.prune(
-        arguments.model,
+        folder,
         out / "run",
         tokens=windows,
         target=arguments.target,
         allocation=arguments.allocation,
         budget=arguments.budget,
+        sensitivity_windows=arguments.sensitivity_windows,
         layers=[f"{index}.*" for index in range(blocks)],
         device=arguments.device,
         progress=progress,
@@ -168,7 +167,7 @@ def stage_of(what: str) -> str:
     """Return the name of a step without its block or layer."""
     if what.startswith("Pruning "):
         return "pruning its layers"
-    return re.sub(r"^Block \d+: | for .*|: block \d+$", "", what)
+    return re.sub(r"^Block \d+: | for .*|[,:] block \d+$", "", what)
 
 
 def measure(arguments: argparse.Namespace) -> None:
@@ -203,11 +202,14 @@ def measure(arguments: argparse.Namespace) -> None:
 
     if model.device.type == "cuda":
         with tempfile.TemporaryDirectory() as out:  # kernels are compiled once on a machine
-            prune(arguments, windows, Path(out), 1)
+            prune(arguments, folder, windows, Path(out), 1)
         torch.cuda.reset_peak_memory_stats(model.device)
-    with tempfile.TemporaryDirectory() as out:
+    with (
+        tempfile.TemporaryDirectory() as out,
+        mock.patch.dict(os.environ, TRIM_CACHE=f"{out}/cache"),
+    ):
         begin = time.perf_counter()
-        run = prune(arguments, windows, Path(out), blocks, watch, listen)
+        run = prune(arguments, folder, windows, Path(out), blocks, watch, listen)
         watch(Progress(""))
         seconds = time.perf_counter() - begin
         realised = run.metrics["sparsity"]["realised"]
@@ -217,7 +219,6 @@ def measure(arguments: argparse.Namespace) -> None:
     for index, (ours, theirs) in enumerate(zip(done, bare, strict=True)):
         print(f"block {index:>3}  {ours:7.3f} s  two bare passes {theirs:7.3f} s  {ours / theirs:5.2f} x")
     report = {
-        "benchmark": "model",
         "model": arguments.model,
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -236,7 +237,7 @@ def measure(arguments: argparse.Namespace) -> None:
     }
     if model.device.type == "cuda":
         report["peak_gpu_bytes"] = torch.cuda.max_memory_allocated(model.device)
-    print(json.dumps(report))
+    print_report("model", **report)
 
 
 if __name__ == "__main__":

@@ -11,15 +11,13 @@ Needs chromium or google-chrome on PATH, and an idle machine, as everything shar
 """
 
 import statistics
-import tempfile
 import time
-from pathlib import Path
 
 from playwright.sync_api import Browser
 
-from benchmarks.browser import VIEWPORT, open_browser
+from benchmarks.browser import VIEWPORT, open_app
 from benchmarks.script import print_report, script_parser
-from tests.browser.harness import AppServer, count_runs, running_app, settled
+from tests.browser.harness import AppServer, count_runs, settled
 
 PAGES = (
     "model",
@@ -29,7 +27,7 @@ PAGES = (
     "paper",
     "stored?run=demo-trim-70&layer=15.mlp.gate_proj",
 )
-CHART = ".js-plotly-plot .main-svg, .player > svg"
+CHART = ".js-plotly-plot .main-svg, .player > svg, .trim-chart svg.chart"
 
 
 def visit(browser: Browser, server: AppServer, path: str) -> dict[str, float]:
@@ -59,11 +57,8 @@ def main() -> None:
     parser.add_argument("--visits", type=int, default=5, help="of each page")
     arguments = parser.parse_args()
     report: dict[str, object] = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_browser() as browser,
-        running_app(Path(folder)) as server,
-    ):
+    with open_app() as (server, page):
+        browser = page.context.browser
         for path in PAGES:
             visit(browser, server, path)
         for path in PAGES:

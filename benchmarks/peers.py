@@ -24,7 +24,7 @@ import transformers
 from torch import Tensor, nn
 
 import trim
-from benchmarks.script import script_parser
+from benchmarks.script import print_report, script_parser
 from trim.calibration.products import outer_products
 from trim.methods.alps import alps
 from trim.methods.least_squares import TextProducts
@@ -92,17 +92,6 @@ def everything_in_float64() -> Iterator[None]:
         torch.set_default_dtype(torch.float32)
 
 
-@contextlib.contextmanager
-def kept_inputs(layer: nn.Linear) -> Iterator[list[Tensor]]:
-    """Yield a layer's inputs during the forward passes of the text."""
-    seen: list[Tensor] = []
-    hook = layer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].detach()))
-    try:
-        yield seen
-    finally:
-        hook.remove()
-
-
 def compare(
     theirs: Callable,
     ours: Callable,
@@ -166,7 +155,11 @@ def main() -> None:
     names = [name for name in model.layers if int(name.partition(".")[0]) in chosen.blocks]
     for name in names:
         dense = model.layers[name]
-        with torch.inference_mode(), kept_inputs(dense) as inputs:
+        inputs: list[Tensor] = []
+        with (
+            torch.inference_mode(),
+            dense.register_forward_pre_hook(lambda _, given, inputs=inputs: inputs.append(given[0].detach())),
+        ):
             for part in windows.split(8):
                 model.module(part.to(model.device), use_cache=False)
         for peer, functions in PEERS.items():
@@ -180,7 +173,7 @@ def main() -> None:
                     pick = max if key.startswith("error_most") else min
                     seen[key] = pick(seen.get(key, value), value)
     device = torch.cuda.get_device_name() if chosen.device == "cuda" else chosen.device
-    print(json.dumps({"benchmark": "peers", "layers": len(names), "device": device, **worst}))
+    print_report("peers", layers=len(names), device=device, **worst)
 
 
 if __name__ == "__main__":

@@ -5,14 +5,13 @@
 Run it after a change of a page, and check the pictures. Needs chromium or google-chrome on PATH.
 """
 
-import tempfile
 from pathlib import Path
 
 from playwright.sync_api import expect
 
-from benchmarks.browser import VIEWPORT, open_browser
+from benchmarks.browser import VIEWPORT, open_app
 from benchmarks.script import print_report, script_parser
-from tests.browser.harness import running_app, settled
+from tests.browser.harness import settled
 
 PAGES = {
     "layer-page": "/?shown=Both&rows=17",
@@ -27,12 +26,7 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, required=True, help="where the pictures go")
     asked = parser.parse_args()
     heights = {}
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        running_app(Path(folder)) as server,
-        open_browser() as browser,
-    ):
-        page = browser.new_page(base_url=server.url, reduced_motion="reduce")
+    with open_app(reduced_motion="reduce") as (_, page):
         for name, address in PAGES.items():
             page.set_viewport_size(VIEWPORT)
             page.goto(address)

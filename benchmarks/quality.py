@@ -46,7 +46,7 @@ from torch import Tensor
 
 import trim
 from benchmarks.quality_parts import PARTS
-from benchmarks.script import script_parser
+from benchmarks.script import print_report, script_parser
 from trim.evaluation.entries import number_to_json
 from trim.methods import solve as solver
 from trim.methods.choices import SOLVERS
@@ -205,14 +205,13 @@ def main() -> None:
             with solved_without(chosen.without):
                 outcomes = trim.run_sweep(sweep, listener=listen).outcomes()
             failed += [outcome.cell.id for outcome in outcomes if not outcome.done]
-    report = {
-        "benchmark": "quality",
-        "model": name,
-        "rows": len(results.content["rows"]),
-        "failed": failed,
-        "seconds": round(time.perf_counter() - begin),
-    }
-    print(json.dumps(report | results.content.get("protocol", {})))
+    print_report(
+        "quality",
+        rows=len(results.content["rows"]),
+        failed=failed,
+        seconds=round(time.perf_counter() - begin),
+        **{"model": name} | results.content.get("protocol", {}),
+    )
     if failed:
         raise SystemExit(f"{len(failed)} cells could not be made; the same command tries them again")
 

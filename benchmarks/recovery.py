@@ -19,6 +19,7 @@ from pathlib import Path
 
 import trim
 from benchmarks.quality import evaluation_text, quality_parser
+from benchmarks.script import print_report
 from trim.evaluation.entries import number_to_json
 from trim.evaluation.workbench import Workbench
 from trim.runs.options import options
@@ -57,15 +58,8 @@ def main() -> None:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 write_json(path, content)
                 print(json.dumps(row), flush=True)
-    print(
-        json.dumps(
-            {
-                "benchmark": "recovery",
-                "model": name,
-                "rows": len(content["rows"]),
-                "seconds": round(time.perf_counter() - begin),
-            }
-        )
+    print_report(
+        "recovery", model=name, rows=len(content["rows"]), seconds=round(time.perf_counter() - begin)
     )
 
 

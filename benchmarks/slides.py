@@ -6,16 +6,13 @@ Motion is counted on the screen: in each frame of the browser, whether the pictu
 Needs chromium or google-chrome on PATH, and an idle machine, as everything shares the cores.
 """
 
-import tempfile
 import time
-from pathlib import Path
 
 from playwright.sync_api import Page
 
 from app.ui.learn.course import course
-from benchmarks.browser import open_browser
+from benchmarks.browser import open_app
 from benchmarks.script import print_report, script_parser
-from tests.browser.harness import running_app
 
 PROJECTOR = {"width": 1280, "height": 720}
 MOTIONS = ("Curves", "Iterations", "Sign")
@@ -58,14 +55,10 @@ def main() -> None:
     """Run the benchmark."""
     script_parser(__doc__).parse_args()
     names = [step.name for step in course()]
-    with (
-        tempfile.TemporaryDirectory() as folder,
-        open_browser() as browser,
-        running_app(Path(folder)) as server,
-    ):
+    with open_app(viewport=PROJECTOR) as (server, page):
         opened = []
         for _ in range(2):
-            page = browser.new_page(viewport=PROJECTOR)
+            page = page.context.browser.new_page(viewport=PROJECTOR)
             began = time.perf_counter()
             page.goto(f"{server.url}/learn?step=1&present=1")
             page.locator(".deck .player > svg").wait_for(timeout=120_000)

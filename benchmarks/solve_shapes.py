@@ -8,12 +8,11 @@ float32. The text is random, so that the search may take more or fewer steps tha
 measure against is the time of the products alone, at the number of steps that is printed.
 """
 
-import json
 import time
 
 import torch
 
-from benchmarks.script import script_parser
+from benchmarks.script import print_report, script_parser
 from trim.methods.least_squares import TextProducts
 from trim.methods.solve import solve
 
@@ -37,7 +36,7 @@ def main() -> None:
     parser = script_parser(__doc__)
     parser.add_argument("--sparsity", type=float, default=0.7)
     chosen = parser.parse_args()
-    report: dict[str, object] = {"benchmark": "solve_shapes", "device": torch.cuda.get_device_name()}
+    report: dict[str, object] = {"device": torch.cuda.get_device_name()}
     block = 0.0
     for (rows, columns), count in SHAPES.items():
         text = text_of(columns)
@@ -63,7 +62,7 @@ def main() -> None:
         block += count * seconds
         print(rows, columns, report[f"{rows}x{columns}"], flush=True)
         del text, weight, solution
-    print(json.dumps(report | {"block_seconds": round(block, 2), "model_seconds": round(32 * block, 1)}))
+    print_report("solve_shapes", **report, block_seconds=round(block, 2), model_seconds=round(32 * block, 1))
 
 
 if __name__ == "__main__":
