@@ -12,6 +12,7 @@ import struct
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from random import Random
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ import trim
 from app.services.runs.files import exported
 from app.services.runs.importing import import_run
 from app.services.runs.uploads import store_text
+from benchmarks.mutations import damage
 from tests.app.small_runs import make_run
 from tests.trim import rough, tiny
 from tests.trim.models.test_gguf import write as write_gguf
@@ -181,18 +183,12 @@ def good(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     }
 
 
-def damaged(content: bytes, place: float, junk: bytes, cut: bool) -> bytes:
-    """A few bytes replaced, or the end cut off; mostly near the beginning, where files say what they are."""
-    at = int(place**4 * len(content))
-    return content[:at] if cut else content[:at] + junk + content[at + len(junk) :]
-
-
 @pytest.mark.parametrize("door", ["run", "gguf", "weights"])
 def test_a_damaged_file_is_refused_or_still_good(doors, good, door):
-    @given(st.floats(0, 1), st.binary(min_size=1, max_size=9), st.booleans())
-    def bring(place: float, junk: bytes, cut: bool) -> None:
+    @given(st.randoms(use_true_random=False))
+    def bring(random: Random) -> None:
         with contextlib.suppress(TrimError):
-            doors.all[door](damaged(good[door], place, junk, cut))
+            doors.all[door](damage(random, good[door]))
         assert not doors.runs.exists() or not list(doors.runs.iterdir())
 
     bring()

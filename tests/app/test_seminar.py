@@ -4,6 +4,7 @@ import inspect
 import io
 import os
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -37,20 +38,10 @@ CODE = "open sesame"
 PAGES = ("", "model", "runs", "compare", "learn", "paper", "xray", "stored")
 
 
-class Clock:
-    """A clock that is set by hand."""
-
-    def __init__(self) -> None:
-        self.now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
-def timed() -> tuple[Seminar, Clock]:
+def timed() -> tuple[Seminar, Mock]:
     """A seminar by a clock that is set by hand."""
-    clock = Clock()
+    clock = Mock(return_value=1000.0)
     made = Seminar(CODE, clock=clock)
     made.who = lambda: "somebody"
     return made, clock
@@ -102,13 +93,13 @@ def test_wrong_codes_make_the_whole_server_wait(timed):
         with pytest.raises(PresenterNeededError, match="not the presenter's code"):
             made.unlock("wrong code")
     made.who = lambda: "yet another tab"
-    clock.now += FIRST_WAIT_SECONDS - 1
+    clock.return_value += FIRST_WAIT_SECONDS - 1
     with pytest.raises(PresenterNeededError, match="next try is possible in 1 s"):
         made.unlock(CODE)
-    clock.now += 1.1
+    clock.return_value += 1.1
     with pytest.raises(PresenterNeededError, match=f"in {2 * FIRST_WAIT_SECONDS:.0f} s"):
         made.unlock("wrong again")
-    clock.now += 2 * FIRST_WAIT_SECONDS + 1
+    clock.return_value += 2 * FIRST_WAIT_SECONDS + 1
     made.unlock(CODE)
     assert made.may()
     made.who = lambda: "another"
@@ -122,7 +113,7 @@ def test_the_wait_is_bounded(timed):
     for _ in range(40):
         with pytest.raises(PresenterNeededError):
             made.unlock("wrong code")
-        clock.now += MAX_WAIT_SECONDS
+        clock.return_value += MAX_WAIT_SECONDS
     made.unlock(CODE)
 
 

@@ -18,25 +18,11 @@ _TRACES = """(chart) => chart._fullData.map((trace) => Object.fromEntries(
         return [key, typeof value === 'object' && value ? Array.from(value) : value ?? null];
     })))"""
 
-# Where a box around some bars begins and ends, in pixels of the window: from side to side, at half height.
-_BOX = """(chart, [first, last]) => {
-    const {xaxis, yaxis} = chart._fullLayout;
-    const bars = chart._fullData[0];
-    const frame = chart.getBoundingClientRect();
-    const x = (value) => frame.left + xaxis._offset + xaxis.d2p(value);
-    const half = (bars.x[1] - bars.x[0]) / 2;
-    const middle = frame.top + yaxis._offset + yaxis._length / 2;
-    return [x(bars.x[first] - 0.9 * half), middle, x(bars.x[last] + 0.9 * half), middle + 5];
-}"""
-
-# Where the mark of a row stands, in pixels of the window.
-_MARK = """(chart, [name, row]) => {
-    const {xaxis, yaxis} = chart._fullLayout;
-    const marks = chart._fullData.find((trace) => trace.name === name);
-    const place = Array.from(marks.customdata).indexOf(row);
-    const frame = chart.getBoundingClientRect();
-    return [frame.left + xaxis._offset + xaxis.d2p(marks.x[place]),
-            frame.top + yaxis._offset + yaxis.d2p(marks.y[place])];
+# Where a point of a Plotly chart is, in pixels of the window; without y at half height.
+_POINT = """(chart, [x, y]) => {
+    const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
+    const down = y === null ? yaxis._length / 2 : yaxis.d2p(y);
+    return [frame.left + xaxis._offset + xaxis.d2p(x), frame.top + yaxis._offset + down];
 }"""
 
 
@@ -45,13 +31,13 @@ ITS_ADDRESS = "block=15&layer=mlp.gate_proj"
 
 
 def opened(page: Page, address: str = f"/?{ITS_ADDRESS}", heading: str = LAYER) -> Page:
-    """Open the page and wait for its charts."""
+    """Open a page and wait for its heading and its charts."""
     page.goto(address)
     return arrived(page, heading)
 
 
 def arrived(page: Page, heading: str) -> Page:
-    """Wait until the page shows that layer, with all of its charts; its job may have to end first."""
+    """Wait until the page has that heading and all of its charts; its job may have to end first."""
     expect(page.get_by_role("heading", name=heading)).to_be_visible(timeout=1000 * FIRST_VISIT_SECONDS)
     settled(page)
     return page
@@ -141,15 +127,23 @@ def part(page: Page, name: str) -> None:
     settled(page)
 
 
+def point(page: Page, name: str, x: float, y: float | None = None) -> tuple[float, float]:
+    """Where a point of a card's chart is, in pixels of the window; without y at half height."""
+    plot = card(page, name).locator(".js-plotly-plot")
+    plot.scroll_into_view_if_needed()
+    return plot.evaluate(_POINT, [x, y])
+
+
 def box_over_bars(page: Page, name: str, first: int, last: int) -> None:
     """Draw a box with the mouse over the bars `first` to `last` of a card's histogram."""
-    chart = card(page, name).locator(".js-plotly-plot")
-    chart.scroll_into_view_if_needed()
-    left, top, right, bottom = chart.evaluate(_BOX, [first, last])
+    bars = traces(page, name)[0]["x"]
+    half = 0.45 * (bars[1] - bars[0])
+    left, top = point(page, name, bars[first] - half)
+    right, _ = point(page, name, bars[last] + half)
     page.mouse.move(left, top)
     page.mouse.down()
-    page.mouse.move((left + right) / 2, (top + bottom) / 2, steps=4)
-    page.mouse.move(right, bottom, steps=4)
+    page.mouse.move((left + right) / 2, top + 2, steps=4)
+    page.mouse.move(right, top + 5, steps=4)
     page.mouse.up()
 
 
@@ -157,7 +151,9 @@ def click_row(page: Page, name: str, label: str, row: int) -> None:
     """Click the mark of a row in a card's scatter."""
     chart = card(page, name).locator(".js-plotly-plot")
     chart.hover()  # which waits until it stands still
-    x, y = chart.evaluate(_MARK, [label, row])
+    marks = trace(page, name, label)
+    place = marks["customdata"].index(row)
+    x, y = point(page, name, marks["x"][place], marks["y"][place])
     page.mouse.move(x - 2, y)
     page.mouse.move(x, y, steps=3)
     expect(chart.locator(".hoverlayer").get_by_text(f"row {row}").first).to_be_attached()

@@ -7,6 +7,7 @@ from playwright.sync_api import Locator, Page, expect
 
 from app.services.server.access import CODE
 from app.ui.learn.course import course
+from tests.browser import layer_page
 from tests.browser.harness import NARROW, WIDE, running_app, screenshot, settled
 from tests.browser.page_checks import kept_out, overflow
 
@@ -38,8 +39,7 @@ def opened(page: Page, step: int, more: str = "") -> Page:
 
 
 def arrived(page: Page, step: int) -> Page:
-    expect(page.get_by_role("heading", name=f"{step}. {STEPS[step - 1].title}")).to_be_visible(timeout=90_000)
-    settled(page)
+    layer_page.arrived(page, f"{step}. {STEPS[step - 1].title}")
     expect(picture(page)).to_be_visible()
     return page
 

@@ -15,7 +15,7 @@ from playwright.sync_api import Page, expect
 import trim
 from app.services.jobs.manager import RunJobs
 from tests.browser.harness import AppServer, both_widths, screenshot, settled
-from tests.browser.layer_page import card, chart
+from tests.browser.layer_page import card, chart, point
 from tests.browser.page_checks import cut_labels, overflow
 from tests.trim import rough
 from tests.waiting import wait_until
@@ -28,11 +28,6 @@ PATIENCE = 90_000  # milliseconds
 MAX_BYTES = 3_000_000
 BLOCKS = 8
 
-_CELL = """(chart, [block, row]) => {
-    const {xaxis, yaxis} = chart._fullLayout, frame = chart.getBoundingClientRect();
-    return [frame.left + xaxis._offset + xaxis.d2p(block), frame.top + yaxis._offset + yaxis.d2p(row)];
-}"""
-
 
 def opened(page: Page, address: str = "/model") -> Page:
     page.goto(address)
@@ -40,13 +35,6 @@ def opened(page: Page, address: str = "/model") -> Page:
         expect(card(page, name)).to_be_visible(timeout=PATIENCE)
     settled(page)
     return page
-
-
-def cell(page: Page, name: str, block: float, row: float) -> tuple[float, float]:
-    """Where a cell is in the window."""
-    chart = card(page, name).locator(".js-plotly-plot")
-    chart.scroll_into_view_if_needed()
-    return chart.evaluate(_CELL, [block, row])
 
 
 def drawn_whole_wide_and_narrow(page: Page, name: str) -> None:
@@ -64,7 +52,7 @@ def test_the_run_that_came_with_the_app(page, colour_scheme):
     assert "run=demo-trim-70" in page.url
     assert sum(received) < MAX_BYTES
     drawn_whole_wide_and_narrow(page, "model")
-    page.mouse.click(*cell(page, "map_gini", 10, 4))
+    page.mouse.click(*point(page, "map_gini", 10, 4))
     page.wait_for_url("**/stored?run=demo-trim-70&layer=10.mlp.gate_proj")
     expect(page.get_by_role("heading", name="10.mlp.gate_proj")).to_be_visible(timeout=PATIENCE)
     expect(chart(page, "rate").locator("svg.chart")).to_be_visible(timeout=PATIENCE)
@@ -106,9 +94,9 @@ def test_a_box_lists_layers_and_the_keyboard_opens_one(page):
     settled(page)
     card(page, "map_gain").locator(".js-plotly-plot").hover()
     card(page, "map_gain").locator("[data-title='Box Select']").click()
-    page.mouse.move(*cell(page, "map_gain", 3.5, 1.5))
+    page.mouse.move(*point(page, "map_gain", 3.5, 1.5))
     page.mouse.down()
-    page.mouse.move(*cell(page, "map_gain", 5.5, 3.5), steps=4)
+    page.mouse.move(*point(page, "map_gain", 5.5, 3.5), steps=4)
     page.mouse.up()
     chosen = page.get_by_role("combobox", name="Open one of the 4 layers in the box")
     expect(chosen).to_be_visible()

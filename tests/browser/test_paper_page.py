@@ -3,8 +3,8 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.browser.harness import NARROW, WIDE, screenshot, settled
-from tests.browser.layer_page import card
+from tests.browser.harness import NARROW, WIDE, screenshot
+from tests.browser.layer_page import card, opened
 from tests.browser.page_checks import cut_labels, kept_out, overflow
 
 pytestmark = pytest.mark.browser
@@ -12,9 +12,7 @@ pytestmark = pytest.mark.browser
 
 @pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
 def test_all_figures_are_drawn_whole(page, viewport, colour_scheme):
-    page.goto("/paper")
-    expect(page.get_by_role("heading", name="Figure 4")).to_be_visible(timeout=60_000)
-    settled(page)
+    opened(page, "/paper", "Figure 4")
     for number in ("1", "2", "3a", "3b", "3c", "4"):
         expect(card(page, f"paper_{number}").locator(".main-svg").first).to_be_visible()
     assert overflow(page) == []

@@ -9,6 +9,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 import trim
 from tests.app.small_runs import make_run
 from tests.browser.harness import AppServer, both_widths, settled
+from tests.browser.layer_page import opened
 
 pytestmark = pytest.mark.browser
 NAME = "Browser <b>run</b> & *stars*"
@@ -21,13 +22,6 @@ def runs(app: AppServer) -> Path:
     if not (folder / "for-the-browser").exists():
         make_run(folder / "for-the-browser", name=NAME, note="a note")
     return folder
-
-
-def opened(page: Page, address: str, heading: str) -> Page:
-    page.goto(address)
-    shows(page, heading)
-    settled(page)
-    return page
 
 
 def shows(page: Page, heading: str) -> None:

@@ -21,7 +21,10 @@ def naive_gini(row):
 
 def test_gini_equals_the_double_loop():
     scores = np.random.default_rng(0).lognormal(sigma=2, size=(7, 23)).astype(np.float32)
-    np.testing.assert_allclose(gini(scores), [naive_gini(row) for row in scores], rtol=1e-12)
+    scores[3] = 0
+    found, others = gini(scores), np.arange(7) != 3
+    assert np.isnan(found[3])
+    np.testing.assert_allclose(found[others], [naive_gini(row) for row in scores[others]], rtol=1e-12)
 
 
 def test_gini_of_rows_with_known_answers():
@@ -29,13 +32,6 @@ def test_gini_of_rows_with_known_answers():
     np.testing.assert_array_equal(gini(np.array([one_holds_all, [3, 3, 3, 3]])), [0.75, 0.0])
     assert np.isnan(gini(np.zeros((1, 4)))).all()
     assert gini(np.array([[2.0]])) == [0.0]
-
-
-def test_a_row_of_zeros_leaves_its_neighbours_alone():
-    scores = np.array([[1.0, 2, 3], [0, 0, 0], [0, 0, 9]])
-    result = gini(scores)
-    assert np.isnan(result[1])
-    np.testing.assert_allclose(result[[0, 2]], [naive_gini(scores[0]), 2 / 3])
 
 
 def test_gini_is_the_same_in_blocks(monkeypatch):

@@ -81,6 +81,7 @@ def test_a_layer_that_stays_uniform():
     assert "stays uniform" in subtitle(rate_figure(trace))
     heat = landscape_figure(trace).data[0]
     assert (heat.zmid, heat.zmin) == (0, -heat.zmax)
+    assert list(heat.z[:, 0]) == [0] * 9
 
 
 @pytest.mark.parametrize("draw", [rate_figure, iteration_figure, landscape_figure])
@@ -90,10 +91,3 @@ def test_a_quality_that_is_infinite_has_an_empty_state(draw):
     figure = draw(search_trace(quality=quality, chosen=None, layer_measure="snr"))
     assert "cannot be beaten" in subtitle(figure)
     assert not figure.data
-
-
-def test_the_landscape_is_centred_at_no_gain():
-    heat = landscape_figure(search_trace()).data[0]
-    assert heat.zmid == 0
-    assert heat.zmin == -heat.zmax
-    assert list(heat.z[:, 0]) == [0] * 9

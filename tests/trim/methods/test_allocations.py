@@ -7,6 +7,7 @@ import pytest
 import torch
 
 import trim
+from tests.app.small import layer_sample
 from trim.methods.allocations import ScoredLayer, allocate_layer, allocate_pattern, allocate_variant
 from trim.methods.choices import ALLOCATIONS
 from trim.methods.pattern import Pattern
@@ -14,13 +15,8 @@ from trim.methods.quality import layer_quality
 from trim.runs.settings import PruneSettings
 
 
-def make_layer(rows=10, columns=24, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(rows, columns, generator=generator)
-    weight *= torch.linspace(0.2, 3, rows)[:, None].pow(torch.rand(rows, columns, generator=generator) * 3)
-    inputs = torch.randn(columns, 7, generator=generator)
-    score = trim.wanda_score(weight, inputs.norm(dim=1))
-    return ScoredLayer(trim.retention_curves(weight, inputs, score), score)
+def make_layer():
+    return layer_sample(10, 24, 7, seed=4).scored("wanda")
 
 
 def reordered(layer, score):

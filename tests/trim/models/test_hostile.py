@@ -8,6 +8,7 @@ import pytest
 from transformers import Qwen3MoeConfig
 
 import trim
+from benchmarks.mutations import read_header_of
 from trim.models.architecture import blueprint
 from trim.models.checkpoint import read_config
 from trim.models.gguf_header import read_gguf_header
@@ -27,13 +28,11 @@ def configured(folder: Path, **changes: object) -> Path:
 def headed(folder: Path, header: bytes | dict) -> Path:
     """Give the safetensors another header; a dictionary changes the entry of one tensor."""
     path = folder / "model.safetensors"
-    raw = path.read_bytes()
-    (length,) = struct.unpack("<Q", raw[:8])
+    before, rest = read_header_of(path)
     if isinstance(header, dict):
-        before = json.loads(raw[8 : 8 + length])
         before["model.layers.0.mlp.up_proj.weight"] |= header
         header = json.dumps(before).encode()
-    path.write_bytes(struct.pack("<Q", len(header)) + header + raw[8 + length :])
+    path.write_bytes(struct.pack("<Q", len(header)) + header + rest)
     return folder
 
 

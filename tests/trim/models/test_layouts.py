@@ -1,7 +1,6 @@
 """All readers of a folder take its weights from the files that `transformers` takes them from, or refuse it alike."""
 
 import json
-import struct
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import trim
+from benchmarks.mutations import read_header_of, write_header
 from tests.trim import tiny
 from trim.models.streamed import StreamedModel
 
@@ -138,11 +138,7 @@ def rewritten(path: Path, change: Callable[[dict, bytes], tuple[dict, bytes]]) -
     """Change the header and the content of the one safetensors file."""
     complete(path)
     file = path / "model.safetensors"
-    content = file.read_bytes()
-    (length,) = struct.unpack("<Q", content[:8])
-    header, data = change(json.loads(content[8 : 8 + length]), content[8 + length :])
-    text = json.dumps(header).encode()
-    file.write_bytes(struct.pack("<Q", len(text)) + text + data)
+    write_header(file, *change(*read_header_of(file)))
 
 
 def overlapping(path: Path) -> None:

@@ -16,7 +16,6 @@ import trim
 from tests.trim import rough
 from tests.trim.rough import pruned
 from tests.trim.runs.test_folder import SETTINGS
-from trim.calibration import text_pass
 from trim.models.replay import BlockCall
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import TensorFiles
@@ -302,22 +301,59 @@ def test_one_window_that_does_not_fit(own_llama, tmp_path, monkeypatch):
         pruned(own_llama, tmp_path / "run", batch=4)
 
 
-def test_curves_that_do_not_fit(own_llama, tmp_path, monkeypatch):
-    monkeypatch.setattr("trim.calibration.capture.curves_of_layers", Mock(side_effect=MemoryError))
-    with pytest.raises(trim.NotEnoughMemoryError, match=r"0\.self_attn\.q_proj.*--vectors"):
-        pruned(own_llama, tmp_path / "run")
+LLAMA = "transformers.models.llama.modeling_llama"
+NEVER_CALLED = r"0\.mlp\.gate_proj is never called; leave such layers out"
 
 
-def test_activations_that_fit_nowhere(own_llama, tmp_path, monkeypatch):
-    monkeypatch.setattr("shutil.disk_usage", lambda folder: shutil._ntuple_diskusage(100, 100, 0))
-    with pytest.raises(trim.SettingsError, match="fewer or shorter windows"):
-        pruned(own_llama, tmp_path / "run", activation_bytes=0)
-
-
-def test_a_crash_inside_a_hook(own_llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(text_pass.InputListener, "_receive", Mock(side_effect=ZeroDivisionError))
-    with pytest.raises(ZeroDivisionError):
-        pruned(own_llama, tmp_path / "run")
+@pytest.mark.parametrize(
+    ("place", "stand_in", "settings", "error", "message"),
+    [
+        (
+            "trim.calibration.capture.curves_of_layers",
+            Mock(side_effect=MemoryError),
+            {},
+            trim.NotEnoughMemoryError,
+            r"0\.self_attn\.q_proj.*--vectors",
+        ),
+        (
+            "shutil.disk_usage",
+            lambda folder: shutil._ntuple_diskusage(100, 100, 0),
+            {"activation_bytes": 0},
+            trim.SettingsError,
+            "fewer or shorter windows",
+        ),
+        (
+            f"{LLAMA}.LlamaDecoderLayer.forward",
+            lambda self, states, **more: {"states": states},
+            {},
+            trim.ModelError,
+            "LlamaDecoderLayer returns dict",
+        ),
+        *(
+            (
+                f"{LLAMA}.LlamaMLP.forward",
+                lambda self, states: states,
+                settings,
+                trim.ModelError,
+                NEVER_CALLED,
+            )
+            for settings in ({}, {"recalculate_inputs": True}, {"refit": True})
+        ),
+        (
+            "trim.calibration.text_pass.InputListener._receive",
+            Mock(side_effect=ZeroDivisionError),
+            {},
+            ZeroDivisionError,
+            None,
+        ),
+    ],
+)
+def test_what_goes_wrong_on_the_way(
+    own_llama, tmp_path, monkeypatch, place, stand_in, settings, error, message
+):
+    monkeypatch.setattr(place, stand_in)
+    with pytest.raises(error, match=message):
+        pruned(own_llama, tmp_path / "run", **settings)
 
 
 def test_texts_that_do_not_fit_the_model(own_llama, tmp_path):
@@ -342,24 +378,6 @@ def test_masks_on_a_loaded_model(own_llama, tmp_path):
     with pytest.raises(trim.ModelError, match=r"do not fit.*0\.mlp\.gate_proj is \(48, 32\)"):
         trim.apply_run(run, other)
     assert torch.equal(other.layers["0.self_attn.q_proj"].weight, before)
-
-
-def test_blocks_that_cannot_be_replayed(own_llama, tmp_path, monkeypatch):
-    monkeypatch.setattr(
-        "transformers.models.llama.modeling_llama.LlamaDecoderLayer.forward",
-        lambda self, states, **more: {"states": states},
-    )
-    with pytest.raises(trim.ModelError, match="LlamaDecoderLayer returns dict"):
-        pruned(own_llama, tmp_path / "run")
-
-
-@pytest.mark.parametrize("more", [{}, {"recalculate_inputs": True}, {"refit": True}], ids=str)
-def test_layers_that_are_never_called(own_llama, tmp_path, monkeypatch, more):
-    monkeypatch.setattr(
-        "transformers.models.llama.modeling_llama.LlamaMLP.forward", lambda self, states: states
-    )
-    with pytest.raises(trim.ModelError, match=r"0\.mlp\.gate_proj is never called; leave such layers out"):
-        pruned(own_llama, tmp_path / "run", **more)
 
 
 def test_resume_of_what_is_not_a_complete_model(tmp_path):

@@ -1,10 +1,9 @@
 """A run folder with one layer, small enough to write for every test."""
 
 import pytest
-import torch
 
 import trim
-from trim.methods.allocations import ScoredLayer
+from tests.app.small import layer_sample
 from trim.runs.facts import versions
 from trim.runs.recording import record_of_search
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
@@ -21,12 +20,9 @@ SETTINGS = RunRecord(
 
 
 def make_layer(rows=12, columns=40, vectors=9, seed=0):
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(rows, columns, generator=generator)
-    weight[3] = 0
-    inputs = torch.randn(columns, vectors, generator=generator)
-    score = trim.wanda_score(weight, inputs.norm(dim=1))
-    return ScoredLayer(trim.retention_curves(weight, inputs, score), score)
+    sample = layer_sample(rows, columns, vectors, seed)
+    sample.weight[3] = 0
+    return sample.scored("wanda")
 
 
 def make_record(name="2.mlp.up_proj", target=0.5, with_mask=True, **options):

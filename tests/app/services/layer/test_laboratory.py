@@ -13,7 +13,6 @@ from app.services.layer.background import Cancelled, Job
 from app.services.layer.keys import ModelKey, SampleKey, SignalKey, SolutionKey, StudyKey
 from app.services.layer.laboratory import Laboratory
 from app.services.layer.tensor_layer import TensorLayer
-from trim import cache
 from trim.models import loaded
 
 PATIENCE_SECONDS = 120  # functions may have to be compiled first
@@ -106,22 +105,6 @@ def test_a_second_tab_waits_for_the_same_job(own_laboratory, key, monkeypatch):
     assert first.result(PATIENCE_SECONDS).layers
     with pytest.raises(trim.SettingsError):
         other.result(PATIENCE_SECONDS)
-
-
-def test_a_cache_that_cannot_be_written(own_laboratory, key, monkeypatch, tmp_path):
-    (tmp_path / "a file").write_text("")
-    monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "a file"))
-    with pytest.warns(trim.CacheWarning, match="TRIM_CACHE"):
-        assert study_job(own_laboratory, key).result(PATIENCE_SECONDS).rows == 48
-
-
-def test_a_cache_that_is_emptied_meanwhile(own_laboratory, key, monkeypatch):
-    waiting = Stuck(monkeypatch, TensorLayer, "__init__")
-    job = study_job(own_laboratory, key)
-    assert waiting.begun.wait(PATIENCE_SECONDS)
-    cache.clear()
-    waiting.free.set()
-    assert job.result(PATIENCE_SECONDS).rows == 48
 
 
 def test_a_preview_comes_before_the_result(own_laboratory, key, monkeypatch):

@@ -228,14 +228,6 @@ def test_the_optimum_reaches_whatever_trim_reaches():
     assert study().outcome(trim.SearchSettings(0.5)).optimum.cap == 0.99
 
 
-def test_only_what_is_shown():
-    view = study().outcome(trim.SearchSettings(0.5)).view
-    shown = view.showing({"uniform", "optimal"})
-    assert [each.method for each in shown.allocations] == ["uniform", "optimal"]
-    assert [each.method for each in shown.cosines] == ["uniform", "optimal"]
-    assert shown.search is view.search
-
-
 def test_a_view_holds_what_the_library_found(studied):
     outcome = studied.outcome(trim.SearchSettings(0.6))
     view, result = outcome.view, outcome.result

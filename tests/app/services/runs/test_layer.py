@@ -118,6 +118,7 @@ def test_uniform_instead_of_the_runs_own(runs):
     uniform = layer.showing({"uniform"})
     assert [each.method for each in uniform.allocations] == [each.method for each in uniform.cosines]
     assert uniform.own is layer.allocations[0]
+    assert uniform.search is layer.search
     assert uniform.own.layer_sparsity == layer.own.layer_sparsity
 
 
