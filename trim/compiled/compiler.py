@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 import numba
-from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
@@ -76,17 +75,13 @@ def prefetch(context, table, row):
     """Begin to fetch a row of a C-contiguous table, which is read soon, into the first cache."""
 
     def build(context, builder, signature, arguments):
+        ir, pointer, number = cgutils.ir, cgutils.voidptr_t, cgutils.int32_t
         array = context.make_array(signature.args[0])(context, builder, arguments[0])
-        row = builder.mul(arguments[1], builder.extract_value(array.strides, 0))
-        address = builder.inttoptr(
-            builder.add(builder.ptrtoint(array.data, row.type), row), cgutils.voidptr_t
-        )
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
-        llvm = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(
-            llvm, [address, number(0), number(3), number(1)]
-        )  # to read, into the nearest cache, data
+        offset = builder.mul(arguments[1], builder.extract_value(array.strides, 0))
+        address = cgutils.pointer_add(builder, array.data, offset, pointer)
+        kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
+        builder.call(function, [address, number(0), number(3), number(1)])  # to read, kept everywhere, data
         return context.get_dummy_value()
 
     return types.void(table, row), build

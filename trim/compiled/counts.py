@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from trim.compiled.compiler import compiled, next_block
+from trim.compiled.compiler import compiled, inlined, next_block
+from trim.compiled.reductions import range_of, sum_of
 from trim.compiled.workers import share_rows
 
 
@@ -25,23 +26,26 @@ def nearest_counts(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
     return counts.reshape(wanted.shape)
 
 
+@inlined
+def _shifted(wanted, shift, limit):
+    """Return the sum of shifted and clamped rows, and how many of them are not clamped."""
+    found, free = 0.0, 0
+    for i in range(len(wanted)):
+        moved = wanted[i] + shift
+        found += min(max(moved, 0.0), limit)
+        free += 0.0 < moved < limit
+    return found, free
+
+
 @compiled("float64(float64[::1], float64, float64)")
 def _common_shift(wanted, total, limit):
     # The sum is a rising line with a bend where a row meets a bound: Newton's steps, and where one would leave the
     # bracket half of it. They end on the right piece of the line, or where the bracket has no number left inside.
-    low, high = -wanted.max(), limit - wanted.min()
-    shift = (total - wanted.sum()) / len(wanted)
+    least, most = range_of(wanted)
+    low, high = -most, limit - least
+    shift = (total - sum_of(wanted)) / len(wanted)
     while True:
-        found, free = 0.0, 0
-        for each in wanted:
-            moved = each + shift
-            if moved <= 0.0:
-                continue
-            if moved >= limit:
-                found += limit
-            else:
-                found += moved
-                free += 1
+        found, free = _shifted(wanted, shift, limit)
         if found < total:
             low = shift
         else:
@@ -57,10 +61,9 @@ def _common_shift(wanted, total, limit):
 @compiled("void(float64[::1], int64, int64, int64[::1])")
 def nearest(wanted, total, limit, counts):
     """Write the counts nearest in shape to what is wanted of one candidate."""
-    rows = len(wanted)
+    rows, missing = len(wanted), total
     remainders = np.empty(rows)
     shift = _common_shift(wanted, total, limit)
-    missing = total
     for i in range(rows):
         exact = min(max(wanted[i] + shift, 0.0), float(limit))
         counts[i] = np.int64(exact)
@@ -70,9 +73,8 @@ def nearest(wanted, total, limit, counts):
         return
     least = np.partition(remainders, rows - missing)[rows - missing]
     for i in range(rows):
-        if remainders[i] > least:
-            counts[i] += 1
-            missing -= 1
+        counts[i] += remainders[i] > least
+        missing -= remainders[i] > least
     for i in range(rows):
         if missing > 0 and remainders[i] == least:
             counts[i] += 1

@@ -4,6 +4,7 @@ import numpy as np
 
 from trim.compiled.compiler import compiled, inlined, prefetch
 from trim.compiled.counts import nearest
+from trim.compiled.reductions import range_of, sum_of, variance_of
 from trim.measures import EPSILON, NOISE_FLOOR
 
 # Rows as these functions take them, (table, start, norm, peak, columns, vectors): dot, energy, error and cosine at all
@@ -11,37 +12,6 @@ from trim.measures import EPSILON, NOISE_FLOOR
 _ROWS = "Tuple((float64[:, ::1], uint64[::1], float64[::1], float64[::1], int64, int64))"
 _LAYER = "UniTuple(float64, 5)"
 _AHEAD = 32  # rows: while one is added, the entry of a later one is fetched
-_BELOW_SIGN = np.int64(2**63 - 1)  # all bits of a float64 but its sign
-
-
-@inlined
-def _total(values):
-    total = 0.0
-    for i in range(len(values)):
-        total += values[i]
-    return total
-
-
-@inlined
-def _range(values):
-    # Compared as integers, several at once: floats sort like their bits, if those of negative ones are inverted.
-    bits = values.view(np.int64)
-    ends = np.array([_BELOW_SIGN, ~_BELOW_SIGN])
-    least, most = ends
-    for i in range(len(bits)):
-        key = bits[i] ^ (bits[i] >> 63 & _BELOW_SIGN)
-        least, most = min(least, key), max(most, key)
-    ends[0], ends[1] = least, most
-    return (ends ^ (ends >> 63 & _BELOW_SIGN)).view(np.float64)
-
-
-@inlined
-def _variance(values):
-    mean = _total(values) / max(len(values), 1)
-    total = 0.0
-    for i in range(len(values)):
-        total += (values[i] - mean) * (values[i] - mean)
-    return total / max(len(values), 1)
 
 
 @inlined
@@ -51,13 +21,13 @@ def _measure(measure, norm, peak, vectors, values):
         for i in range(len(values)):
             values[i] = -values[i] / vectors
     if measure == 2:
-        total = 0.0
+        result = 0.0
         for i in range(len(values)):
             values[i] = 10 * np.log10(peak[i] / (values[i] / vectors + NOISE_FLOOR))
             if norm[i] > 0:
-                total += values[i]
-        return total
-    return _total(values)
+                result += values[i]
+        return result
+    return sum_of(values)
 
 
 @compiled(f"void({_ROWS}, float64[::1], float64, int64, int64, float64[::1], float64[::1])")
@@ -103,23 +73,23 @@ def _update(before, quality, rate, target, cap, after):
     """Write x after an update: rows of high quality lose more (of a positive rate), and the mean stays T."""
     rows = len(before)
     change = np.empty(rows)
-    least, most = _range(quality)
+    least, most = range_of(quality)
     for i in range(rows):
         change[i] = quality[i] - least
     scale = 2 * rate / (most - least + 1e-6)
-    mean = _total(change) / rows * scale
+    mean = sum_of(change) / rows * scale
     for i in range(rows):
         moved = before[i] + change[i] * scale - mean
         moved = cap if moved > cap else moved
         after[i] = 0.0 if moved < 0.0 else moved
-    excess = _total(after) / rows - target
+    excess = sum_of(after) / rows - target
     for i in range(rows):
         after[i] -= excess
 
 
 @compiled(f"float64(int64, float64[::1], {_LAYER})")
 def _layer_quality(measure, sums, whole):
-    """Judge the layer by one of `LAYER_MEASURES`, from what `look_up` summed; NaN by any other."""
+    """Judge the layer by one of `LAYER_MEASURES`, from what `look_up` summed."""
     norm, peak, rows, alive, vectors = whole
     noise = sums[2] / (rows * vectors)
     if measure == 0:
@@ -133,9 +103,7 @@ def _layer_quality(measure, sums, whole):
         return np.inf if noise < NOISE_FLOOR else 10 * np.log10(signal / (noise + NOISE_FLOOR))
     if measure == 4:
         return 10 * np.log10(peak / (noise + NOISE_FLOOR))
-    if measure == 5:
-        return sums[5] / max(alive, 1.0)
-    return np.nan
+    return sums[5] / max(alive, 1.0)
 
 
 @compiled(f"void({_ROWS}, {_LAYER}, float64[:, ::1], int64, float64[::1])")
@@ -148,8 +116,8 @@ def judge_candidates(rows, whole, counts, measure, quality):
         quality[candidate] = _layer_quality(measure, sums, whole)
 
 
-@compiled(f"void({_ROWS}, {_LAYER}, float64[::1], int64, int64, int64, int64[:, ::1], float64[::1])")
-def round_and_judge(rows, whole, x, total, limit, measure, counts, quality):
+@inlined
+def _round_and_judge(rows, whole, x, total, limit, measure, counts, quality):
     """Write the exact counts that x becomes, and uniform ones, and judge the layer at both."""
     number, columns = len(x), rows[4]
     nearest(x * columns, total, limit, counts[0])
@@ -159,42 +127,80 @@ def round_and_judge(rows, whole, x, total, limit, measure, counts, quality):
     judge_candidates(rows, whole, counts.astype(np.float64), measure, quality)
 
 
+@inlined
+def _some(rows, index):
+    table, start, norm, peak, columns, vectors = rows
+    return table, start[index], norm[index], peak[index], columns, vectors
+
+
 @compiled(
-    f"void({_ROWS}, {_LAYER}, float64[::1], float64[::1], int64, boolean, float64, float64, int64, int64, "
-    "float64[:, :, ::1], float64[:, ::1], float64[:, ::1], boolean[::1])"
+    f"void({_ROWS}, {_LAYER}, float64[::1], float64, float64, float64, int64, int64, float64[::1], boolean, "
+    "float64[::1], float64[:, ::1], float64[::1], float64[::1])"
 )
-def follow_rates(
-    rows, whole, others, rates, positive, complete, target, cap, row_measure, measure, x, quality, row_variance,
-    followed,
+def _follow(
+    rows, whole, others, rate, target, cap, row_measure, measure, at_uniform, differing, retained, x, quality,
+    row_variance,
 ):  # fmt: skip
-    """Update x at all rates, and judge every update; `others` are the sums of rows that do not take part."""
-    iterations, number, columns = x.shape[1] - 1, x.shape[2], rows[4]
-    at_uniform, retained, sums = np.empty(number), np.empty(number), others.copy()
-    look_up(rows, np.full(number, target), columns, row_measure, measure, at_uniform, sums)
-    quality[:, 0], row_variance[:, 0] = _layer_quality(measure, sums, whole), _variance(at_uniform)
+    """Update x at one rate, from step 1 on."""
+    sums = np.empty(6)
+    x[0] = target
+    retained[:] = at_uniform
+    for step in range(1, len(x)):
+        if differing:
+            _update(x[step - 1], retained, rate, target, cap, x[step])
+        else:
+            x[step] = target
+        sums[:] = others
+        look_up(rows, x[step], rows[4], row_measure, measure, retained, sums)
+        quality[step], row_variance[step] = _layer_quality(measure, sums, whole), variance_of(retained)
+
+
+@compiled(
+    f"UniTuple(int64, 2)({_ROWS}, {_LAYER}, boolean[::1], float64[::1], int64, boolean, float64, float64, int64, "
+    "int64, int64, int64, float64[:, :, ::1], float64[:, ::1], float64[:, ::1], float64[::1], int64[:, ::1], "
+    "float64[::1])"
+)
+def search_rates(
+    rows, whole, dead, rates, positive, complete, target, cap, total, limit, row_measure, measure, x, quality,
+    row_variance, best, counts, realised,
+):  # fmt: skip
+    """Run the search, as `search.search_rates`; return the best rate and its best update."""
+    everywhere, columns = np.full(len(dead), target), rows[4]
+    moving, others = rows, np.zeros(6)
+    partly = row_measure == 2 and dead.any()
+    if partly:  # rows that stay add the same to every sum
+        moving, stay = _some(rows, np.flatnonzero(~dead)), _some(rows, np.flatnonzero(dead))
+        look_up(stay, everywhere[dead], columns, -1, measure, np.empty(len(stay[1])), others)
+    number, sums = len(moving[1]), others.copy()
+    at_uniform, retained = np.empty(number), np.empty(number)
+    look_up(moving, everywhere[:number], columns, row_measure, measure, at_uniform, sums)
+    quality[:], row_variance[:], best[:] = np.nan, np.nan, np.nan
+    quality[:, 0], row_variance[:, 0] = _layer_quality(measure, sums, whole), variance_of(at_uniform)
     # Rows that are all alike stay: rounding in a mean must not carry N · T across a whole number.
-    differing = (at_uniform != at_uniform[0]).any()
+    differing = (at_uniform[1:] != at_uniform[:-1]).any()
     # As the publication tries rates: up to and with the first that is not better than the one before it; negative
     # ones if no positive one beats uniform.
-    trying, beaten, previous = True, False, np.nan
+    trying, previous, chosen, step = True, np.nan, -1, 0
     for rate in range(len(rates)):
         if rate == positive:
-            trying, previous = not beaten, np.nan
+            trying, previous = chosen < 0 or not best[chosen] > quality[0, 0], np.nan
         if not (trying or complete):
             continue
-        followed[rate] = True
-        x[rate] = target
-        retained[:] = at_uniform
-        for step in range(1, iterations + 1):
-            here = x[rate, step]
-            if differing:
-                _update(x[rate, step - 1], retained, rates[rate], target, cap, here)
-            sums[:] = others
-            look_up(rows, here, columns, row_measure, measure, retained, sums)
-            quality[rate, step] = _layer_quality(measure, sums, whole)
-            row_variance[rate, step] = _variance(retained)
+        path = np.empty((x.shape[1], number)) if partly else x[rate]
+        _follow(
+            moving, whole, others, rates[rate], target, cap, row_measure, measure, at_uniform, differing, retained,
+            path, quality[rate], row_variance[rate],
+        )  # fmt: skip
+        if partly:
+            x[rate] = target
+            for place, row in enumerate(np.flatnonzero(~dead)):
+                x[rate, :, row] = path[:, place]
         if trying:
-            best = quality[rate].max()
-            beaten |= best > quality[0, 0]
-            trying = not best <= previous
-            previous = best
+            best[rate] = quality[rate].max()
+            if chosen < 0 or best[rate] > best[chosen]:
+                chosen = rate
+            trying = not best[rate] <= previous
+            previous = best[rate]
+    step = quality[chosen].argmax()
+    _round_and_judge(rows, whole, x[chosen, step], total, limit, measure, counts, realised)
+    return chosen, step

@@ -64,9 +64,9 @@ def search_layers(
         search_tables(layer.tables, own, total, complete=complete)
         for layer, own, total in zip(curves.apart(), settings, totals, strict=True)
     ]
-    return [
-        each.converted(lambda values: torch.from_numpy(values).to(curves.dot.device)) for each in outcomes
-    ]
+    device = curves.dot.device
+    convert = torch.from_numpy if device.type == "cpu" else lambda values: torch.from_numpy(values).to(device)
+    return [each.converted(convert) for each in outcomes]
 
 
 def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace[Tensor]:
@@ -154,8 +154,6 @@ def _search_directly(
 
 def _judge(curves: RetentionCurves, counts: Tensor, measure: str) -> Tensor:
     """Judge the layer at the counts of several candidates, (..., D): (...) float64 on the CPU."""
-    from trim.compiled.search import judge
-
     if measure in LAYER_MEASURES and not has_kernels(curves.dot.device):
-        return torch.from_numpy(judge(curves.tables, counts.cpu().numpy(), measure))
+        return torch.from_numpy(curves.tables.judge(counts.cpu().numpy(), measure))
     return layer_quality(curves.at(counts), measure).cpu()

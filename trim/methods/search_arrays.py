@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from trim.methods.counts import check_total, exact_counts, largest_count, total_count
 from trim.methods.search_settings import SearchSettings
-from trim.methods.search_types import SearchResult, SearchTrace, choose
+from trim.methods.search_types import Choice, SearchResult, SearchTrace
 
 if TYPE_CHECKING:
     from trim.compiled.search import Tables
@@ -52,28 +53,27 @@ def search_tables(
     Raises:
         SparsityError: no counts under the row cap reach the target.
     """
-    from trim.compiled.search import follow, settle
-
-    target, cap, measure = settings.target_sparsity, settings.max_row_sparsity, settings.layer_quality
+    target, cap = settings.target_sparsity, settings.max_row_sparsity
+    rows, limit = len(tables.norm), largest_count(tables.columns, cap)
     if total is None:
-        total = total_count(target, len(tables.norm), tables.columns, cap)
+        total = total_count(target, rows, tables.columns, cap)
+    check_total(total, rows, limit)
     rates = settings.learning_rates + settings.negative_learning_rates
-    paths = follow(
-        tables, rates, len(settings.learning_rates), target, cap, settings.iterations, settings.row_quality, measure,
-        complete=complete,
+    found = tables.search(
+        rates, len(settings.learning_rates), target, cap, settings.iterations, total, limit,
+        settings.row_quality, settings.layer_quality, complete=complete,
     )  # fmt: skip
-    updates = {rate: x for rate, x, known in zip(rates, paths.x, paths.followed, strict=True) if known}
-    qualities = dict(zip(rates, paths.quality.tolist(), strict=True))
-    chosen = choose(settings, qualities.__getitem__)
-    limit = largest_count(tables.columns, cap)
-    check_total(total, len(tables.norm), limit)
-    x = updates[chosen.rate][chosen.iteration]
-    (counts, uniform), (realised, at_uniform) = settle(tables, x, total, limit, measure)
+    best_of_rates = found.best.tolist()
+    tried = [pair for pair in zip(rates, best_of_rates, strict=True) if not math.isnan(pair[1])]
+    evaluated = rates if complete else [rate for rate, _ in tried]
+    updates = {rate: found.x[rates.index(rate)] for rate in evaluated}
     return SearchResult.of(
         settings,
-        chosen,
-        SearchTrace(rates, paths.quality, paths.row_variance, updates),
-        (counts, uniform),
-        (float(realised), float(at_uniform)),
-        tables.norm == 0,
+        Choice(
+            tried, rates[found.rate], found.iteration, best_of_rates[found.rate], float(found.quality[0, 0])
+        ),
+        SearchTrace(rates, found.quality, found.row_variance, updates),
+        (found.counts[0], found.counts[1]),
+        (float(found.realised[0]), float(found.realised[1])),
+        tables.dead_rows,
     )

@@ -66,8 +66,7 @@ class ArrayLayer:
     @cached_property
     def dead_rows(self) -> np.ndarray:
         """(D,) bool."""
-        dead: np.ndarray = self.output_norm == 0
-        return dead
+        return self.tables.dead_rows
 
     def cosine_curves(self, counts: np.ndarray) -> np.ndarray:
         """Return each row's cosine similarity after (P,) numbers of pruned weights, (D, P)."""
@@ -92,15 +91,12 @@ class ArrayLayer:
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
         """Return the quality of every update of a search at exact counts, (R, K + 1)."""
-        from trim.compiled.search import judge
-
         measure = result.settings.layer_quality
-        return exact_qualities(result, self.columns, lambda counts: judge(self.tables, counts, measure))
+        return exact_qualities(result, self.columns, lambda counts: self.tables.judge(counts, measure))
 
     def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search."""
         from trim.compiled.hull import take_edges
-        from trim.compiled.search import judge
 
         assert sensitivity is None, "sensitivities are measured with the model"
         cap = optimal_cap(result.settings)
@@ -111,7 +107,7 @@ class ArrayLayer:
         )
         taken = slope[before < counts[row]]
         price = float(taken.max()) if len(taken) else 0.0
-        quality = float(judge(self.tables, counts, result.settings.layer_quality))
+        quality = float(self.tables.judge(counts, result.settings.layer_quality))
         return Optimum(counts, quality, (uniform, reached, best), cap, price)
 
     def prices(self, best: Optimum, row: int) -> RowPrices:

@@ -16,7 +16,7 @@ from trim.compiled.compiler import compiled
 from trim.compiled.gini import gini_of_rows
 from trim.compiled.hull import hull_edges
 from trim.compiled.order import kept_in_order, order_rows
-from trim.compiled.search import Tables, follow, judge
+from trim.compiled.search import Tables
 from trim.compiled.squares import squares_of_columns
 from trim.compiled.sweep import kept_output, sweep
 
@@ -33,12 +33,15 @@ def everything(seed: int = 0, rows: int = 101, columns: int = 67, vectors: int =
     assert sound_curves
     norm, peak = np.sqrt(curves[:, 0, 1]), np.square(output.astype(np.float64)).max(axis=1)
     tables = Tables(curves, norm, peak, vectors)
-    paths = follow(tables, (0.04, 0.08, -0.01), 2, 0.7, 0.95, 10, "cosim", "cosim_flat", complete=True)
+    total, limit = round(0.7 * rows * columns), columns - 1
+    found = tables.search(
+        (0.04, 0.08, -0.01), 2, 0.7, 0.95, 10, total, limit, "cosim", "cosim_flat", complete=True
+    )
     counts = generator.integers(0, columns + 1, rows)
     ranks = np.argsort(order, axis=1).astype(np.int32)
     return [
-        order, curves, output, paths.x, paths.quality, paths.row_variance,
-        judge(tables, counts[None], "snr"), kept_output(weight, inputs, ranks, counts),
+        order, curves, output, *found,
+        tables.judge(counts[None], "snr"), kept_output(weight, inputs, ranks, counts),
         *hull_edges(curves[..., 2], columns - 1), gini_of_rows(score, order), kept_in_order(order, counts),
     ]  # fmt: skip
 
