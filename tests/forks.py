@@ -8,24 +8,10 @@ import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from multiprocessing import reduction
+from multiprocessing.connection import Connection
 from multiprocessing.context import ForkServerContext
 from types import ModuleType
 from typing import IO
-
-
-class _Descriptor:
-    """A file descriptor on its way into another process, where it arrives as a number."""
-
-    def __init__(self, descriptor: int) -> None:
-        self.descriptor = descriptor
-
-    def __reduce__(self) -> tuple:
-        return _detached, (reduction.DupFd(self.descriptor),)
-
-
-def _detached(held: object) -> int:
-    return held.detach()
 
 
 @functools.cache
@@ -35,14 +21,16 @@ def _server() -> ForkServerContext:
     return context
 
 
-def _become(command: Sequence[str], environment: Mapping[str, str], output: int, new_session: bool) -> None:
+def _become(
+    command: Sequence[str], environment: Mapping[str, str], output: Connection, new_session: bool
+) -> None:
     """Be `python -m MODULE …` or `python -c CODE …` with that environment, whose output goes to one file."""
     if new_session:
         os.setsid()
     # A shell ignores it for what it runs in the background.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
-        os.dup2(output, stream.fileno())
+        os.dup2(output.fileno(), stream.fileno())
         stream.reconfigure(line_buffering=True)
     os.environ.clear()
     os.environ.update(environment)
@@ -73,10 +61,11 @@ class Popen:
         assert command[0] == sys.executable, command
         assert (stdin, stderr) == (subprocess.DEVNULL, subprocess.STDOUT)
         reading, writing = os.pipe() if stdout == subprocess.PIPE else (None, os.dup(stdout.fileno()))
+        output = Connection(writing, readable=False)
         environment = dict(os.environ if env is None else env)
         self._process = _server().Process(
             target=_become,
-            args=(command[1:], environment, _Descriptor(writing), start_new_session),
+            args=(command[1:], environment, output, start_new_session),
             daemon=True,
         )
         # Otherwise the fork would first run the page that AppTest has left as the main module.
@@ -85,7 +74,7 @@ class Popen:
             self._process.start()
         finally:
             sys.modules["__main__"] = main
-        os.close(writing)
+        output.close()
         self.pid = self._process.pid
         self.stdout = None if reading is None else os.fdopen(reading, encoding="utf-8")
 

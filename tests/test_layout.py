@@ -37,23 +37,17 @@ def modules(room: str) -> list[Path]:
 @functools.cache
 def imports(path: Path, *, at_run_time: bool = False) -> list[tuple[int, str]]:
     """(line, absolute name) of everything the file imports, inside functions too, maybe not for type checkers alone."""
-    if at_run_time:
-        return [each for each in imports(path) if each[0] not in _for_types[path]]
     package, found, for_types = path.relative_to(ROOT).parts[:-1], [], set()
     for node in ast.walk(ast.parse(path.read_bytes(), str(path))):
-        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING":
-            for_types.update(range(node.lineno, node.body[-1].end_lineno + 1))
+        if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING" and at_run_time:
+            for_types.update(node.body)
         elif isinstance(node, ast.Import):
-            found += [(node.lineno, name.name) for name in node.names]
+            found += [(node, name.name) for name in node.names]
         elif isinstance(node, ast.ImportFrom):
             above = package[: len(package) - node.level + 1] if node.level else ()
             module = ".".join((*above, *filter(None, [node.module])))
-            found += [(node.lineno, f"{module}.{name.name}") for name in node.names]
-    _for_types[path] = for_types
-    return found
-
-
-_for_types: dict[Path, set[int]] = {}
+            found += [(node, f"{module}.{name.name}") for name in node.names]
+    return [(node.lineno, name) for node, name in found if node not in for_types]
 
 
 def top(name: str) -> str:

@@ -48,21 +48,17 @@ def test_nothing_is_installed_twice(finished, target):
     assert "trim.compiled" not in commands
 
 
-def test_what_changed_is_compiled(finished):
-    (finished / COMPILED_FROM).touch()
-    assert "-m trim.compiled" in would_run(finished, "app")
-
-
 @pytest.mark.parametrize(
     ("changed", "target", "installed"),
     [
-        ("requirements.txt", "app", "-r requirements.txt"),
-        ("requirements.lock", "app", "--require-hashes --no-deps -r requirements.lock"),
-        ("tests/requirements.lock", "test", "--require-hashes --no-deps -r tests/requirements.lock"),
-        ("pyproject.toml", "test", "--no-deps --no-build-isolation --editable ."),
-        ("trim/__init__.py", "app", "--no-deps --no-build-isolation --editable ."),
+        (COMPILED_FROM, "app", "-m trim.compiled"),
+        ("requirements.txt", "app", "install -r requirements.txt"),
+        ("requirements.lock", "app", "install --require-hashes --no-deps -r requirements.lock"),
+        ("tests/requirements.lock", "test", "install --require-hashes --no-deps -r tests/requirements.lock"),
+        ("pyproject.toml", "test", "install --no-deps --no-build-isolation --editable ."),
+        ("trim/__init__.py", "app", "install --no-deps --no-build-isolation --editable ."),
     ],
 )
-def test_what_changed_is_installed(finished, changed, target, installed):
+def test_what_changed_is_installed_or_compiled(finished, changed, target, installed):
     (finished / changed).touch()
-    assert f"install {installed}" in would_run(finished, target).replace("--quiet ", "")
+    assert installed in would_run(finished, target).replace("--quiet ", "")

@@ -1,16 +1,13 @@
 """The Layer page and the Hub: a download is asked about first, and whatever goes wrong is shown on the page."""
 
 from pathlib import Path
-from unittest.mock import Mock
 
 import pytest
 from huggingface_hub import constants
 
-import trim
 from tests.app.page import LayerPage
 from tests.trim import tiny
 from tests.trim.fake_hub import FakeHub
-from trim.models.loaded import FetchedModel
 
 pytestmark = pytest.mark.usefixtures("own_laboratory")
 
@@ -68,12 +65,3 @@ def test_a_download_that_breaks_off(hub: FakeHub, files: dict[str, bytes], monke
     if "Download and load" in [button.label for button in page.test.button]:
         page.press("Download and load")
     assert len(page.charts) == 4
-
-
-def test_no_memory(hub: FakeHub, files: dict[str, bytes], monkeypatch):
-    hub.add(NAME, files)
-    full = trim.errors.NotEnoughMemoryError("loading it needs 16 GB; choose a smaller model")
-    monkeypatch.setattr(FetchedModel, "load", Mock(side_effect=full))
-    page = LayerPage(model=NAME, **SMALL_TEXT).press("Download and load")
-    assert len(page.errors) == 1
-    assert "choose a smaller model" in page.errors[0]

@@ -1,5 +1,6 @@
 """What layers receive equals what a naive forward pass shows; the cache and the hooks survive what goes wrong."""
 
+import contextlib
 import os
 import threading
 import warnings
@@ -101,15 +102,13 @@ def naive(model: trim.Model, tokens: Tensor) -> dict[str, np.ndarray]:
     def note(name: str, inputs: Tensor) -> None:
         seen[name].append(inputs.double().numpy().reshape(tokens.shape[1], -1).copy())
 
-    hooks = [
-        layer.register_forward_pre_hook(lambda _, arguments, name=name: note(name, arguments[0].detach()))
-        for name, layer in model.layers.items()
-    ]
-    with torch.no_grad():
+    with contextlib.ExitStack() as hooks, torch.no_grad():
+        for name, layer in model.layers.items():
+            hooks.enter_context(
+                layer.register_forward_pre_hook(lambda _, given, name=name: note(name, given[0]))
+            )
         for window in tokens:
             model.module(window[None], use_cache=False)
-    for hook in hooks:
-        hook.remove()
     return {name: np.stack(inputs) for name, inputs in seen.items() if inputs}
 
 

@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.trim import oracle
 from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
 from trim.methods.optimal import (
     halfway_totals,
@@ -18,7 +17,6 @@ from trim.methods.optimal import (
     price_summary,
     shared_totals,
 )
-from trim.methods.sweep import retention_curves
 
 DEVICES = [
     "cpu",
@@ -136,19 +134,6 @@ def test_sums_bounds_exchanges_and_scale(
         other_counts[other % rows] -= moved % limit + 1
         if int(other_counts.min()) >= 0 and int(other_counts.max()) <= limit:
             assert lost(error, other_counts, sensitivity) >= kept - 1e-9 * abs(kept) - 1e-12
-
-
-def test_counts_of_a_swept_layer_lose_less_than_any_uniform_ones() -> None:
-    generator = torch.Generator().manual_seed(3)
-    weight = torch.randn(24, 40, generator=generator) * torch.randn(24, 1, generator=generator).exp()
-    inputs = torch.randn(40, 60, generator=generator)
-    curves = retention_curves(weight, inputs, weight.abs())
-    counts = optimal_counts(lower_hull(curves.error, 39), 24 * 28)
-    uniform = torch.full((24,), 28)
-    assert lost(curves.error, counts) < 0.8 * lost(curves.error, uniform)
-    pruned = oracle.prune(weight.numpy(), weight.abs().numpy(), counts.numpy())
-    direct = ((weight.double().numpy() - pruned) @ inputs.double().numpy()) ** 2
-    assert lost(curves.error, counts) == pytest.approx(direct.sum(), rel=1e-5)
 
 
 def test_rows_without_weight_go_first_and_the_flattest_of_them() -> None:

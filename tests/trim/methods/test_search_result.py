@@ -102,31 +102,6 @@ def test_the_same_twice(layer_quality):
     assert torch.equal(first.counts, second.counts)
 
 
-def test_dead_rows_keep_the_target_under_psnr():
-    result = trim.search(curves_of(3, dead=5), trim.SearchSettings(0.66, row_quality="psnr"))
-    alone = curves_of(3, dead=5)
-    alive = trim.retention_curves(
-        alone.weight[5:], alone.inputs, alone.weight[5:].abs() * alone.inputs.norm(dim=1)
-    )
-    assert result.dead_rows.tolist() == [True] * 5 + [False] * 19
-    trace = result.trace
-    for x in trace.updates.values():
-        assert bool((x[:, :5] == 0.66).all())
-    # The other rows move as if the dead ones were not there.
-    rate = result.tried[0][0]
-    without = trim.full_trace(alive, trim.SearchSettings(0.66, row_quality="psnr"))
-    torch.testing.assert_close(trace.updates[rate][:, 5:], without.updates[rate], rtol=0, atol=1e-6)
-
-
-@pytest.mark.parametrize(("row_quality", "sign"), [("cosim", -1), ("mse", 1)])
-def test_dead_rows_take_part_under_cosim_and_mse(row_quality, sign):
-    # Their cosine is 0, the worst of all: a positive rate spares them. Their error is 0, the least: it takes from them.
-    result = trim.search(curves_of(3, dead=5), trim.SearchSettings(0.66, row_quality=row_quality))
-    first = result.trace.updates[result.trace.rates[0]][1]
-    assert bool((sign * (first[:5] - 0.66) > 0).all())
-    assert float((sign * first[:5]).min()) >= float((sign * first[5:]).max())
-
-
 @pytest.mark.parametrize("row_quality", sorted(trim.ROW_QUALITIES))
 @pytest.mark.parametrize("layer_quality", sorted(trim.LAYER_QUALITIES))
 def test_a_layer_without_output_stays_uniform(layer_quality, row_quality):

@@ -1,5 +1,6 @@
 """Which parts of a block are fused, and when: on the CPU, with the plain code standing in for the kernels."""
 
+import contextlib
 import sys
 from collections import Counter
 from types import ModuleType
@@ -95,14 +96,10 @@ def test_hooks_on_linear_layers_see_what_they_saw(called):
     def inputs():
         seen = []
         layers = [part for part in block.modules() if isinstance(part, torch.nn.Linear)]
-        hooks = [
-            layer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0]))
-            for layer in layers
-        ]
-        with torch.inference_mode():
+        with contextlib.ExitStack() as hooks, torch.inference_mode():
+            for layer in layers:
+                hooks.enter_context(layer.register_forward_pre_hook(lambda _, given: seen.append(given[0])))
             run()
-        for hook in hooks:
-            hook.remove()
         return seen
 
     plain = inputs()

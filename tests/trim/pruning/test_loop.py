@@ -28,16 +28,16 @@ CPU = torch.device("cpu")
 def hidden_states(module, tokens, mask=None):
     """What enters each block, and what leaves the last one, by plain transformers."""
     states, blocks = [], find_blocks(module)
+    last = []
     with contextlib.ExitStack() as hooks, torch.inference_mode():
         for block in blocks:
-            hooks.callback(
+            hooks.enter_context(
                 block.register_forward_pre_hook(
-                    lambda block, arguments, options: states.append(arguments[0]), with_kwargs=True
-                ).remove
+                    lambda _, given, more: states.append(given[0]), with_kwargs=True
+                )
             )
-        last = []
-        hooks.callback(
-            blocks[-1].register_forward_hook(lambda block, arguments, output: last.append(output)).remove
+        hooks.enter_context(
+            blocks[-1].register_forward_hook(lambda block, given, output: last.append(output))
         )
         module(tokens, attention_mask=None if mask is None else mask.long(), use_cache=False)
     return [*states, *last]
@@ -96,23 +96,6 @@ def test_every_family_end_to_end(family, tmp_path):
     assert before.keys() == after.keys()
     with torch.inference_mode():
         assert bool(torch.isfinite(result(rough.random_tokens()).logits).all())
-
-
-def test_statistics_are_those_of_capture(llama):
-    """The first block, which no pruning has touched, sees what `trim.capture` sees."""
-    tokens = rough.random_tokens()
-    model = StreamedModel(llama, device=CPU)
-    samples = trim.capture(trim.load_model(llama, device="cpu"), tokens, layers=["0.*"])
-    calibration = Calibration.of(tokens)
-    with (
-        torch.inference_mode(),
-        text_pass(model, calibration, batch=4, folder=llama) as text,
-        model.block(0) as block,
-    ):
-        received = text.capture(0, block, linear_layers(block, 0, samples))
-    for name, sample in samples.items():
-        torch.testing.assert_close(received[name].input_norm, sample.input_norm)
-        torch.testing.assert_close(received[name].inputs, sample.inputs)
 
 
 def test_the_loop_sees_pruned_blocks_before_and_this_one_dense(llama, tmp_path):
@@ -318,21 +301,10 @@ def test_the_name_of_a_run_says_what_it_is():
     assert PruneSettings("demo", target=0.7).name == "demo trim 70%"
     assert PruneSettings("a/b", pattern="2:4", allocation="uniform").name == "b 2:4"
     assert PruneSettings("demo", target=0.7, budget="owl").name == "demo trim 70% owl"
-
-
-def test_windows_begin_as_asked(llama, tmp_path, monkeypatch):
-    seen = []
-
-    def load(source, tokenizer, *, bos, **cut):
-        seen.append(bos)
-        return rough.random_tokens(cut["windows"], cut["length"])
-
-    monkeypatch.setattr("trim.pruning.source.load_tokenizer", lambda folder: None)
-    monkeypatch.setattr("trim.pruning.source.load_corpus", load)
-    for number, without in enumerate((False, True)):
-        few = {"windows": 2, "length": 16, "device": "cpu"}
-        trim.prune(llama, tmp_path / str(number), target=0.5, bos=not without, **few)
-    assert seen == [True, False]
+    assert PruneSettings("demo", 0.7, refit=True).name == "demo trim 70%, refitted"
+    assert (
+        PruneSettings("demo", 0.7, "solved", budget="optimal", refit=True).name == "demo solved 70% optimal"
+    )
 
 
 class SlowFirstFile:

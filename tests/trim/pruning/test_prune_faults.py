@@ -366,13 +366,8 @@ def test_texts_that_do_not_fit_the_model(own_llama, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_masks_on_a_loaded_model(own_llama, tmp_path):
+def test_masks_on_a_model_of_another_shape(own_llama, tmp_path):
     run = pruned(own_llama, tmp_path / "run")
-    model = trim.load_model(own_llama, device="cpu")
-    trim.apply_run(run.path, model)
-    exported = rough.load(trim.export(run, tmp_path / "out"))
-    for one, other in zip(model.module.parameters(), exported.parameters(), strict=True):
-        assert torch.equal(one, other)
     other = trim.load_model(rough.make_model("llama", tmp_path / "wide", intermediate_size=64), device="cpu")
     before = other.layers["0.self_attn.q_proj"].weight.clone()
     with pytest.raises(trim.ModelError, match=r"do not fit.*0\.mlp\.gate_proj is \(48, 32\)"):

@@ -172,20 +172,3 @@ def test_a_record_whose_weights_do_not_fit_its_mask(llama, tmp_path):
     record = run.layer(run.layers[0])
     with pytest.raises(trim.RunError, match="kept_weights is float16"):
         type(record)(**(vars(record) | {"kept_weights": record.kept_weights[1:]}))
-
-
-def test_settings_and_name(llama, tmp_path):
-    settings = trim.PruneSettings("demo", 0.7, refit=True)
-    assert settings.name == "demo trim 70%, refitted"
-    assert trim.PruneSettings.from_json(json.loads(json.dumps(settings.to_json()))) == settings
-    grid = {"target": (0.5,), "refit": (False, True), "score": ("magnitude",), "allocation": ("uniform",)}
-    sweep = trim.SweepSettings(str(llama), grid | {"seed": (0, 1)})
-    # Magnitude reads no text, so that seeds are alike, until it is refitted to one.
-    base = "magnitude-uniform-uniform"
-    both = {"recalculate_inputs": (False, True)}
-    assert [cell.id for cell in sweep.cells] == [
-        f"{base}-0.5",
-        f"{base}-refitted-seed0-0.5",
-        f"{base}-refitted-seed1-0.5",
-    ]
-    assert len(trim.SweepSettings(str(llama), grid | both).cells) == 2  # a refit recalculates inputs anyway

@@ -88,13 +88,3 @@ def test_a_layer_that_loses_nothing(llama, tmp_path):
     dense, *others = (run.layer(name) for name in names)
     assert (dense.pruned, dense.kept_weights, dense.row_moved) == (0, None, None)
     assert all(record.pruned and record.kept_weights is not None for record in others)
-
-
-def test_cells_and_names():
-    settings = trim.PruneSettings("demo", 0.7, "solved", budget="optimal", refit=True)
-    assert settings.name == "demo solved 70% optimal"
-    grid = {"allocation": ("solved", "alps"), "refit": (False, True), "score": ("wanda", "magnitude")}
-    sweep = trim.SweepSettings("demo", grid | {"target": (0.5,)})
-    assert [cell.id for cell in sweep.cells] == ["wanda-solved-uniform-0.5", "wanda-alps-uniform-0.5"]
-    with pytest.raises(trim.SettingsError, match="solved, alps, sparsegpt"):
-        trim.PruneSettings("demo", allocation="trim", pattern="2:4")
