@@ -13,12 +13,11 @@ from diagnostics.numeric import (
     Histogram,
     RankCorrelation,
     check_shape,
-    count_edges,
     histogram,
     rank_correlation,
     real_array,
-    round_edges,
     row_indices,
+    row_sparsity_edges,
     spread_indices,
 )
 
@@ -98,10 +97,7 @@ def row_sparsity_statistics(allocations: Sequence[RowAllocation]) -> RowSparsity
     if not allocations:
         raise ValueError("at least one allocation is needed")
     sparsities = [allocation.row_sparsity for allocation in allocations]
-    if len({allocation.columns for allocation in allocations}) == 1:
-        edges = count_edges([allocation.counts for allocation in allocations], allocations[0].columns)
-    else:
-        edges = round_edges(sparsities)
+    edges = row_sparsity_edges(sparsities, (allocation.columns for allocation in allocations))
     return RowSparsityStatistics(
         tuple(allocations),
         histogram(sparsities, edges),

@@ -9,7 +9,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.numeric import Histogram, check_shape, histogram, real_array, round_edges, row_indices
+from diagnostics.numeric import (
+    Histogram,
+    check_shape,
+    histogram,
+    quartiles,
+    real_array,
+    round_edges,
+    row_indices,
+)
 
 # Entries sorted at a time: bounds the float64 copy to 128 MiB however large the layer is.
 _BLOCK_ENTRIES = 2**24
@@ -92,9 +100,8 @@ class GiniSummary:
 def summarise_gini(coefficients: np.ndarray) -> GiniSummary:
     """Summarise Gini coefficients (D,), in which NaN marks a row of zeros."""
     coefficients = real_array("coefficients", coefficients, 1, finite=False)
-    defined = coefficients[np.isfinite(coefficients)]
-    quartiles = np.percentile(defined, [25, 50, 75]) if defined.size else np.full(3, np.nan)
-    return GiniSummary(coefficients.size, coefficients.size - defined.size, *(float(q) for q in quartiles))
+    undefined = int((~np.isfinite(coefficients)).sum())
+    return GiniSummary(coefficients.size, undefined, *map(float, quartiles(coefficients)))
 
 
 @dataclass(frozen=True, eq=False)

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.numeric import Histogram, count_edges, histogram, real_array, round_edges
+from diagnostics.numeric import Histogram, histogram, quartiles, real_array, row_sparsity_edges
 
 MAX_BINS = 72
 
@@ -49,14 +49,5 @@ def distributions(sets: Sequence[RowNumbers]) -> Distributions:
     if not sets:
         raise ValueError("at least one set is needed")
     values = [real_array(each.label, each.values, 1, finite=False) for each in sets]
-    widths = {each.columns for each in sets}
-    columns = widths.pop() if len(widths) == 1 else None
-    if columns is None:
-        edges = round_edges(values, MAX_BINS)
-    else:
-        edges = count_edges([np.rint(each * columns).astype(np.int64) for each in values], columns, MAX_BINS)
-    quartiles = [
-        np.percentile(known, [25, 50, 75]) if (known := each[np.isfinite(each)]).size else np.full(3, np.nan)
-        for each in values
-    ]
-    return Distributions(tuple(sets), histogram(values, edges), np.array(quartiles))
+    edges = row_sparsity_edges(values, (each.columns for each in sets), MAX_BINS)
+    return Distributions(tuple(sets), histogram(values, edges), np.array(list(map(quartiles, values))))

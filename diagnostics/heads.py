@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from diagnostics.numeric import real_array
+from diagnostics.numeric import quartiles, real_array
 
 WHOLE = 0.95  # a head whose pruned share is at least this counts as removed: only the row caps keep the rest
 
@@ -36,15 +36,13 @@ def by_head(label: str, values: np.ndarray, names: Sequence[str]) -> HeadNumbers
     if not names or len(values) % len(names):
         raise ValueError(f"{len(values)} rows do not divide into {len(names)} heads")
     heads = values.reshape(len(names), -1)
-    means, quartiles = np.full(len(heads), np.nan), np.full((len(heads), 3), np.nan)
     finite = np.isfinite(heads)
-    for place in np.flatnonzero(finite.any(axis=1)):
-        own = heads[place][finite[place]]
-        means[place], quartiles[place] = own.mean(), np.percentile(own, [25, 50, 75])
-    rows, used = int(finite.sum()), int(finite.any(axis=1).sum())
+    counts = finite.sum(axis=1)
+    means = np.where(counts > 0, np.where(finite, heads, 0).sum(axis=1) / np.maximum(counts, 1), np.nan)
+    rows, used = int(counts.sum()), int((counts > 0).sum())
     between = None
     if rows and (total := float(np.square(heads[finite] - heads[finite].mean()).sum())) > 0:
-        apart = finite.sum(axis=1) * np.square(np.nan_to_num(means) - heads[finite].mean())
+        apart = counts * np.square(np.nan_to_num(means) - heads[finite].mean())
         between = float(apart.sum()) / total
     chance = (used - 1) / (rows - 1) if rows > 1 else 0.0
-    return HeadNumbers(label, tuple(names), means, quartiles, between, chance)
+    return HeadNumbers(label, tuple(names), means, np.array(list(map(quartiles, heads))), between, chance)

@@ -1,7 +1,7 @@
 """A whole model at a glance: a few numbers for each layer, laid out by block and layer type."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
@@ -141,14 +141,22 @@ def _median(values: np.ndarray | None) -> float:
     return float(np.median(finite)) if finite.size else float("nan")
 
 
-def layer_grid(numbers: Mapping[str, float]) -> tuple[np.ndarray, list[int], list[str]]:
-    """Return a number of each layer, (kinds, blocks), NaN where there is none, with the lists of kinds and blocks."""
-    places = {name: (name.partition(".")[2], int(name.partition(".")[0])) for name in numbers}
-    kinds = list(dict.fromkeys(kind for kind, _ in places.values()))
-    blocks = sorted({block for _, block in places.values()})
+def layer_grid(
+    numbers: Mapping[str, float], kind_of: Callable[[str], str] = lambda name: name.partition(".")[2]
+) -> tuple[np.ndarray, list[int], list[str]]:
+    """Return a number of each layer, (kinds, blocks), NaN where there is none, with the lists of kinds and blocks.
+
+    Layers of one kind in a block share a cell, which holds their mean.
+    """
+    cells: dict[tuple[str, int], list[float]] = {}
+    for name, value in numbers.items():
+        block = next((int(part) for part in name.split(".") if part.isdigit()), 0)
+        cells.setdefault((kind_of(name), block), []).append(value)
+    kinds = list(dict.fromkeys(kind for kind, _ in cells))
+    blocks = sorted({block for _, block in cells})
     grid = np.full((len(kinds), len(blocks)), np.nan)
-    for name, (kind, block) in places.items():
-        grid[kinds.index(kind), blocks.index(block)] = numbers[name]
+    for (kind, block), values in cells.items():
+        grid[kinds.index(kind), blocks.index(block)] = np.mean(values)
     return grid, blocks, kinds
 
 

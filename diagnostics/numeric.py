@@ -124,6 +124,24 @@ def count_edges(counts: Sequence[np.ndarray], columns: int, max_bins: int = MAX_
     return (low - 0.5 + per_bin * np.arange(bins + 1)) / columns
 
 
+def row_sparsity_edges(
+    sparsities: Sequence[np.ndarray], columns: Iterable[int | None], max_bins: int = MAX_BINS
+) -> np.ndarray:
+    """Return edges for row sparsities: bins of whole counts if all rows have as many columns, or round ones."""
+    widths = set(columns)
+    width = widths.pop() if len(widths) == 1 else None
+    if width is None:
+        return round_edges(sparsities, max_bins)
+    return count_edges([np.rint(each * width).astype(np.int64) for each in sparsities], width, max_bins)
+
+
+def quartiles(values: np.ndarray) -> np.ndarray:
+    """Return the quartiles of the finite values, (3,); NaN if there is none."""
+    finite = values[np.isfinite(values)]
+    found: np.ndarray = np.percentile(finite, [25, 50, 75]) if finite.size else np.full(3, np.nan)
+    return found
+
+
 def _bin_of(values: np.ndarray, edges: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(edges, values, side="right") - 1, 0, len(edges) - 2)
 

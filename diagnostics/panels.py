@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from diagnostics.format import count_rows, number, percent
-from diagnostics.numeric import Histogram, count_edges, histogram, round_edges, spread_indices
+from diagnostics.numeric import Histogram, histogram, round_edges, row_sparsity_edges, spread_indices
 from diagnostics.panel_parts import FULL, Axis, LayerNumbers, Mark, Panel, number_axis, rows_axis, share_axis
 from diagnostics.rate_panel import rate_panel
 
@@ -205,14 +205,8 @@ def _along(values: np.ndarray, axis: Axis, kind: Kind) -> np.ndarray:
 def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]) -> Panel:
     in_shares, sides = _widths(shown, pinned)
     lines = [(each, side, is_pinned) for side, is_pinned in sides for each in side.drawn]
-    counts = [np.asarray(each.counts) for each, _, _ in lines]
     sparsities = [each.row_sparsity for each, _, _ in lines]
-    columns = {each.columns for each, _, _ in lines}
-    edges = (
-        count_edges(counts, columns.pop(), MAX_PANEL_BINS)
-        if len(columns) == 1
-        else round_edges(sparsities, MAX_PANEL_BINS)
-    )
+    edges = row_sparsity_edges(sparsities, (each.columns for each, _, _ in lines), MAX_PANEL_BINS)
     bins = histogram(sparsities, edges)
     marks = []
     for line, (each, side, is_pinned) in enumerate(lines):

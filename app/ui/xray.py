@@ -11,6 +11,7 @@ import streamlit as st
 from app.ui.common.cards import View, card, theme
 from diagnostics.figures.xray import checkpoint_map_figure, zeros_figure
 from diagnostics.format import percent
+from diagnostics.model_map import layer_grid
 from trim.evaluation.xray_text import METHODS, kind_of, mean_agreement
 
 if TYPE_CHECKING:
@@ -51,25 +52,12 @@ FORMULA = (
 )
 
 
-def grid_of(found: Xray, quantity: Callable[[LayerXray], float]) -> tuple[np.ndarray, list[int], list[str]]:
-    """Return a number of every layer as (kinds, blocks), the mean of experts of one kind; with blocks and kinds."""
-    numbers: dict[tuple[str, int], list[float]] = {}
-    for layer in found.layers:
-        block = next((int(part) for part in layer.name.split(".") if part.isdigit()), 0)
-        numbers.setdefault((kind_of(layer.name), block), []).append(quantity(layer))
-    kinds = list(dict.fromkeys(kind for kind, _ in numbers))
-    blocks = sorted({block for _, block in numbers})
-    grid = np.full((len(kinds), len(blocks)), np.nan)
-    for (kind, block), values in numbers.items():
-        grid[kinds.index(kind), blocks.index(block)] = np.mean(values)
-    return grid, blocks, kinds
-
-
 def map_card(found: Xray, file_name: str) -> None:
     """Show one number of every layer."""
 
     def view(title: str, subtitle: str, form: str, quantity: Callable[[LayerXray], float]) -> View:
-        grid, blocks, kinds = grid_of(found, quantity)
+        numbers = {layer.name: quantity(layer) for layer in found.layers}
+        grid, blocks, kinds = layer_grid(numbers, kind_of)
         known = np.where(np.isnan(grid), -np.inf, grid)
         kind, block = np.unravel_index(int(known.argmax()), grid.shape)
         highest = grid[kind, block]
@@ -90,8 +78,8 @@ def map_card(found: Xray, file_name: str) -> None:
             FORMULA,
             "Heat map, block by layer type",
             lambda: {
-                "layer": np.array([layer.name for layer in found.layers], dtype=str),
-                "value": np.array([quantity(layer) for layer in found.layers]),
+                "layer": np.array(list(numbers), dtype=str),
+                "value": np.array(list(numbers.values())),
             },
         )
 

@@ -4,6 +4,7 @@ A layer of marks above the cells carries hover and selection: Plotly selects mar
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,6 +12,7 @@ import plotly.graph_objects as go
 
 from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cell_size, cells_height, percent_ticks
 from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.lines import points
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number, rate_label
 from diagnostics.learning_rate import LAYER_UNITS
@@ -181,75 +183,53 @@ def _colours(shown: ModelMap, quantity: MapQuantity, values: np.ndarray, theme: 
 def _marks(figure: go.Figure, shown: ModelMap, quantity: MapQuantity, theme: Theme) -> None:
     """Draw one mark per layer: invisible where the cell suffices, a sign where the outcome is shown."""
     palette = PALETTES[theme]
-    row_of = {kind: index for index, kind in enumerate(shown.kinds)}
-    chosen = {"marker": {"opacity": 1, "color": palette.ink}}
+
+    def mark(layers: Sequence[LayerFacts], marker: dict[str, object], faint: float) -> None:
+        points(
+            figure,
+            LAYERS_TRACE,
+            [facts.block for facts in layers],
+            [shown.kinds.index(facts.kind) for facts in layers],
+            "%{text}<extra></extra>",
+            marker,
+            customdata=[facts.name for facts in layers],
+            text=[_hover(shown, facts, quantity) for facts in layers],
+            selected={"marker": {"opacity": 1, "color": palette.ink}},
+            unselected={"marker": {"opacity": faint}},
+            showlegend=False,
+        )
+
+    size = cell_size(shown.kinds)
     if quantity != "outcome":
-        figure.add_scatter(
-            x=[facts.block for facts in shown.layers],
-            y=[row_of[facts.kind] for facts in shown.layers],
-            mode="markers",
-            name=LAYERS_TRACE,
-            customdata=[facts.name for facts in shown.layers],
-            text=[_hover(shown, facts, quantity) for facts in shown.layers],
-            hovertemplate="%{text}<extra></extra>",
-            marker={"symbol": "square", "size": min(12, cell_size(shown.kinds)), "opacity": 0},
-            selected=chosen,
-            unselected={"marker": {"opacity": 0}},
-            showlegend=False,
-        )
+        mark(shown.layers, {"symbol": "square", "size": min(12, size), "opacity": 0}, 0)
         return
-    styles = {
-        "positive": (palette.surface, "positive"),
-        "negative": (palette.surface, "negative"),
-        "none": (palette.muted, "none: uniform stays"),
-    }
-    for outcome, (colour, label) in styles.items():
-        held = [facts for facts in shown.layers if facts.outcome == outcome]
-        figure.add_scatter(
-            x=[facts.block for facts in held],
-            y=[row_of[facts.kind] for facts in held],
-            mode="markers",
-            name=LAYERS_TRACE,
-            customdata=[facts.name for facts in held],
-            text=[_hover(shown, facts, quantity) for facts in held],
-            hovertemplate="%{text}<extra></extra>",
-            marker={
-                "symbol": OUTCOME_SYMBOLS[outcome],
-                # On a narrow chart a cell is some 200 pixels wide over the number of blocks.
-                "size": max(3, min(8, cell_size(shown.kinds) - 1, round(200 / max(1, len(shown.blocks))))),
-                "color": colour,
-                "line": {"width": 2 if outcome == "none" else 0, "color": colour},
-            },
-            selected=chosen,
-            unselected={"marker": {"opacity": 0.6}},
-            showlegend=False,
-        )
-        legend = {"positive": palette.gain, "negative": palette.loss, "none": palette.muted}[outcome]
-        figure.add_scatter(
-            x=[None],
-            y=[None],
-            mode="markers",
-            name=label,
-            marker={
-                "symbol": OUTCOME_SYMBOLS[outcome],
-                "size": 10,
-                "color": legend,
-                "line": {"width": 2 if outcome == "none" else 0, "color": legend},
-            },
-        )
+    # On a narrow chart a cell is some 200 pixels wide over the number of blocks.
+    size = max(3, min(8, size - 1, round(200 / max(1, len(shown.blocks)))))
+    for outcome, colour, hue, label in (
+        ("positive", palette.surface, palette.gain, "positive"),
+        ("negative", palette.surface, palette.loss, "negative"),
+        ("none", palette.muted, palette.muted, "none: uniform stays"),
+    ):
+
+        def sign(size: int, colour: str, outcome: str = outcome) -> dict[str, object]:
+            line = {"width": 2 if outcome == "none" else 0, "color": colour}
+            return {"symbol": OUTCOME_SYMBOLS[outcome], "size": size, "color": colour, "line": line}
+
+        mark([facts for facts in shown.layers if facts.outcome == outcome], sign(size, colour), 0.6)
+        points(figure, label, [None], [None], "", sign(10, hue))  # for the legend
 
 
 def _missing(figure: go.Figure, shown: ModelMap, theme: Theme) -> None:
     if not shown.missing:
         return
-    figure.add_scatter(
-        x=[int(name.partition(".")[0]) for name in shown.missing],
-        y=[shown.kinds.index(name.partition(".")[2]) for name in shown.missing],
-        mode="markers",
-        name="not done yet",
-        marker={"symbol": "circle", "size": 3, "color": PALETTES[theme].faint},
+    points(
+        figure,
+        "not done yet",
+        [int(name.partition(".")[0]) for name in shown.missing],
+        [shown.kinds.index(name.partition(".")[2]) for name in shown.missing],
+        "<b>%{text}</b>: not done yet<extra></extra>",
+        {"symbol": "circle", "size": 3, "color": PALETTES[theme].faint},
         text=[escape(name) for name in shown.missing],
-        hovertemplate="<b>%{text}</b>: not done yet<extra></extra>",
         showlegend=False,
     )
 
