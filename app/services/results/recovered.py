@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 import plotly.graph_objects as go
@@ -21,43 +20,29 @@ from trim.evaluation.entries import format_perplexity
 from trim.runs.recovery import Recovery
 
 
-@dataclass(frozen=True, eq=False)
-class LayersMoved:
-    """How far the layers of a recovery moved.
+def medians_moved(moved: dict[str, np.ndarray]) -> dict[str, float]:
+    """Return the median over the rows of each layer, by name; layers without kept weights are left out."""
+    return {name: float(np.nanmedian(rows)) for name, rows in moved.items() if np.isfinite(rows).any()}
 
-    Attributes:
-        medians: the median over the rows of each layer, by name; layers without kept weights are left out.
-    """
 
-    medians: dict[str, float]
+def moved_text(medians: dict[str, float]) -> str:
+    """Return a sentence on the layer that moved most."""
+    if not medians:
+        return "No layer keeps a weight."
+    most = max(medians, key=medians.__getitem__)
+    middle = np.median(list(medians.values()))
+    return f"Most in {most}: {percent(medians[most])}; the median of all layers is {percent(middle)}."
 
-    @classmethod
-    def of(cls, moved: dict[str, np.ndarray]) -> "LayersMoved":
-        """Summarize the rows of each layer."""
-        return cls(
-            {name: float(np.nanmedian(rows)) for name, rows in moved.items() if np.isfinite(rows).any()}
-        )
 
-    @property
-    def text(self) -> str:
-        """Return a sentence on the layer that moved most."""
-        if not self.medians:
-            return "No layer keeps a weight."
-        most = max(self.medians, key=self.medians.__getitem__)
-        middle = np.median(list(self.medians.values()))
-        return (
-            f"Most in {most}: {percent(self.medians[most])}; the median of all layers is {percent(middle)}."
-        )
-
-    def figure(self, theme: Theme = "light") -> go.Figure:
-        """Draw the medians, block by layer type."""
-        return checkpoint_map_figure(
-            *layer_grid(self.medians),
-            title="What did training move?",
-            subtitle="How far the kept weights of a layer's rows moved, median over the rows.",
-            form=".1%",
-            theme=theme,
-        )
+def moved_figure(medians: dict[str, float], theme: Theme = "light") -> go.Figure:
+    """Draw how far the layers moved, block by layer type."""
+    return checkpoint_map_figure(
+        *layer_grid(medians),
+        title="What did training move?",
+        subtitle="How far the kept weights of a layer's rows moved, median over the rows.",
+        form=".1%",
+        theme=theme,
+    )
 
 
 def recovered_points(
@@ -128,11 +113,11 @@ def _figures(recovery: Recovery) -> Iterator[Part]:
         yield Chart(figure, "Perplexity on the held-out windows over the time of training")
     if recovery.complete:
         moved = recovery.rows_moved()
-        layers = LayersMoved.of(moved)
+        medians = medians_moved(moved)
         yield Heading("What moved")
-        yield Paragraph(layers.text)
-        yield Chart(layers.figure(), "How far the layers moved, block by layer type")
-        if layers.medians:
-            most = max(layers.medians, key=layers.medians.__getitem__)
+        yield Paragraph(moved_text(medians))
+        yield Chart(moved_figure(medians), "How far the layers moved, block by layer type")
+        if medians:
+            most = max(medians, key=medians.__getitem__)
             yield Paragraph(f"The rows of {most}:")
             yield Chart(rows_moved_figure(moved[most]), f"How far the rows of {most} moved")

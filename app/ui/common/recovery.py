@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
-from app.services.results.recovered import LayersMoved
+from app.services.results.recovered import medians_moved, moved_figure, moved_text
 from app.ui.common.cards import View, card, theme
 from app.ui.common.guard import guarded
 from app.ui.common.jobs import running_job, stopped_job
@@ -127,11 +127,10 @@ def moved_card(recovery: Recovery) -> None:
 
 
 def _layers_moved(moved: dict[str, np.ndarray]) -> View:
-    layers = LayersMoved.of(moved)
-    medians = layers.medians
+    medians = medians_moved(moved)
     return View(
-        layers.figure(theme()),
-        layers.text,
+        moved_figure(medians, theme()),
+        moved_text(medians),
         MOVED_FORMULA,
         "Heat map, block by layer type",
         lambda: {"layer": np.array(list(medians), dtype=str), "moved": np.array(list(medians.values()))},

@@ -1,7 +1,6 @@
 """The form that starts a run of a whole model: every method and option of the command line, and its command."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 import streamlit as st
 
@@ -30,15 +29,6 @@ ABOVE = ("model", "target", "allocation", "budget", "score", "corpus", "windows"
 OF_METHODS = (BUDGET_METHODS, OPTIMAL)  # shown if the chosen methods use them
 
 
-@dataclass(frozen=True)
-class NewRun:
-    """The values of the form."""
-
-    settings: PruneSettings
-    title: str
-    measure: tuple[int, int] | None
-
-
 @st.fragment
 def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
     """Show the form; the page then shows the started run."""
@@ -51,24 +41,25 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
         "last token. The command below names every option that is not the default.",
     )
     try:
-        chosen = _fields(devices, runs)
+        settings, title, measure = _fields(devices, runs)
     except trim.TrimError as error:
         st.error(plain(error), icon=":material/error:")
         return
-    shown = format_command(chosen.settings, measure=chosen.measure, out="runs/NAME")
+    shown = format_command(settings, measure=measure, out="runs/NAME")
     st.code(shown, language="bash", wrap_lines=True)
-    if (seconds := seconds_of_the_like(chosen.settings, runs)) is not None:
+    if (seconds := seconds_of_the_like(settings, runs)) is not None:
         st.caption(
             f"The last run with this model, method and amount of text took {_duration(seconds)} on this machine."
         )
     if st.button("Start", type="primary", icon=":material/play_arrow:", key=f"{P}start"):
         with errors_shown():
-            run_id = JOBS.start(arguments(chosen.settings), chosen.title, chosen.measure)
+            run_id = JOBS.start(arguments(settings), title, measure)
             st.session_state.update(started_run=run_id, fold_new_run=True)
             st.rerun()
 
 
-def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
+def _fields(devices: list[str], runs: list[StoredRun]) -> tuple[PruneSettings, str, tuple[int, int] | None]:
+    """Show the fields; return the settings, the run's name, and windows and tokens of a perplexity to measure."""
     chosen: dict[str, object] = {}
     first = st.columns(3)
     with first[0]:
@@ -109,7 +100,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> NewRun:
             columns[1].number_input("Tokens in each", 2, 32768, MEASURE_LENGTH, key=f"{P}m_length"),
         )
     settings = settings_of(PruneSettings, chosen)
-    return NewRun(settings, title.strip() or settings.name, measure)
+    return settings, title.strip() or settings.name, measure
 
 
 def _model_facts(source: str) -> None:

@@ -1,7 +1,6 @@
 """The choice of the run on the page; the list and the address follow each other."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import streamlit as st
 
@@ -11,39 +10,29 @@ from app.ui.common.text import distinct, plain
 from trim.errors import RunError
 
 
-@dataclass(frozen=True)
-class RunChoice:
-    """A run in the list: its id, its name, and its state."""
-
-    id: str
-    label: str
-
-
-def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> list[RunChoice]:
-    """List all runs of whole models, first the one that is being computed, even before it has a folder."""
+def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> dict[str, str]:
+    """List all runs of whole models by id, first the one that is being computed, even before it has a folder."""
     known = {entry.id for entry in entries}
-    listed = []
+    listed = {}
     running = jobs.running()
     if running is not None and running.kind == "prune":
-        listed.append(RunChoice(running.id, f"{running.title} · running"))
-    for asked in dict.fromkeys([st.session_state.get("started_run"), st.query_params.get("run")]):
-        failed = _failed(asked, jobs) if asked and asked not in known else None
-        if failed is not None and (running is None or asked != running.id):
-            listed.append(failed)
-    above = {choice.id for choice in listed}
-    return listed + [RunChoice(entry.id, _label(entry)) for entry in entries if entry.id not in above]
+        listed[running.id] = f"{running.title} · running"
+    for asked in (st.session_state.get("started_run"), st.query_params.get("run")):
+        if asked and asked not in known and (running is None or asked != running.id):
+            listed |= _failed(asked, jobs)
+    return listed | {entry.id: _label(entry) for entry in entries if entry.id not in listed}
 
 
-def _failed(run_id: str, jobs: RunJobs) -> RunChoice | None:
-    """Return a run that was started but has no folder."""
+def _failed(run_id: str, jobs: RunJobs) -> dict[str, str]:
+    """Return a run that was started but has no folder, if it is one."""
     try:
         record = jobs.begun(run_id)
         complete = jobs.outcome(run_id).status == "complete"
     except RunError:
-        return None
+        return {}
     if record is None or record.kind != "prune" or complete:  # its run was deleted since
-        return None
-    return RunChoice(run_id, f"{record.title} · failed")
+        return {}
+    return {run_id: f"{record.title} · failed"}
 
 
 def _label(entry: StoredRun) -> str:
@@ -56,12 +45,12 @@ def _label(entry: StoredRun) -> str:
     return f"{entry.run.name} · {entry.run.created[:10]}"
 
 
-def pick_run(listed: Sequence[RunChoice], default: str | None) -> str | None:
+def pick_run(listed: dict[str, str], default: str | None) -> str | None:
     """Return the id of the run in the address, or else `default`; choosing another changes the address.
 
     None: there is no run.
     """
-    labels = distinct({choice.id: choice.label for choice in listed})
+    labels = distinct(listed)
     asked = st.session_state.pop("started_run", None) or st.query_params.get("run")
     if asked is not None and asked not in labels:
         st.warning(

@@ -9,9 +9,9 @@ from streamlit.testing.v1.element_tree import Selectbox
 def page() -> None:
     import streamlit as st
 
-    from app.ui.model.run_picker import RunChoice, pick_run
+    from app.ui.model.run_picker import pick_run
 
-    st.text(pick_run([RunChoice("mine", st.session_state["label"]), RunChoice("other", "Other")], "other"))
+    st.text(pick_run({"mine": st.session_state["label"], "other": "Other"}, "other"))
 
 
 def test_an_old_label_is_not_a_run(monkeypatch: pytest.MonkeyPatch):
