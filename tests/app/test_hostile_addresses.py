@@ -121,7 +121,7 @@ def test_a_layer_of_a_run_is_refused_with_a_message(folder, name, layer):
 def test_no_job_has_such_a_name(name):
     try:
         assert not JOBS.state(name).active
-        assert JOBS.begun(name) is None
+        assert JOBS.record(name) is None
     except RunError:
         pass
 

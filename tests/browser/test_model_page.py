@@ -181,7 +181,7 @@ def test_start_watch_cancel_and_resume(page, app, tiny):
         page.get_by_role("button", name="Start").click()
         expect(page.get_by_test_id("stAlert").filter(has_text="one job at a time")).to_be_visible()
         progress.get_by_role("button", name="Cancel").click()
-        wait_until(lambda: jobs.begun(run_id).cancelled)
+        wait_until(lambda: jobs.record(run_id).cancelled)
     expect(page.get_by_role("button", name="Resume")).to_be_visible(timeout=PATIENCE)
     expect(progress).to_contain_text("It was cancelled")
     settled(page)

@@ -50,6 +50,6 @@ def begin_diagnosis(
 
 def diagnosing(jobs: RunJobs, key: str) -> JobState | None:
     """Return the state of the diagnosis of this key; None: it was never started."""
-    if jobs.begun(key) is None:
+    if jobs.record(key) is None:
         return None
     return jobs.outcome(key, read_progress(jobs.printed(key), datetime.datetime.now(datetime.UTC)))

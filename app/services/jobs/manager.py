@@ -41,11 +41,11 @@ class JobError(TrimError):
     """Raised when a job cannot be started, stopped or found; the message says why and what to do."""
 
 
-class RunJobs:
+class RunJobs(JobFolder):
     """The jobs of one folder of runs."""
 
     def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
-        self._disk = JobFolder(folder)
+        super().__init__(folder)
         self._layer = Lane()  # in a seminar, layers are prepared one at a time
 
     # ------------------------------------------------------------------------------------ start and stop
@@ -64,7 +64,7 @@ class RunJobs:
         """
         SEMINAR.require("Pruning a model", command[0])
         with self._starting():
-            path = new_run_path(self._disk.folder(), title)
+            path = new_run_path(self.folder(), title)
             after = [["measure", str(path), *map(str, measure)]] if measure else []
             prune = ["prune", *command, "--out", str(path), f"--name={title}"]
             self._launch(path.name, "prune", title, [prune], after)
@@ -83,7 +83,7 @@ class RunJobs:
         """
         SEMINAR.require("Recovering a model", run.request.model)
         with self._starting():
-            path = new_run_path(self._disk.folder(), f"{run.name} recovered")
+            path = new_run_path(self.folder(), f"{run.name} recovered")
             title = f"{run.name}, recovered {minutes:g} min"
             recover = ["recover", str(run.path.resolve()), "--minutes", f"{minutes:g}"]
             recover += ["--out", str(path), f"--name={title}"]
@@ -98,12 +98,12 @@ class RunJobs:
             JobError: another job runs, or the disk is full.
             RunError: the run does not exist.
         """
-        path = self._disk.path(run_id)
+        path = self.path(run_id)
         run = open_stored(path)
         model = run.record.parent if isinstance(run, Recovery) else run.request.model
         SEMINAR.require("Going on with a run", model)
         with self._starting():
-            before = self._disk.record(run_id)
+            before = self.record(run_id)
             resume = ["resume", str(path), *(["--repair"] if repair else [])]
             kind = "recover" if isinstance(run, Recovery) else "prune"
             self._launch(run_id, kind, run.name, [resume], before.after if before else [])
@@ -124,7 +124,7 @@ class RunJobs:
         Finished blocks are kept. A job that has ended is not touched.
         """
         SEMINAR.require("Stopping a job")
-        record = self._disk.record(job_id)
+        record = self.record(job_id)
         process = self._process(record)
         if record is None or process is None:
             return
@@ -133,7 +133,7 @@ class RunJobs:
             for each in [*children, process]:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     each.kill() if record.cancelled else each.terminate()
-        self._disk.write(replace(record, cancelled=True))
+        self.save(replace(record, cancelled=True))
 
     @contextlib.contextmanager
     def turn(self, job: Waiting) -> Iterator[None]:
@@ -147,7 +147,7 @@ class RunJobs:
     @contextlib.contextmanager
     def _starting(self) -> Iterator[None]:
         """Let one process at a time start a job, and only if none runs."""
-        folder = self._disk.folder() / ".jobs"
+        folder = self.folder() / ".jobs"
         deadline = time.monotonic() + 5
         while True:
             try:
@@ -169,7 +169,7 @@ class RunJobs:
                 )
             if (free := shutil.disk_usage(folder).free) < MIN_FREE_BYTES:
                 raise JobError(
-                    f"The disk of {self._disk.folder()} is full: {format_bytes(free)} are free. Delete runs on "
+                    f"The disk of {self.folder()} is full: {format_bytes(free)} are free. Delete runs on "
                     "the Runs page, or empty the cache with: python -m trim cache --empty"
                 )
             yield
@@ -179,9 +179,9 @@ class RunJobs:
     def _launch(
         self, job_id: str, kind: str, title: str, commands: list[list[str]], after: list[list[str]]
     ) -> None:
-        end, log = self._disk.file(job_id, "end"), self._disk.file(job_id, "log")
+        end, log = self.file(job_id, "end"), self.file(job_id, "log")
         end.unlink(missing_ok=True)
-        self._disk.forget_old()
+        self.forget_old()
         # A recovery gets all cores, as it trains more the faster it is. Priorities let both give way to the app.
         threads = str(max(1, (os.cpu_count() or 2) - (kind != "recover")))
         environment = os.environ | {
@@ -195,9 +195,7 @@ class RunJobs:
             environment.pop(name, None)
         worker = [sys.executable, "-m", "app.services.jobs.worker", str(end), json.dumps([*commands, *after])]
         record = JobRecord(job_id, kind, title, commands, after, 0, 0.0)
-        self._disk.write(
-            record
-        )  # before there is a process: were the app killed now, the job could be resumed
+        self.save(record)  # before there is a process: were the app killed now, the job could be resumed
         try:
             with log.open("wb") as output:
                 process = subprocess.Popen(
@@ -214,15 +212,15 @@ class RunJobs:
         threading.Thread(target=process.wait, daemon=True).start()
         with contextlib.suppress(psutil.NoSuchProcess):  # a job may have ended already, and its record stands
             started = psutil.Process(process.pid).create_time()
-            self._disk.write(replace(record, pid=process.pid, process_started=started))
+            self.save(replace(record, pid=process.pid, process_started=started))
 
     # -------------------------------------------------------------------------------------------- watch
 
     def running(self) -> JobRecord | None:
         """Return the job that runs now, from any session."""
-        for file in self._disk.jobs():
+        for file in self.jobs():
             job_id = file.name.removesuffix(".job")
-            record = self._disk.record(job_id)
+            record = self.record(job_id)
             if record is not None and self._process(record) is not None:
                 return record
         return None
@@ -234,8 +232,8 @@ class RunJobs:
             job_id: the id of the run or recovery.
             run: the run or recovery if it is open already; it may lie in another folder.
         """
-        path = self._disk.path(job_id) if run is None else run.path
-        record = self._disk.record(job_id)
+        path = self.path(job_id) if run is None else run.path
+        record = self.record(job_id)
         process = self._process(record)
         run = run or _opened(path)
         progress = None
@@ -243,7 +241,7 @@ class RunJobs:
             progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
         if record is not None and process is not None:
             return _running(record, process, progress)
-        code, message = self._disk.end(job_id)
+        code, message = self.end(job_id)
         if run is not None and run.complete:
             return JobState("complete", message=message if code else "")
         if run is not None and progress is not None and not progress.ended and is_locked(path):
@@ -255,28 +253,8 @@ class RunJobs:
         elif run is not None:
             message = "Its process was ended from outside, or the machine was."
         else:
-            message = f"It ended before it wrote anything. {self._disk.log_hint(job_id)}"
+            message = f"It ended before it wrote anything. {self.log_hint(job_id)}"
         return JobState("failed" if run is None else "stopped", message=message, progress=progress)
-
-    def folder_of(self, job_id: str) -> Path:
-        """Return the folder of a job's run or recovery, whether or not it exists.
-
-        Raises:
-            RunError: the id is not a valid name.
-        """
-        return self._disk.path(job_id)
-
-    def begun(self, job_id: str) -> JobRecord | None:
-        """Return the job of this id, if one was ever started.
-
-        Raises:
-            RunError: the id is not a valid name.
-        """
-        return self._disk.record(job_id)
-
-    def output(self, job_id: str) -> str:
-        """Return the output of a job so far."""
-        return self._disk.output(job_id)
 
     def printed(self, job_id: str) -> Iterator[dict]:
         """Yield the JSON objects that a job has printed so far."""
@@ -292,11 +270,11 @@ class RunJobs:
             job_id: the job's id.
             progress: the job's progress, for the state.
         """
-        record = self._disk.record(job_id)
+        record = self.record(job_id)
         process = self._process(record)
         if record is not None and process is not None:
             return _running(record, process, progress)
-        code, message = self._disk.end(job_id)
+        code, message = self.end(job_id)
         if code == 0:
             return JobState("complete", progress=progress)
         return JobState("failed", message=message or "It was stopped before it was done.", progress=progress)

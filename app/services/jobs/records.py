@@ -119,7 +119,7 @@ class JobFolder:
         except RunError:
             return None
 
-    def write(self, record: JobRecord) -> None:
+    def save(self, record: JobRecord) -> None:
         """Write a job down."""
         write_json(self.file(record.id, "job"), asdict(record))
 

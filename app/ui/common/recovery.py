@@ -75,7 +75,7 @@ def _live(recovery_id: str) -> None:
         kept="What was trained stays, and the recovery can be resumed.",
     )
     with guarded():
-        path = JOBS.folder_of(recovery_id)
+        path = JOBS.path(recovery_id)
         if is_recovery(path) and (recovery := open_recovery(path)).metrics.get("curve"):
             curve_card(recovery)
 

@@ -66,12 +66,12 @@ def _form(runs: Sequence[Run | Recovery]) -> None:
     sampling = Sampling(tokens, temperature, seed)
     if asked:
         key = writing_key(prompt, sampling, runs)
-        known = JOBS.begun(key) is not None and not written(JOBS, key, runs).message
+        known = JOBS.record(key) is not None and not written(JOBS, key, runs).message
         st.session_state.pop("writing", None)
         with errors_shown():
             st.session_state["writing"] = key if known else begin(JOBS, prompt, sampling, runs)
     shown = st.session_state.get("writing")
-    if shown is None or JOBS.begun(shown) is None:
+    if shown is None or JOBS.record(shown) is None:
         return
     if written(JOBS, shown, runs).active:
         _live(shown, runs)

@@ -28,7 +28,7 @@ def recover_views(run: Run) -> None:
     if has_masks(run):
         _form(run)
     started = st.session_state.get("recovering")
-    if started is not None and started not in found and JOBS.begun(started) is not None:
+    if started is not None and started not in found and JOBS.record(started) is not None:
         watch_recovery(started)
     if not found:
         return

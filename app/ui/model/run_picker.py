@@ -26,7 +26,7 @@ def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> dict[str, str]:
 def _failed(run_id: str, jobs: RunJobs) -> dict[str, str]:
     """Return a run that was started but has no folder, if it is one."""
     try:
-        record = jobs.begun(run_id)
+        record = jobs.record(run_id)
         complete = jobs.outcome(run_id).status == "complete"
     except RunError:
         return {}

@@ -156,7 +156,7 @@ def test_a_job_that_ends_while_it_is_cancelled(jobs, command, monkeypatch):
         patch.setattr(psutil.Process, "children", ended)
         jobs.cancel(run_id)
     assert jobs.running() is None
-    assert jobs.begun(run_id).cancelled
+    assert jobs.record(run_id).cancelled
 
 
 def test_two_starts_at_once(jobs, command, tmp_path):
@@ -176,7 +176,7 @@ def test_a_refusal_is_the_librarys_own(jobs, command):
     assert state.status == "failed"
     assert state.message.startswith("the model has no layer that matches '*.attention.*'")
     assert "Traceback" not in jobs.output(run_id)
-    assert jobs.begun(run_id).title == "wrong"
+    assert jobs.record(run_id).title == "wrong"
 
 
 def test_a_text_too_short_to_measure_on(jobs, command):
