@@ -95,7 +95,7 @@ def select(rows: np.ndarray | list[int], source: SelectionSource | None) -> None
 
 
 def on_chart(
-    source: SelectionSource, marked: list[int], rows_of: Callable[[list[dict]], np.ndarray]
+    source: SelectionSource, marked: list[int], rows_of: Callable[[list[dict]], np.ndarray | list[int]]
 ) -> Callable[[], None]:
     """Return a callback for the chart; `rows_of` turns its selected points into rows.
 
@@ -113,6 +113,12 @@ def _selected(chart: str) -> None:
         select(rows_of(points), None if marked else source)
     elif st.session_state.get("selected_in") == source:
         select([], None)
+
+
+def chosen_data(points: list[dict]) -> list:
+    """Return the first of the customdata of each chosen point, once each; points without any are left out."""
+    data = [np.ravel(point["customdata"]) for point in points if point.get("customdata") is not None]
+    return list(dict.fromkeys(each[0] for each in data if each.size))
 
 
 def rows_for(source: SelectionSource, rows: list[int]) -> list[int]:

@@ -19,7 +19,7 @@ from app.ui.common import explanations
 from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
 from app.ui.common.curves import curves_text, curves_view
-from app.ui.common.selection import SelectionSource, on_chart, rows_for
+from app.ui.common.selection import SelectionSource, chosen_data, on_chart, rows_for
 from app.ui.common.text import distinct, plain
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
@@ -229,9 +229,6 @@ def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, row
     source = SelectionSource("compare_pair", (str(first.pick), str(other.pick)))
     marked = rows_for(source, rows)
 
-    def rows_of(points: list[dict]) -> np.ndarray:
-        return np.array([int(np.ravel(point["customdata"])[0]) for point in points if "customdata" in point])
-
     def view() -> View:
         return View(
             pair_figure(pair, marked, theme(), slot_style(other.slot, theme())),
@@ -245,7 +242,7 @@ def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, row
         "compare_pair",
         {"Rows": view},
         file_name=FILE_NAME,
-        on_select=on_chart(source, marked, rows_of),
+        on_select=on_chart(source, marked, chosen_data),
         selectable=frozenset({"Rows"}),
         clickable=True,
         shared=(first.key, other.key, tuple(marked)),

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.ui.common.cards import View, card, theme
-from app.ui.common.selection import SelectionSource, on_chart, rows_for
+from app.ui.common.selection import SelectionSource, chosen_data, on_chart, rows_for
 from diagnostics.allocation import RowScatter, row_scatter
 from diagnostics.figures.gap import gap_loss_figure, gap_quality_figure, gap_scatter_figure, gap_share_figure
 from diagnostics.format import change, number, percent
@@ -103,18 +103,12 @@ def _rows_card(study: "Study", outcome: "Outcome", rows: list[int], file_name: s
             },
         )
 
-    def rows_of(points: list[dict]) -> np.ndarray:
-        return np.unique(
-            np.array([int(np.ravel(point["customdata"])[0]) for point in points], dtype=np.int64)
-        )
-
-    callback = on_chart(source, marked, rows_of)
     card(
         "gap_rows",
         {name: partial(view, *pair) for name, pair in quantities.items()},
         file_name=file_name,
         brief=True,
-        on_select=callback,
+        on_select=on_chart(source, marked, chosen_data),
         selectable=frozenset(quantities),
         clickable=True,
     )

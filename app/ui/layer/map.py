@@ -13,6 +13,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
 from app.ui.common.parts import go_to_layer
+from app.ui.common.selection import chosen_data
 from app.ui.common.text import distinct
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.model_map import MapQuantity, ModelMap
@@ -75,11 +76,5 @@ def _view(shown: ModelMap, quantity: MapQuantity) -> View:
 
 
 def _clicked() -> None:
-    points = st.session_state[KEY]["selection"]["points"]
-    names = [name for point in points if isinstance(name := _first(point.get("customdata")), str)]
-    if names:
-        go_to_layer(names[0])
-
-
-def _first(data: object) -> object:
-    return data[0] if isinstance(data, list) and data else data
+    if names := chosen_data(st.session_state[KEY]["selection"]["points"]):
+        go_to_layer(str(names[0]))

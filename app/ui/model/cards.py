@@ -14,6 +14,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_seen
 from app.ui.common.present import kept, link
+from app.ui.common.selection import chosen_data
 from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
 from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen
@@ -228,8 +229,8 @@ def selectable_card(
     """Show maps in which a click opens a layer (`open_layer`); `more`: further views on the card."""
 
     def selected() -> None:
-        points = st.session_state[key]["selection"]["points"]
-        st.session_state["clicked_layers"] = _names(points)
+        # The dots of unfinished layers have no names.
+        st.session_state["clicked_layers"] = chosen_data(st.session_state[key]["selection"]["points"])
 
     card(
         key,
@@ -241,17 +242,6 @@ def selectable_card(
         shared=shown,
         brief=True,
     )
-
-
-def _names(points: list[dict]) -> list[str]:
-    """Return the layers that were clicked or boxed, without the dots of unfinished layers, which have no name."""
-    names = []
-    for point in points:
-        data = point.get("customdata")
-        name = data[0] if isinstance(data, list) and data else data
-        if isinstance(name, str):
-            names.append(name)
-    return list(dict.fromkeys(names))
 
 
 def open_layer(run_id: str, shown: ModelMap) -> None:
