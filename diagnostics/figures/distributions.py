@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 from diagnostics.allocation import ecdf
 from diagnostics.distributions import Distributions
 from diagnostics.figures.frame import PERCENT, drawn, frame, note, short
+from diagnostics.figures.lines import points
 from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label
 from diagnostics.figures.row_marks import selected_ticks
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
@@ -257,18 +258,9 @@ def ridges_figure(
             hoverinfo="skip",
         )
         if not np.isnan(middle):
-            figure.add_scatter(
-                x=[middle],
-                y=[ground + 0.22],
-                mode="markers",
-                marker={
-                    "symbol": "line-ns",
-                    "size": min(9, close),
-                    "line": {"width": 2, "color": palette.ink},
-                },
-                name=f"median of {labels[place]}",
-                hovertemplate=f"<b>{labels[place]}</b><br>median {quantity.format(middle)}<extra></extra>",
-            )
+            tick = {"symbol": "line-ns", "size": min(9, close), "line": {"width": 2, "color": palette.ink}}
+            hover = f"<b>{labels[place]}</b><br>median {quantity.format(middle)}<extra></extra>"
+            points(figure, f"median of {labels[place]}", [middle], [ground + 0.22], hover, tick)
     figure.update_yaxes(
         tickvals=[len(labels) - 1 - place for place in shown],
         ticktext=["<br>".join(map(escape, each)) for each in lines],

@@ -99,16 +99,9 @@ class FirstView:
 class PreparedLayer(ArrayLayer):
     """A layer that answers the first view's questions from its file, and is swept for any other."""
 
-    def __init__(
-        self,
-        weight: np.ndarray,
-        inputs: np.ndarray,
-        score: np.ndarray,
-        input_norm: np.ndarray,
-        first: FirstView,
-    ) -> None:
-        """Take the arrays of an `ArrayLayer`, and its precomputed view."""
-        super().__init__(weight, inputs, score, input_norm)
+    def __init__(self, first: FirstView, *arrays: np.ndarray) -> None:
+        """Take the precomputed view, and the arrays of an `ArrayLayer`."""
+        super().__init__(*arrays)
         self._first = first
         for name in ("weight_norm", "output_norm", "dead_rows"):  # instead of computing them
             vars(self)[name] = first.arrays[name]

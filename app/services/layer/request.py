@@ -21,26 +21,16 @@ def request_of(study: Study, outcome: Outcome, method: str) -> PruneSettings:
         method: "uniform", "trim" or "optimal".
     """
     key, settings = study.key, outcome.result.settings
+    shared = {**vars(key.sample), **vars(settings)}  # a run has the same names for them, but for the target
     request = PruneSettings(
         model=key.model.source,
-        target=settings.target_sparsity,
+        target=shared.pop("target_sparsity"),
         allocation=method,
         score=key.score,
-        corpus=key.sample.corpus,
-        windows=key.sample.windows,
-        length=key.sample.length,
-        seed=key.sample.seed,
-        bos=key.sample.bos,
-        vectors_per_sequence=key.sample.vectors_per_sequence,
         layers=(key.layer,),
-        learning_rates=settings.learning_rates,
-        negative_learning_rates=settings.negative_learning_rates,
-        iterations=settings.iterations,
-        layer_quality=settings.layer_quality,
-        row_quality=settings.row_quality,
         device=key.model.device,
         dtype=key.model.dtype,
-        max_row_sparsity=settings.max_row_sparsity,
+        **shared,
     )
     if method == "optimal":
         best = outcome.optimum

@@ -97,7 +97,7 @@ class ShippedLayer:
                 scores = SCORES[score](self.weight, self.input_norm)
                 arrays = self.weight, self.inputs, scores, self.input_norm
                 first = score == self.key.score
-                layer = PreparedLayer(*arrays, self.first) if first else ArrayLayer(*arrays)
+                layer = PreparedLayer(self.first, *arrays) if first else ArrayLayer(*arrays)
                 self._studies[score] = Study(dataclasses.replace(self.key, score=score), layer, self.origin)
             return self._studies[score]
 

@@ -1,6 +1,5 @@
 """Recoveries in the store: list them, describe them in the table of runs, delete them like runs."""
 
-import threading
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from app.services.runs.facts import (
     perplexity_on,
 )
 from app.services.runs.store import StoredRun, changed
+from app.services.server.lru import Shared
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.names import RECOVERY
 from trim.runs.folder import Run
@@ -20,23 +20,18 @@ from trim.runs.listing import FolderEntry, runs_folder
 from trim.runs.recovery import Recovery, list_recoveries
 
 _READ = (RECOVERY, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
-_lock = threading.Lock()
-_known: dict[Path, tuple[tuple, FolderEntry[Recovery]]] = {}
+RECOVERY_CACHE_SIZE = 256
+_known: Shared[tuple, FolderEntry[Recovery]] = Shared(RECOVERY_CACHE_SIZE)
 
 
 def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
     """List all recoveries, newest first; until a file changes, all readers get the same object."""
-    entries = []
-    with _lock:
-        for entry in list_recoveries(folder or runs_folder()):
-            stamp = tuple(changed(f"{entry.path}/{name}") for name in _READ)
-            cached_entry = _known.get(entry.path)
-            if cached_entry is None or cached_entry[0] != stamp:
-                cached_entry = _known[entry.path] = stamp, entry
-            entries.append(cached_entry[1])
-        for gone in _known.keys() - {entry.path for entry in entries}:
-            del _known[gone]
-    return entries
+    return list(map(_cached, list_recoveries(folder or runs_folder())))
+
+
+def _cached(entry: FolderEntry[Recovery]) -> FolderEntry[Recovery]:
+    stamp = (entry.path, *(changed(f"{entry.path}/{name}") for name in _READ))
+    return _known.get(stamp, lambda: entry)
 
 
 def recoveries_of(run: Run) -> list[Recovery]:

@@ -21,7 +21,7 @@ SHOWN = {"TRIM": ("trim",), "Optimal": ("optimal",), "Both": ("trim", "optimal")
 
 
 # Names in the address of options that a run has too; the row cap here is TRIM's alone.
-_IN_ADDRESS = {
+IN_ADDRESS = {
     "layer_quality": "layer_quality",
     "row_quality": "row_quality",
     "iterations": "iterations",
@@ -45,7 +45,7 @@ def choose_search_options() -> SearchOptions:
     """Show the side bar's search options, and return them as typed; `settings` parses them."""
     with st.sidebar.popover("Search options", icon=":material/tune:", width="stretch"):
         typed = {
-            name: option_widget(_OPTIONS[name], key, bind="query-params") for name, key in _IN_ADDRESS.items()
+            name: option_widget(_OPTIONS[name], key, bind="query-params") for name, key in IN_ADDRESS.items()
         }
         cap = st.number_input(
             "Largest row sparsity, TRIM (%)",

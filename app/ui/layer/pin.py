@@ -12,7 +12,7 @@ import trim
 from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey, SampleKey, StudyKey
 from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
-from app.ui.common.search_options import SearchOptions, default_options, settings
+from app.ui.common.search_options import IN_ADDRESS, SearchOptions, default_options, settings
 from app.ui.common.text import plain
 from app.ui.common.waiting import laboratory, result_or_progress, study_in_memory
 
@@ -122,11 +122,7 @@ _DEFAULTS = {
     "shown": "TRIM",
     "part": "Overview",
     "rows": "",
-    "layer_quality": _OPTIONS["layer_quality"],
-    "row_quality": _OPTIONS["row_quality"],
-    "iterations": _OPTIONS["iterations"],
-    "rates": _OPTIONS["learning_rates"],
-    "negative_rates": _OPTIONS["negative_learning_rates"],
+    **{key: value for name, value in _OPTIONS.items() if (key := IN_ADDRESS.get(name))},
     "cap": round(100 * _OPTIONS["max_row_sparsity"]),
     "row_weights": "all alike",
 }
