@@ -25,7 +25,7 @@ from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
 from app.services.results.compared import labelled, opened, settings
 from app.services.results.picks import LETTERS, Pick
-from app.services.results.recovered import LayersMoved, recovery_report
+from app.services.results.recovered import medians_moved, moved_text, recovery_report
 from app.services.results.report import run_report
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import row_columns
@@ -308,7 +308,7 @@ def look(folder: Path, *, charts: bool) -> None:
         read_progress(recovery.events(), datetime.datetime.now(datetime.UTC))
         recover_again(recovery)
         with contextlib.suppress(TrimError):
-            LayersMoved.of(recovery.rows_moved())
+            moved_text(medians_moved(recovery.rows_moved()))
             if charts:
                 recovery_report(recovery)
         RunJobs(lambda: folder).state(recovery.id, recovery)
@@ -316,7 +316,7 @@ def look(folder: Path, *, charts: bool) -> None:
     jobs.running()
     for entry in entries:
         jobs.state(entry.id)
-        jobs.begun(entry.id)
+        jobs.record(entry.id)
         jobs.outcome(entry.id)
     sweeps = store.sweeps()
     for sweep in (entry.sweep for entry in sweeps if entry.sweep is not None):
