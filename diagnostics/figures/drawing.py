@@ -164,6 +164,16 @@ class Plot:
     x_range: tuple[float, float]
     y_range: tuple[float, float]
 
+    @property
+    def right(self) -> float:
+        """The right edge."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        """The lower edge."""
+        return self.top + self.height
+
     def x(self, values: Number) -> np.ndarray:
         """Return the horizontal positions of values."""
         low, high = self.x_range
@@ -176,16 +186,21 @@ class Plot:
 
     def axes(self, x_title: str, y_title: str, x_ticks: dict[float, str], y_ticks: dict[float, str]) -> None:
         """Draw grid, ticks and titles; the upright axis has its title above."""
-        bottom, right = self.top + self.height, self.left + self.width
         for value, label in y_ticks.items():
             at = float(self.y(value))
-            self.drawing.line("stroke grid thin", self.left, at, right, at)
+            self.drawing.line("stroke grid thin", self.left, at, self.right, at)
             self.drawing.text(self.left - 6, at + 5, label, "muted small", "end")
         for value, label in x_ticks.items():
-            self.drawing.text(float(self.x(value)), bottom + 15, label, "muted small", "middle")
-        self.drawing.line("stroke faint thin", self.left, bottom, right, bottom)
-        self.drawing.text(right, bottom + 31, x_title, "muted small", "end")
+            self.drawing.text(float(self.x(value)), self.bottom + 15, label, "muted small", "middle")
+        self.drawing.line("stroke faint thin", self.left, self.bottom, self.right, self.bottom)
+        self.drawing.text(self.right, self.bottom + 31, x_title, "muted small", "end")
         self.drawing.text(self.left, self.top - 9, y_title, "muted small")
+
+    def across(self, css: str, y: Number) -> np.ndarray:
+        """Draw a line across the plot at a value; return its vertical position."""
+        level = self.y(y)
+        self.drawing.line(css, self.left, level, self.right, level)
+        return level
 
     def curve(self, css: str, x: np.ndarray, y: np.ndarray) -> None:
         """Draw a line through points given in the axes' units."""

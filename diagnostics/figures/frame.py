@@ -65,10 +65,9 @@ def note(figure: go.Figure, theme: Theme, text: str, **where: object) -> None:
 
 def edge_label(figure: go.Figure, theme: Theme, text: str, x: float, y: float, place: float) -> None:
     """Write a label beyond the right edge at the height `place`, with a thin line to a curve's point at (x, y)."""
-    figure.add_annotation(
-        text=text, x=x, y=y, ax=1.005, ay=place, axref="x", ayref="y", xanchor="left", showarrow=True, arrowhead=0,
-        arrowwidth=0.8, arrowcolor=PALETTES[theme].faint,
-    )  # fmt: skip
+    at = {"x": x, "y": y, "ax": 1.005, "ay": place, "axref": "x", "ayref": "y", "xanchor": "left"}
+    arrow = {"showarrow": True, "arrowhead": 0, "arrowwidth": 0.8, "arrowcolor": PALETTES[theme].faint}
+    figure.add_annotation(text=text, **at, **arrow)
 
 
 def log_axis(figure: go.Figure, values: np.ndarray) -> None:

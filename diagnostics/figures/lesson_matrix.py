@@ -83,7 +83,7 @@ def curve_drawing(lesson: CurveLesson) -> Drawing:
         {0.0: "0", 0.5: "0.5", 1.0: "1"},
     )
     across = plot.x(pruned / columns)
-    drawing.line("stroke uniform", across, plot.top, across, plot.top + plot.height)
+    drawing.line("stroke uniform", across, plot.top, across, plot.bottom)
     for row, cosine in enumerate(lesson.cosine):
         plot.curve("stroke ink " + DASHES[row], pruned / columns, cosine)
         drawing.circle("fill uniform", across, plot.y(cosine), 6)
@@ -91,7 +91,7 @@ def curve_drawing(lesson: CurveLesson) -> Drawing:
     for row, cosine in enumerate(lesson.cosine):
         drawing.text(
             np.where(late, across - 10, across + 10),
-            plot.top + plot.height - 12 - 20 * (len(lesson.names) - 1 - row),
+            plot.bottom - 12 - 20 * (len(lesson.names) - 1 - row),
             [f"{lesson.names[row]} {number(value, 2)}" for value in cosine],
             ["plate end" if here else "plate" for here in late],
         )

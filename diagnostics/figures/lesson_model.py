@@ -26,9 +26,8 @@ def rows_drawing(lessons: Sequence[RowsLesson]) -> Drawing:
         {value: f"{value:g}" for value in _ticks(x_range)},
         {value: f"{value:.0%}" for value in _ticks(y_range)},
     )
-    level = plot.y(np.array([lesson.sparsity for lesson in lessons]))
-    drawing.line("stroke uniform dash", plot.left, level, plot.left + plot.width, level)
-    drawing.text(plot.left + plot.width - 4, level - 6, "uniform", "plate small end")
+    level = plot.across("stroke uniform dash", np.array([lesson.sparsity for lesson in lessons]))
+    drawing.text(plot.right - 4, level - 6, "uniform", "plate small end")
     points = max(len(lesson.gini) for lesson in lessons)
     x, y = np.full((2, len(lessons), points), np.nan)
     for frame, lesson in enumerate(lessons):
@@ -70,11 +69,11 @@ def perplexity_drawing(lessons: Sequence[PerplexityLesson]) -> Drawing:
     plot = Plot(drawing, 164, 34, WIDTH - 164 - 60, HEIGHT - 34 - 48, (0, float(decades[-1])), (methods, 0))
     for decade in decades.tolist():
         across = float(plot.x(decade))
-        drawing.line("stroke grid thin", across, plot.top, across, plot.top + plot.height)
-        drawing.text(across, plot.top + plot.height + 16, f"{10**decade:,}", "muted small", "middle")
+        drawing.line("stroke grid thin", across, plot.top, across, plot.bottom)
+        drawing.text(across, plot.bottom + 16, f"{10**decade:,}", "muted small", "middle")
     drawing.text(
-        plot.left + plot.width,
-        plot.top + plot.height + 36,
+        plot.right,
+        plot.bottom + 36,
         "perplexity; lower is better",
         "muted small",
         "end",

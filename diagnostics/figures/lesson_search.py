@@ -18,7 +18,7 @@ def update_drawing(lessons: Sequence[UpdateLesson]) -> Drawing:
     plot = Plot(drawing, 186, 66, 236, 280, (0.25, 0.75), (rows, 0))
     plot.axes("row sparsity x", "", {0.25: "25%", target: f"uniform: {target:.0%}", 0.75: "75%"}, {})
     middle = float(plot.x(target))
-    drawing.line("stroke uniform dash", middle, plot.top, middle, plot.top + plot.height)
+    drawing.line("stroke uniform dash", middle, plot.top, middle, plot.bottom)
     share = np.stack([lesson.share for lesson in lessons])
     change = np.stack([lesson.change for lesson in lessons])
     x = np.stack([lesson.row_sparsity for lesson in lessons])
@@ -57,11 +57,8 @@ def path_drawing(lesson: PathLesson) -> Drawing:
     plot.axes("row, by rising Gini", "row sparsity", {float(row): str(row) for row in range(rows)}, PERCENTS)
     for row in range(rows):
         top = plot.y(lesson.row_sparsity[:, row])
-        drawing.rect(
-            "fill trim", float(plot.x(row - 0.4)), top, 0.8 * plot.width / rows, plot.top + plot.height - top
-        )
-    level = float(plot.y(lesson.target))
-    drawing.line("stroke uniform dash", plot.left, level, plot.left + plot.width, level)
+        drawing.rect("fill trim", float(plot.x(row - 0.4)), top, 0.8 * plot.width / rows, plot.bottom - top)
+    level = plot.across("stroke uniform dash", lesson.target)
     drawing.text(plot.left + 4, level - 6, f"uniform: {lesson.target:.0%}", "plate")
     low, high = float(lesson.quality.min()), float(lesson.quality.max())
     span = high - low
@@ -97,7 +94,7 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
     top = max(float(loud.max()), float(first.quiet.max()))
     plot = Plot(drawing, 40, 30, 300, 128, (0, columns), (0, 1.05))
     kept = float(plot.x(columns - first.pruned))
-    drawing.rect("band", kept, plot.top, plot.left + plot.width - kept, plot.height)
+    drawing.rect("band", kept, plot.top, plot.right - kept, plot.height)
     plot.axes(
         "weight of the row, highest score first", "√score", {0.0: "1", float(columns): str(columns)}, {}
     )
@@ -133,7 +130,6 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
     below.axes(
         "learning rate η", "gain over uniform, thousandths of cosine", {}, {0.0: "0", tick: f"{tick:g}"}
     )
-    foot = below.top + below.height
     tried = np.stack([np.asarray(lesson.trace.tried) for lesson in lessons])
     chosen = np.array([-1 if lesson.trace.chosen is None else lesson.trace.chosen for lesson in lessons])
     for across, index in enumerate(order):
@@ -145,13 +141,13 @@ def sign_drawing(lessons: Sequence[SignLesson]) -> Drawing:
             left,
             up,
             width,
-            foot - up,
+            below.bottom - up,
         )
         middle = float(below.x(across))
-        drawing.text(middle, foot + 15, rate_label(float(rates[index])), "muted small", "middle")
+        drawing.text(middle, below.bottom + 15, rate_label(float(rates[index])), "muted small", "middle")
         is_chosen = 1.0 * (chosen == index)
         drawing.text(middle, up - 5, "chosen", "plate strong", "middle", opacity=is_chosen)
-    drawing.text(40, foot + 31, "no bar: no gain; outline: not tried", "muted small")
+    drawing.text(40, below.bottom + 31, "no bar: no gain; outline: not tried", "muted small")
     return drawing
 
 
@@ -163,23 +159,25 @@ def budget_drawing(lessons: Sequence[BudgetLesson]) -> Drawing:
     plot = Plot(drawing, 66, 30, WIDTH - 66 - 80, HEIGHT - 30 - 66, (-0.6, blocks - 0.4), (0, 1))
     plot.axes("", "layer sparsity", {}, PERCENTS)
     sparsity = np.stack([lesson.sparsity for lesson in lessons])
-    foot = plot.top + plot.height
     for block in range(blocks):
         up = plot.y(sparsity[:, block])
         middle = float(plot.x(block))
-        drawing.rect("fill trim", float(plot.x(block - 0.4)), up, 0.8 * plot.width / blocks, foot - up)
+        drawing.rect("fill trim", float(plot.x(block - 0.4)), up, 0.8 * plot.width / blocks, plot.bottom - up)
         drawing.text(
-            middle, foot - 10, [f"{value:.0%}" for value in sparsity[:, block]], "over-dark strong", "middle"
+            middle,
+            plot.bottom - 10,
+            [f"{value:.0%}" for value in sparsity[:, block]],
+            "over-dark strong",
+            "middle",
         )
-        drawing.text(middle, foot + 18, f"block {block}", "muted", "middle")
-        drawing.text(middle, foot + 38, f"{first.outliers[block]:.1%}", "ink", "middle")
+        drawing.text(middle, plot.bottom + 18, f"block {block}", "muted", "middle")
+        drawing.text(middle, plot.bottom + 38, f"{first.outliers[block]:.1%}", "ink", "middle")
     drawing.text(
         plot.left,
-        foot + 58,
+        plot.bottom + 58,
         "outliers: share of the block's scores above five times their mean",
         "muted small",
     )
-    level = float(plot.y(first.target))
-    drawing.line("stroke uniform dash", plot.left, level, plot.left + plot.width, level)
-    drawing.text(plot.left + plot.width + 6, level + 5, "mean", "uniform strong")
+    level = plot.across("stroke uniform dash", first.target)
+    drawing.text(plot.right + 6, level + 5, "mean", "uniform strong")
     return drawing

@@ -192,6 +192,12 @@ def show_facts(*facts: tuple[str, str, str | None] | tuple[str, str, str | None,
         )
         for column, (label, value, note, *more) in zip(st.columns(4), facts, strict=False):
             column.metric(
-                label, value, note, delta_color="off", delta_arrow="off", border=True, height="stretch",
+                label,
+                value,
+                note,
+                delta_color="off",
+                delta_arrow="off",
+                border=True,
+                height="stretch",
                 help=next(iter(more), None),
-            )  # fmt: skip
+            )

@@ -189,21 +189,19 @@ def _series(view: LayerView) -> list[Style]:
 def _styles(view: LayerView, pinned: LayerView | None) -> dict[str, dict[str, str]]:
     palette = PALETTES["dark" if st.context.theme.type == "dark" else "light"]
     score = SCORE_STYLES.get(view.score_name, SCORE_STYLES["wanda"])
-    styles = {
-        "ink": {"colour": "var(--st-text-color)", "dash": ""},
-        "muted": {"colour": "var(--muted)", "dash": ""},
-        "gain": {"colour": palette.gain, "dash": ""},
-        "loss": {"colour": palette.loss, "dash": ""},
-        "score": {"colour": score.colour, "dash": ""},
-        "uniform": {
-            "colour": METHOD_STYLES["uniform"].colour,
-            "dash": _DASHES[METHOD_STYLES["uniform"].dash],
-        },
+    colours = {
+        "ink": "var(--st-text-color)",
+        "muted": "var(--muted)",
+        "gain": palette.gain,
+        "loss": palette.loss,
+        "score": score.colour,
     }
+    series = {"uniform": METHOD_STYLES["uniform"]}
     for side in filter(None, (pinned, view)):
-        for each, style in zip(side.allocations, _series(side), strict=True):
-            styles[each.method] = {"colour": style.colour, "dash": _DASHES[style.dash]}
-    return styles
+        series |= {each.method: style for each, style in zip(side.allocations, _series(side), strict=True)}
+    return {name: {"colour": colour, "dash": ""} for name, colour in colours.items()} | {
+        name: {"colour": style.colour, "dash": _DASHES[style.dash]} for name, style in series.items()
+    }
 
 
 def _headline(view: LayerView, whole: LayerView, pinned: LayerView | None) -> list[tuple[str, ...]]:
