@@ -81,7 +81,7 @@ def drawn_whole_in_its_colours(page: Page, colour_scheme: str) -> None:
     assert bright == (colour_scheme == "light")
 
 
-def test_first_visit(page, colour_scheme, app: AppServer, tmp_path: Path):
+def test_first_visit(page, colour_scheme, app, tmp_path):
     opened(page)
     for size in ((1280, 720), WIDE):
         resize(page, size)
@@ -232,7 +232,7 @@ def beside_the_side_bar_nothing_is_cramped(page: Page) -> None:
 
 @pytest.mark.parametrize("colour_scheme", ["dark"])
 @pytest.mark.parametrize("viewport", [NARROW])
-def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path: Path):
+def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path):
     opened(page, f"/?{ITS_ADDRESS}&rows=3,17,20-24&shown=Both")
     for size in both_widths(page):
         drawn_whole_in_its_colours(page, colour_scheme)
@@ -305,7 +305,7 @@ def test_the_address_holds_the_view(page):
     assert "part=Search" in page.url
 
 
-def test_the_optimum_alongside_trim(page, tmp_path: Path):
+def test_the_optimum_alongside_trim(page, tmp_path):
     opened(page, f"/?{ITS_ADDRESS}&part=Gap")
     quality = [float(value) for value in page.locator(".trim-numbers b").all_inner_texts()[:3]]
     assert quality[2] > quality[1] > quality[0]

@@ -48,7 +48,7 @@ def saved(page: Page, folder: Path) -> Path:
     return path
 
 
-def test_find_name_take_along_bring_back_and_delete(page, runs, tmp_path, browser: Browser):
+def test_find_name_take_along_bring_back_and_delete(page, runs, tmp_path, browser):
     opened(page, "/runs?search=browser", NAME)
     assert "run=for-the-browser" in page.url
 

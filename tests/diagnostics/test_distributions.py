@@ -110,14 +110,14 @@ def test_long_labels_of_ridges_have_room_on_the_page_and_in_print():
         f"{each}\u00a0· 15.self_attn.q_proj<br>Optimal 91%" for each in "ABCDEFGH"
     }
     low, high = figure.layout.yaxis.range
-    plot = figure.layout.height - figure.layout.margin.t - figure.layout.margin.b
-    assert plot / (high - low) > 2 * 14.3, "two lines of 11 pixels between one ground and the next"
-    column = printed(figure, PAGES["One column"], 8)
-    plot = column.layout.height - column.layout.margin.t - column.layout.margin.b
-    assert plot / (high - low) > 2 * 1.3 * 8 * 96 / 72
-    slide = printed(figure, PAGES["Slide 16:9"], 20)
-    plot = slide.layout.height - slide.layout.margin.t - slide.layout.margin.b
-    assert plot / (high - low) > 2 * 1.3 * slide.layout.yaxis.tickfont.size
+    column, slide = printed(figure, PAGES["One column"], 8), printed(figure, PAGES["Slide 16:9"], 20)
+    for shown, line in (
+        (figure, 14.3),
+        (column, 1.3 * 8 * 96 / 72),
+        (slide, 1.3 * slide.layout.yaxis.tickfont.size),
+    ):
+        plot = shown.layout.height - shown.layout.margin.t - shown.layout.margin.b
+        assert plot / (high - low) > 2 * line, "two lines between one ground and the next"
 
 
 def test_agreement_of_masks_is_seen_beside_chance():

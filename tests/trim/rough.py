@@ -1,5 +1,6 @@
 """Tiny models whose rows, biases and norms all differ, for what must hold in whole models of each family."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -80,6 +81,13 @@ def write_text(path: Path, paragraphs: int = 200) -> Path:
         "\n\n".join(f"Paragraph {each} says that {each} is a number." for each in range(paragraphs))
     )
     return path
+
+
+def edit_json(path: Path, **changes: object) -> dict:
+    """Change members of the object in a JSON file; returns the object."""
+    content = json.loads(path.read_text()) | changes
+    path.write_text(json.dumps(content))
+    return content
 
 
 def hooks_left(module: torch.nn.Module) -> int:

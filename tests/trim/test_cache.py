@@ -26,7 +26,7 @@ def entry(kind: str, name: str, size_bytes: int, age_seconds: float) -> Path:
     return folder
 
 
-def test_the_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_the_folder_can_be_chosen(monkeypatch, tmp_path):
     monkeypatch.setenv("TRIM_CACHE", "~/elsewhere")
     assert cache.cache_folder() == Path.home() / "elsewhere"
     monkeypatch.delenv("TRIM_CACHE")
@@ -40,7 +40,7 @@ def test_the_folder_can_be_chosen(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
     assert cache.cache_folder() == tmp_path / "trim-lab"
 
 
-def test_the_limit_is_a_number(monkeypatch: pytest.MonkeyPatch):
+def test_the_limit_is_a_number(monkeypatch):
     assert cache.limit_bytes() == 20 * 2**30
     monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "5000")
     assert cache.limit_bytes() == 5000
@@ -50,7 +50,7 @@ def test_the_limit_is_a_number(monkeypatch: pytest.MonkeyPatch):
             cache.limit_bytes()
 
 
-def test_captures_go_before_models_and_old_before_new(monkeypatch: pytest.MonkeyPatch):
+def test_captures_go_before_models_and_old_before_new(monkeypatch):
     old, new = entry("captures", "old", 1000, 60), entry("captures", "new", 1000, 30)
     model, used = entry("models", "old", 1000, 3600), entry("models", "used", 1000, 7200)
     assert cache.usage_bytes() == dict.fromkeys(cache.KINDS, 0) | {"captures": 2000, "models": 2000}
@@ -62,7 +62,7 @@ def test_captures_go_before_models_and_old_before_new(monkeypatch: pytest.Monkey
     assert [path.exists() for path in (old, new, model, used)] == [False, False, False, True]
 
 
-def test_what_does_not_fit_makes_room_and_what_fits_is_not_measured_again(monkeypatch: pytest.MonkeyPatch):
+def test_what_does_not_fit_makes_room_and_what_fits_is_not_measured_again(monkeypatch):
     monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "1500")
     old = entry("captures", "old", 400, 3600)
     paths = [cache.entry_path("budgets", {"a": number}) for number in range(3)]
@@ -126,7 +126,7 @@ def test_a_new_file_is_complete_or_absent():
     assert [found.read_text() for found in target.parent.iterdir()] == ["whole"]
 
 
-def test_a_checksum_is_cached_until_the_file_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_checksum_is_cached_until_the_file_changes(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(b"abc")
     known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
@@ -141,7 +141,7 @@ def test_a_checksum_is_cached_until_the_file_changes(tmp_path: Path, monkeypatch
     assert cache.file_sha256(path) != known
 
 
-def test_files_and_folders_have_the_rights_that_the_user_gives_new_ones(tmp_path: Path):
+def test_files_and_folders_have_the_rights_that_the_user_gives_new_ones(tmp_path):
     with new_file(tmp_path / "file") as file:
         file.write(b"x")
     with new_folder(tmp_path / "folder"):
@@ -164,13 +164,16 @@ def test_what_is_in_the_cache_is_not_measured_again_and_a_damaged_file_is():
 
         return cache.cached(path, measure, parse=bytes.decode, pack=str.encode)
 
-    assert [text("first"), text("second")] == ["first", "first"]
+    assert text("first") == "first"
+    os.utime(path, (0, 0))
+    assert text("second") == "first"
+    assert path.stat().st_mtime > 0, "it was used just now, and goes last"
     path.write_bytes(path.read_bytes()[1:])
     assert [text("third"), text("fourth")] == ["third", "third"]
     assert measured == ["first", "third"]
 
 
-def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_cache_that_cannot_be_written_costs_a_warning(tmp_path, monkeypatch):
     (tmp_path / "file").touch()
     monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "file"))
     for value in (1.0, 2.0):
@@ -184,7 +187,7 @@ def test_numbers_may_be_nan():
         assert numbers == [1.5, pytest.approx(float("nan"), nan_ok=True)]
 
 
-def test_a_limit_that_is_not_a_number_is_found_before_the_work(monkeypatch: pytest.MonkeyPatch):
+def test_a_limit_that_is_not_a_number_is_found_before_the_work(monkeypatch):
     monkeypatch.setenv("TRIM_CACHE_LIMIT_BYTES", "much")
     with pytest.raises(trim.SettingsError, match="whole number"):
         cache.cached_numbers({"a": 1}, lambda: pytest.fail("measured"))

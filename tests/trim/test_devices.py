@@ -17,7 +17,7 @@ CPU = torch.device("cpu")
         RuntimeError("DefaultCPUAllocator: can't allocate memory"),
     ],
 )
-def test_the_batch_halves_until_the_work_fits(full: Exception):
+def test_the_batch_halves_until_the_work_fits(full):
     tried: list[int] = []
     released: list[int] = []
 

@@ -1,12 +1,10 @@
 """One event for all progress, and the one estimate of the seconds left."""
 
-import pytest
-
 from trim import progress
 from trim.progress import Meter, Progress, format_seconds
 
 
-def test_the_estimate_is_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_estimate_is_the_pace_so_far(monkeypatch):
     now = [100.0]
     monkeypatch.setattr(progress.time, "monotonic", lambda: now[0])
     seen: list[Progress] = []
@@ -24,7 +22,7 @@ def test_the_estimate_is_the_pace_so_far(monkeypatch: pytest.MonkeyPatch) -> Non
     ]
 
 
-def test_an_unknown_end_has_neither_share_nor_estimate() -> None:
+def test_an_unknown_end_has_neither_share_nor_estimate():
     seen: list[Progress] = []
     Meter(seen.append).report("x", 3)
     assert seen == [Progress("x", 3)]
@@ -32,7 +30,7 @@ def test_an_unknown_end_has_neither_share_nor_estimate() -> None:
     Meter(None, of=1).report("nobody listens", 1)
 
 
-def test_as_text() -> None:
+def test_as_text():
     assert str(Progress("Loading")) == "Loading"
     assert str(Progress("Loading", 1, 4, 90.4)) == "Loading, about 90 s left"
     assert Progress("Loading", 5, 4).fraction == 1

@@ -197,14 +197,6 @@ def test_every_view_of_every_part(page):
         assert all(one != other for one, other in itertools.combinations(drawn, 2))
 
 
-def test_the_axis_of_the_cosines():
-    page = LayerPage(**ADDRESS, cosine="linear")
-    axis = page.charts["cosine"]["y"]
-    assert axis["title"] == "cosine"
-    assert axis["low"] <= 0 < axis["high"]
-    assert page.charts["cosine"]["otherAxis"] == "logarithmic"
-
-
 # ------------------------------------------------------------------------------------------- the optimum
 
 
@@ -445,7 +437,12 @@ def test_no_rates_at_all(page):
 
 
 def test_an_address_holds_a_view():
-    page = LayerPage(target="60", block="3", layer="self_attn.k_proj", score="magnitude", rows="1,2")
+    address = {"target": "60", "block": "3", "layer": "self_attn.k_proj", "score": "magnitude", "rows": "1,2"}
+    page = LayerPage(**address, cosine="linear")
+    axis = page.charts["cosine"]["y"]
+    assert axis["title"] == "cosine"
+    assert axis["low"] <= 0 < axis["high"]
+    assert page.charts["cosine"]["otherAxis"] == "logarithmic"
     assert page.test.title[0].value == r"3\.self\_attn\.k\_proj"
     assert page.metrics["Pruned"] == "60.00%"
     assert page.linked[0]["selected"] == [1, 2]

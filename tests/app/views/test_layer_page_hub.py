@@ -7,7 +7,6 @@ from huggingface_hub import constants
 
 from tests.app.page import LayerPage
 from tests.trim import tiny
-from tests.trim.fake_hub import FakeHub
 
 pytestmark = pytest.mark.usefixtures("own_laboratory")
 
@@ -20,7 +19,7 @@ def files(tmp_path: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in tiny.folder(tmp_path / "published").iterdir()}
 
 
-def test_a_download_is_asked_about_first(hub: FakeHub, files: dict[str, bytes]):
+def test_a_download_is_asked_about_first(hub, files):
     hub.add(NAME, files)
     page = LayerPage(model=NAME, **SMALL_TEXT)
     assert any("kB" in text and "would be downloaded" in text for text in page.texts)
@@ -32,7 +31,7 @@ def test_a_download_is_asked_about_first(hub: FakeHub, files: dict[str, bytes]):
     assert len(LayerPage(model=NAME, **SMALL_TEXT).charts) == 4, "the second time it is here"
 
 
-def test_what_the_hub_refuses(hub: FakeHub, monkeypatch):
+def test_what_the_hub_refuses(hub, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
     hub.refuse(NAME, 403, "GatedRepo")
     page = LayerPage(model=NAME)
@@ -41,7 +40,7 @@ def test_what_the_hub_refuses(hub: FakeHub, monkeypatch):
     assert "hf_secret" not in str(page.texts) + str(page.errors)
 
 
-def test_no_network(hub: FakeHub, files: dict[str, bytes], monkeypatch):
+def test_no_network(hub, files, monkeypatch):
     with monkeypatch.context() as unplugged:
         unplugged.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
         page = LayerPage(model=NAME, **SMALL_TEXT)
@@ -54,7 +53,7 @@ def test_no_network(hub: FakeHub, files: dict[str, bytes], monkeypatch):
     assert len(page.charts) == 4
 
 
-def test_a_download_that_breaks_off(hub: FakeHub, files: dict[str, bytes], monkeypatch):
+def test_a_download_that_breaks_off(hub, files, monkeypatch):
     hub.add(NAME, files)
     page = LayerPage(model=NAME, **SMALL_TEXT)
     hub.refuse(NAME, 503, "")

@@ -225,9 +225,11 @@ def test_a_session_holds_on_to_few_studies(llama, own_laboratory):
 
 
 def test_fisher_row_weights(llama):
-    page = LayerPage(model=str(llama), rows="3", **SMALL_TEXT)
-    before, metrics = page.charts, page.metrics
-    page.set("segmented_control", "row_weights", "Fisher")
+    plain = LayerPage(model=str(llama), rows="3", **SMALL_TEXT)
+    before, metrics = plain.charts, plain.metrics
+    page = LayerPage(model=str(llama), rows="3", row_weights="Fisher", **SMALL_TEXT)
+    assert not page.test.warning
+    assert "Fisher" in dict(page.linked[0]["meanings"])["Optimal"]
     model = trim.load_model(llama)
     windows = trim.load_corpus("demo", model.tokenizer, windows=4, length=32, seed=0)
     sensitivity = trim.sensitivity(model, windows)["1.mlp.gate_proj"]
@@ -243,14 +245,6 @@ def test_fisher_row_weights(llama):
     assert page.metrics == metrics
     assert "gap_rows" in page.charts
     assert not page.errors
-
-
-def test_an_address_with_fisher_row_weights(llama):
-    page = LayerPage(model=str(llama), row_weights="Fisher", shown="Optimal", **SMALL_TEXT)
-    assert page.test.segmented_control(key="row_weights").value == "Fisher"
-    assert len(page.charts) == 4
-    assert not page.test.warning
-    assert "Fisher" in dict(page.linked[0]["meanings"])["Optimal"]
 
 
 def test_sensitivities_that_cannot_be_measured_leave_the_rest(llama, monkeypatch):

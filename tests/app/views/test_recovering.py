@@ -1,7 +1,5 @@
 """A run is recovered through its page: started, watched, cancelled, resumed, looked at, and its model asked."""
 
-from pathlib import Path
-
 import psutil
 import pytest
 
@@ -13,7 +11,7 @@ from tests.waiting import wait_until
 
 
 @pytest.mark.usefixtures("forked_jobs")
-def test_a_run_is_recovered_through_its_page(tmp_path: Path, monkeypatch):
+def test_a_run_is_recovered_through_its_page(tmp_path, monkeypatch):
     runs = tmp_path / "runs"
     monkeypatch.setenv("TRIM_RUNS", str(runs))
     text = str(rough.write_text(tmp_path / "text.txt"))

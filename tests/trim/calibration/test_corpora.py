@@ -8,7 +8,6 @@ import string
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable
 from pathlib import Path
 
 import pandas
@@ -95,14 +94,14 @@ def test_the_demo_has_two_parts():
     assert text_of(evaluation[:2]) in told[1]
 
 
-def test_windows_follow_the_seed(tmp_path: Path):
+def test_windows_follow_the_seed(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(" ".join(map(str, range(1000))))
     assert torch.equal(load(path, seed=3), load(path, seed=3))
     assert not torch.equal(load(path, seed=3), load(path, seed=4))
 
 
-def test_wikitext(hub: FakeHub, wikitext: dict[str, bytes]):
+def test_wikitext(hub, wikitext):
     said = []
     evaluation = load("wikitext2", split="evaluation", windows=None, length=10, progress=said.append)
     joined = "\n\n".join(["", " = Title = \n", *map("test {}".format, range(50))])
@@ -115,7 +114,7 @@ def test_wikitext(hub: FakeHub, wikitext: dict[str, bytes]):
     assert hub.requests == []
 
 
-def test_c4_windows_come_from_documents_longer_than_them(hub: FakeHub, c4: list[str]):
+def test_c4_windows_come_from_documents_longer_than_them(hub, c4):
     windows = load("c4", windows=30, length=60)
     sources = [next(d for d in c4 if text_of(window) in d) for window in windows]
     assert all(len(source) > 60 for source in sources)
@@ -125,14 +124,14 @@ def test_c4_windows_come_from_documents_longer_than_them(hub: FakeHub, c4: list[
     assert hub.downloaded() == {named_texts.C4_FILES["calibration"]}
 
 
-def test_few_long_documents_of_c4_are_used_again(c4: list[str]):
+def test_few_long_documents_of_c4_are_used_again(c4):
     windows = load("c4", windows=5, length=118)
     assert {next(d for d in c4 if text_of(window) in d) for window in windows} == set(c4[-2:])
     assert "longer than a window of 120 tokens" in refusal("c4", length=120)
     assert "shorter windows" in refusal("c4", length=5000)
 
 
-def test_c4_for_evaluation_is_the_beginning_of_its_validation_part(c4: list[str]):
+def test_c4_for_evaluation_is_the_beginning_of_its_validation_part(c4):
     joined = " ".join(f"validation {n}" for n in range(1100))
     assert (
         text_of(load("c4", split="evaluation", windows=None, length=100))
@@ -141,7 +140,7 @@ def test_c4_for_evaluation_is_the_beginning_of_its_validation_part(c4: list[str]
 
 
 @pytest.mark.parametrize("source", ["wikitext2", "c4"])
-def test_refusals_of_the_hub(hub: FakeHub, source: str, monkeypatch: pytest.MonkeyPatch):
+def test_refusals_of_the_hub(hub, source, monkeypatch):
     name = {"wikitext2": WIKITEXT, "c4": C4}[source]
     assert "the Hub knows no dataset" in refusal(source)
     hub.refuse(name, 403, "GatedRepo", kind="datasets")
@@ -156,7 +155,7 @@ def test_refusals_of_the_hub(hub: FakeHub, source: str, monkeypatch: pytest.Monk
     assert time.monotonic() - before < 5
 
 
-def test_damaged_downloads(hub: FakeHub):
+def test_damaged_downloads(hub):
     hub.add(WIKITEXT, {named_texts.WIKITEXT_FILES["calibration"]: b"not a parquet file"}, kind="datasets")
     assert "damaged" in refusal("wikitext2")
     hub.add(C4, {named_texts.C4_FILES["calibration"]: b"no gzip"}, kind="datasets")
@@ -165,29 +164,23 @@ def test_damaged_downloads(hub: FakeHub):
     assert 'no field "text"' in refusal("wikitext2", split="evaluation")
 
 
-def test_without_the_package_datasets(monkeypatch: pytest.MonkeyPatch):
+def test_without_the_package_datasets(monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     assert "pip install datasets" in refusal("wikitext2")
 
 
-def as_text(documents: list[str]) -> tuple[str, bytes]:
-    return ".txt", "\n\n".join(documents).encode()
-
-
-def as_lines(documents: list[str]) -> tuple[str, bytes]:
-    return ".jsonl", json_lines(documents)
-
-
-def as_parquet(documents: list[str]) -> tuple[str, bytes]:
-    return ".parquet", parquet([*documents, None])
-
-
-@pytest.mark.parametrize("kind", [as_text, as_lines, as_parquet])
-def test_a_users_file_has_two_parts(kind: Callable, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("ending", "content_of"),
+    [
+        (".TXT", lambda documents: "\n\n".join(documents).encode()),
+        (".JSONL", json_lines),
+        (".PARQUET", lambda documents: parquet([*documents, None])),
+    ],
+)
+def test_a_users_file_has_two_parts(ending, content_of, tmp_path):
     documents = [f"document {number} says {'x' * (number % 7)}" for number in range(100)]
-    ending, content = kind(documents)
-    path = tmp_path / f"my text{ending.upper()}"
-    path.write_bytes(content)
+    path = tmp_path / f"my text{ending}"
+    path.write_bytes(content_of(documents))
     calibration, evaluation = (
         "".join(text_files.file_text(path, split).pieces()) for split in ("calibration", "evaluation")
     )
@@ -203,7 +196,7 @@ def test_a_users_file_has_two_parts(kind: Callable, tmp_path: Path):
 
 
 @given(st.lists(st.text(min_size=1).filter(str.strip), min_size=1, max_size=12))
-def test_the_parts_hold_every_document_once(documents: list[str]):
+def test_the_parts_hold_every_document_once(documents):
     whole, calibration, evaluation = (
         "".join(text_files.part_of(lambda: iter(documents), split, "a").pieces())
         for split in ("whole", "calibration", "evaluation")
@@ -218,7 +211,7 @@ def test_the_parts_hold_every_document_once(documents: list[str]):
 
 
 @given(st.text(min_size=1, max_size=60).filter(str.strip), st.integers(1, 7))
-def test_a_lone_document_is_parted_at_a_space_however_it_is_read(text: str, size: int):
+def test_a_lone_document_is_parted_at_a_space_however_it_is_read(text, size):
     pieces = [text[n : n + size] for n in range(0, len(text), size)]
     for split in ("whole", "calibration", "evaluation"):
         at_once = text_files.part_of(lambda: iter([text]), split, "a", "")
@@ -233,7 +226,7 @@ def test_a_lone_document_is_parted_at_a_space_however_it_is_read(text: str, size
     st.integers(1, 9),
     st.data(),
 )
-def test_stretches(pieces: list[str], places: list[int], size: int, data: st.DataObject):
+def test_stretches(pieces, places, size, data):
     joined = "".join(pieces)
     start = data.draw(st.integers(0, len(joined)))
     stop = data.draw(st.integers(start, len(joined)))
@@ -242,7 +235,7 @@ def test_stretches(pieces: list[str], places: list[int], size: int, data: st.Dat
     assert text.stretches(places, size) == [part[place : place + size] for place in places]
 
 
-def test_a_byte_order_mark_is_not_text(tmp_path: Path):
+def test_a_byte_order_mark_is_not_text(tmp_path):
     (tmp_path / "a.txt").write_bytes(b"\xef\xbb\xbf" + b"word " * 100)
     (tmp_path / "a.jsonl").write_bytes(b"\xef\xbb\xbf" + json_lines(["word " * 100]))
     for name in ("a.txt", "a.jsonl"):
@@ -275,13 +268,13 @@ def test_a_byte_order_mark_is_not_text(tmp_path: Path):
         ("a\x1b<b>.pdf", b"", "a <b>.pdf"),
     ],
 )
-def test_files_that_cannot_be_read(name: str, content: bytes, said: str, tmp_path: Path):
+def test_files_that_cannot_be_read(name, content, said, tmp_path):
     (tmp_path / name).write_bytes(content)
     assert said in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_another_encoding_is_known_by_its_mark(encoding: str, tmp_path: Path):
+def test_another_encoding_is_known_by_its_mark(encoding, tmp_path):
     (tmp_path / "a.txt").write_bytes("häß 是\r\n".encode(encoding) * 1)
     (tmp_path / "a.jsonl").write_bytes('{"text": "häß 是"}\n{"text": "b"}\n'.encode(encoding))
     for name, expected in (("a.txt", "häß 是\n"), ("a.jsonl", "häß 是\n\nb")):
@@ -300,7 +293,7 @@ def test_another_encoding_is_known_by_its_mark(encoding: str, tmp_path: Path):
     ],
     ids=str,
 )
-def test_text_columns_of_other_tools(kind: pyarrow.DataType, tmp_path: Path):
+def test_text_columns_of_other_tools(kind, tmp_path):
     rows = pyarrow.array(["first é", None, " ", "second"])
     column = rows.dictionary_encode().cast(kind) if pyarrow.types.is_dictionary(kind) else rows.cast(kind)
     pyarrow.parquet.write_table(pyarrow.table({"text": column, "n": [1, 2, 3, 4]}), tmp_path / "a.parquet")
@@ -308,14 +301,14 @@ def test_text_columns_of_other_tools(kind: pyarrow.DataType, tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["string[python]", "string[pyarrow]", "str", "category", "object"])
-def test_text_columns_of_pandas(kind: str, tmp_path: Path):
+def test_text_columns_of_pandas(kind, tmp_path):
     pandas.DataFrame({"text": pandas.Series(["first", None, "second"], dtype=kind)}).to_parquet(
         tmp_path / "a.parquet"
     )
     assert "".join(text_files.file_text(tmp_path / "a.parquet", "whole").pieces()) == "first\n\nsecond"
 
 
-def test_columns_that_hold_no_text(tmp_path: Path):
+def test_columns_that_hold_no_text(tmp_path):
     path, words = tmp_path / "a.parquet", pyarrow.array(["a", "b"])
     pyarrow.parquet.write_table(pyarrow.Table.from_arrays([words, words], names=["text", "text"]), path)
     assert "more than one column" in refusal(path)
@@ -327,14 +320,14 @@ def test_columns_that_hold_no_text(tmp_path: Path):
     assert "int64" in refusal(path)
 
 
-def test_a_null_row_is_the_same_in_every_format(tmp_path: Path):
+def test_a_null_row_is_the_same_in_every_format(tmp_path):
     (tmp_path / "a.jsonl").write_text('{"text": "a"}\n{"text": null}\n{"text": "b"}\n')
     (tmp_path / "a.parquet").write_bytes(parquet(["a", None, "b"]))
     for name in ("a.jsonl", "a.parquet"):
         assert "".join(text_files.file_text(tmp_path / name, "whole").pieces()) == "a\n\nb"
 
 
-def test_a_few_bytes_that_unpack_to_much_text(tmp_path: Path):
+def test_a_few_bytes_that_unpack_to_much_text(tmp_path):
     """A parquet file holds a text that stands in many rows once; memory must not hold it in all of them."""
     rows = pyarrow.array(["word " * 200_000] * 500).dictionary_encode()
     pyarrow.parquet.write_table(pyarrow.table({"text": rows}), tmp_path / "a.parquet", compression="zstd")
@@ -347,13 +340,13 @@ def test_a_few_bytes_that_unpack_to_much_text(tmp_path: Path):
     assert peak < 30e6
 
 
-def test_a_file_too_large_to_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_too_large_to_read(tmp_path, monkeypatch):
     monkeypatch.setattr(text_files, "MAX_TEXT_BYTES", 10)
     (tmp_path / "a.txt").write_text("more than ten")
     assert "13 bytes" in refusal(tmp_path / "a.txt")
 
 
-def test_places_that_are_not_files(tmp_path: Path):
+def test_places_that_are_not_files(tmp_path):
     assert "no file" in refusal(tmp_path / "gone.txt")
     assert "no file" in refusal("gone.jsonl")
     assert "give one of" in refusal(tmp_path)

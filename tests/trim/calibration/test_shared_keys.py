@@ -54,13 +54,13 @@ def after_all(model: StreamedModel, calibration: Calibration, folder: Path, fact
         return states(text)
 
 
-def test_layers_of_blocks_that_share(model: StreamedModel):
+def test_layers_of_blocks_that_share(model):
     assert trial_of(model.module).shares
     own = {name.partition(".")[0] for name in model.layers if name.endswith("k_proj")}
     assert own == {"0", "1"}
 
 
-def test_two_passes_do_not_mix(model: StreamedModel, calibration: Calibration, tmp_path: Path):
+def test_two_passes_do_not_mix(model, calibration, tmp_path):
     expected = [after_all(model, calibration, tmp_path, factor) for factor in (1.0, -1.0)]
     with (
         text_pass(model, calibration, batch=4, folder=tmp_path) as pruned,
@@ -75,9 +75,7 @@ def test_two_passes_do_not_mix(model: StreamedModel, calibration: Calibration, t
 
 
 @pytest.mark.parametrize("block", [2, 3])
-def test_a_batch_that_halves_on_the_way(
-    block: int, model: StreamedModel, calibration: Calibration, tmp_path: Path
-):
+def test_a_batch_that_halves_on_the_way(block, model, calibration, tmp_path):
     with text_pass(model, calibration, batch=4, folder=tmp_path) as text:
         for index in range(4):
             if index == block:
@@ -86,6 +84,6 @@ def test_a_batch_that_halves_on_the_way(
         torch.testing.assert_close(states(text), after_all(model, calibration, tmp_path, 1.0))
 
 
-def test_blocks_that_are_looked_at_alone(model: StreamedModel, calibration: Calibration):
+def test_blocks_that_are_looked_at_alone(model, calibration):
     with pytest.raises(trim.ModelError, match="read keys and values that others computed"):
         BlockStates(model, calibration, Activations(torch.empty(0), "ram"), 1, "")

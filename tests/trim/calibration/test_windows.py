@@ -64,7 +64,7 @@ def with_bos(end: bool = False) -> transformers.PreTrainedTokenizerFast:
     text=st.text(alphabet=st.sampled_from("the house. 7\n é是🙂"), max_size=900), size=st.integers(60, 200)
 )
 @example(text=SENTENCES * 9, size=61)
-def test_pieces_give_the_tokens_of_the_whole(name: str, text: str, size: int):
+def test_pieces_give_the_tokens_of_the_whole(name, text, size):
     tokenizer = TOKENIZERS[name]
     whole = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.int64)
     with pytest.MonkeyPatch.context() as patch:
@@ -77,14 +77,14 @@ def test_pieces_give_the_tokens_of_the_whole(name: str, text: str, size: int):
 
 
 @pytest.mark.parametrize("end", [False, True])
-def test_the_demo_in_pieces_with_what_its_tokenizer_adds(end: bool):
+def test_the_demo_in_pieces_with_what_its_tokenizer_adds(end):
     text, tokenizer = corpora.demo_text("evaluation"), with_bos(end)
     assert len(text) > 2 * tokens.PIECE_CHARACTERS
     whole = torch.tensor(tokenizer(text, verbose=False)["input_ids"], dtype=torch.int64)
     assert torch.equal(tokens.tokens_of(Text.of(text), tokenizer), whole)
 
 
-def test_memory_is_that_of_a_piece(monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_that_of_a_piece(monkeypatch):
     monkeypatch.setattr(tokens, "PIECE_CHARACTERS", 2**14)
     text = SENTENCES * 4_000
     tokens.tokens_of(Text.of(text[:10_000]), TOKENIZERS["bytes"])
@@ -98,7 +98,7 @@ def test_memory_is_that_of_a_piece(monkeypatch: pytest.MonkeyPatch):
 
 @pytest.mark.parametrize("bos", [True, False])
 @pytest.mark.parametrize("split", ["calibration", "evaluation"])
-def test_each_window_begins_with_the_token_that_the_tokenizer_adds(split: str, bos: bool, tmp_path: Path):
+def test_each_window_begins_with_the_token_that_the_tokenizer_adds(split, bos, tmp_path):
     path, tokenizer = tmp_path / "a.txt", with_bos(end=True)
     path.write_text(SENTENCES * 80)
     windows = trim.load_corpus(path, tokenizer, split=split, windows=6, length=32, bos=bos)
@@ -115,7 +115,7 @@ def test_each_window_begins_with_the_token_that_the_tokenizer_adds(split: str, b
         assert tokenizer.decode(own.reshape(-1), skip_special_tokens=True) in part
 
 
-def test_c4_windows_begin_with_the_token_too(monkeypatch: pytest.MonkeyPatch):
+def test_c4_windows_begin_with_the_token_too(monkeypatch):
     import datasets
 
     documents = datasets.Dataset.from_dict({"text": [SENTENCES * (n % 5) for n in range(20)]})
@@ -126,7 +126,7 @@ def test_c4_windows_begin_with_the_token_too(monkeypatch: pytest.MonkeyPatch):
     assert windows.shape == (6, 32)
 
 
-def test_a_tokenizer_that_adds_nothing_is_the_same_either_way(tmp_path: Path):
+def test_a_tokenizer_that_adds_nothing_is_the_same_either_way(tmp_path):
     (tmp_path / "a.txt").write_text(SENTENCES * 80)
     cut = [
         trim.load_corpus(tmp_path / "a.txt", TOKENIZERS["bytes"], windows=6, length=32, bos=bos)
@@ -146,7 +146,7 @@ def large(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return path
 
 
-def test_windows_of_a_large_text_are_drawn_by_their_place(large: Path):
+def test_windows_of_a_large_text_are_drawn_by_their_place(large):
     windows = trim.load_corpus(large, tiny.tokenizer(), windows=64, length=100, seed=1)
     again = trim.load_corpus(large, tiny.tokenizer(), windows=64, length=100, seed=1)
     other = trim.load_corpus(large, tiny.tokenizer(), windows=64, length=100, seed=2)
@@ -162,7 +162,7 @@ def test_windows_of_a_large_text_are_drawn_by_their_place(large: Path):
     assert 0.3 < sum(begins) / 64 < 0.5
 
 
-def test_a_large_text_of_few_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_a_large_text_of_few_tokens(monkeypatch, tmp_path):
     monkeypatch.setattr(corpora, "MAX_WHOLE_CHARACTERS", 1000)
     path = tmp_path / "blanks.txt"
     path.write_text((" " * 500 + "word ") * 200)
@@ -172,7 +172,7 @@ def test_a_large_text_of_few_tokens(monkeypatch: pytest.MonkeyPatch, tmp_path: P
         trim.load_corpus(path, TOKENIZERS["words"], windows=3, length=4000)
 
 
-def test_evaluation_of_a_large_text_reads_what_is_asked_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+def test_evaluation_of_a_large_text_reads_what_is_asked_for(monkeypatch, tmp_path):
     path = tmp_path / "a.txt"
     path.write_text(SENTENCES * 200)
     expected = trim.load_corpus(path, tiny.tokenizer(), split="whole", windows=None, length=50)

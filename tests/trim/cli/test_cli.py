@@ -77,7 +77,7 @@ def test_relative_paths_stay_true_from_another_folder(own_llama, text, tmp_path,
     assert cli.main(["export", "../run", "out"]) == 0
 
 
-def test_the_version(capsys: pytest.CaptureFixture[str]):
+def test_the_version(capsys):
     with pytest.raises(SystemExit, match=r"^0$"):
         cli.main(["--version"])
     assert capsys.readouterr().out == f"TRIM Lab {trim.__version__}\n"

@@ -1,7 +1,6 @@
 """Windows that begin with a beginning-of-text token: runs and results say so, and results of both kinds stay apart."""
 
 import copy
-import json
 from pathlib import Path
 
 import pytest
@@ -31,12 +30,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         single=f"{token} $A", special_tokens=[(token, 7)]
     )
     tokenizer.save_pretrained(path)
-    config = json.loads((path / "config.json").read_text())
-    (path / "config.json").write_text(json.dumps(config | {"bos_token_id": 7}))
+    rough.edit_json(path / "config.json", bos_token_id=7)
     return path
 
 
-def test_a_run_records_it_and_its_command_repeats_it(folder: Path, tmp_path: Path):
+def test_a_run_records_it_and_its_command_repeats_it(folder, tmp_path):
     begun, once = rough.wanda(folder, tmp_path / "begun"), rough.wanda(folder, tmp_path / "once", bos=False)
     assert (begun.text.bos, once.text.bos) == (True, False)
     assert begun.text.sha256 != once.text.sha256
@@ -46,7 +44,7 @@ def test_a_run_records_it_and_its_command_repeats_it(folder: Path, tmp_path: Pat
     assert rough.wanda(tiny.folder(tmp_path / "plain"), tmp_path / "none", tokens=given).text.bos is False
 
 
-def test_results_say_how_their_windows_began_and_stay_apart(folder: Path, tmp_path: Path, capsys):
+def test_results_say_how_their_windows_began_and_stay_apart(folder, tmp_path, capsys):
     run = rough.wanda(folder, tmp_path / "run")
     with_token, without = trim.evaluate(run.path, [WITH, WITHOUT])
     assert (with_token.bos, without.bos) == (True, False)
@@ -73,7 +71,7 @@ def test_results_say_how_their_windows_began_and_stay_apart(folder: Path, tmp_pa
     assert "2 windows of 16, without BOS in each" in capsys.readouterr().out
 
 
-def test_a_tokenizer_that_adds_none_has_one_kind_of_result(tmp_path: Path):
+def test_a_tokenizer_that_adds_none_has_one_kind_of_result(tmp_path):
     run = rough.wanda(tiny.folder(tmp_path / "model"), tmp_path / "run")
     (result,) = trim.evaluate(run.path, [WITH])
     assert result.bos is None
@@ -81,7 +79,7 @@ def test_a_tokenizer_that_adds_none_has_one_kind_of_result(tmp_path: Path):
     assert entry_of(entries, WITHOUT) == entry_of(entries, WITH) == result.to_json()
 
 
-def test_tables_and_curves_of_sweeps_name_it(folder: Path, tmp_path: Path):
+def test_tables_and_curves_of_sweeps_name_it(folder, tmp_path):
     shared = {"windows": 2, "length": 16, "device": "cpu", "bos": False}
     settings = trim.SweepSettings(
         str(folder), {"target": (0.5,), "allocation": ("uniform",)}, shared, (WITHOUT,)

@@ -1,7 +1,6 @@
 """One prompt continued: greedy against a naive loop, seeds, prompts that do not fit, columns on the terminal."""
 
 import json
-from pathlib import Path
 
 import pytest
 import torch
@@ -10,11 +9,6 @@ import trim
 from tests.trim import rough
 from trim.cli import main
 from trim.cli.evaluate import side_by_side
-
-
-@pytest.fixture(scope="module")
-def model(folder: Path) -> trim.Model:
-    return trim.load_model(folder, device="cpu")
 
 
 def test_greedy_is_the_most_probable_token_each_time(model):
@@ -44,11 +38,8 @@ def test_defaults_of_the_checkpoint_do_not_mix_with_ours(model):
     expected = trim.continue_prompt(model, "we", trim.Sampling(8))
     defaults = model.module.generation_config
     defaults.repetition_penalty = 5.0
-    try:
-        assert trim.continue_prompt(model, "we", trim.Sampling(8)) == expected
-        assert model.module.generation_config is defaults
-    finally:
-        defaults.repetition_penalty = None
+    assert trim.continue_prompt(model, "we", trim.Sampling(8)) == expected
+    assert model.module.generation_config is defaults
 
 
 def test_prompts_that_cannot_be_continued(model):

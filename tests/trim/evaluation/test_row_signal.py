@@ -42,8 +42,3 @@ def test_the_share_of_signal_is_that_of_its_definition():
     assert alike.meant_share == 0
     one_row = RowSignal(np.full((3, 1), 0.5), np.zeros((3, 1)), (None,) * 3, ("",) * 3)
     assert np.isnan(one_row.signal_share)
-
-
-def test_one_draw_says_nothing():
-    with pytest.raises(trim.SettingsError, match="two draws or more, not 1"):
-        trim.row_signal(trim.resampled(layer_sample(columns=8), 1), trim.SearchSettings(0.5))

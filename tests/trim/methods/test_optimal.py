@@ -73,7 +73,7 @@ def hull_totals(error: torch.Tensor, limit: int, sensitivity: torch.Tensor) -> l
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("limit", [3, 37, 40, 150])
-def test_hull_is_that_of_each_row(limit: int, device: str) -> None:
+def test_hull_is_that_of_each_row(limit, device):
     error = random_error(9, 150, seed=limit)
     error[4] = 0.0  # a dead row
     error[5] = torch.arange(151.0)  # a straight line
@@ -89,7 +89,7 @@ def test_hull_is_that_of_each_row(limit: int, device: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_optimum_against_every_allocation(seed: int) -> None:
+def test_optimum_against_every_allocation(seed):
     """At hull totals nothing is better; at others no more is lost than one row's jump explains."""
     error = random_error(4, 6, seed)
     sensitivity = torch.rand(4, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -108,9 +108,7 @@ def test_optimum_against_every_allocation(seed: int) -> None:
 
 
 @given(st.integers(1, 12), st.integers(2, 30), st.integers(0, 10**6), st.floats(0, 1), st.floats(0.2, 1))
-def test_sums_bounds_exchanges_and_scale(
-    rows: int, columns: int, seed: int, share: float, cap: float
-) -> None:
+def test_sums_bounds_exchanges_and_scale(rows, columns, seed, share, cap):
     error = random_error(rows, columns, seed)
     generator = torch.Generator().manual_seed(seed)
     sensitivity = torch.rand(rows, generator=generator, dtype=torch.float64)
@@ -136,7 +134,7 @@ def test_sums_bounds_exchanges_and_scale(
             assert lost(error, other_counts, sensitivity) >= kept - 1e-9 * abs(kept) - 1e-12
 
 
-def test_rows_without_weight_go_first_and_the_flattest_of_them() -> None:
+def test_rows_without_weight_go_first_and_the_flattest_of_them():
     error = random_error(6, 20).cummax(dim=1).values + torch.arange(21.0)  # every weight costs something
     sensitivity = torch.tensor([1.0, 0.0, 2.0, 0.0, 1.0, 3.0])
     hull = lower_hull(error, 19)
@@ -144,7 +142,7 @@ def test_rows_without_weight_go_first_and_the_flattest_of_them() -> None:
     assert torch.equal(optimal_counts(hull, 60, torch.zeros(6)), optimal_counts(hull, 60))
 
 
-def test_dead_rows_go_first_and_alike_rows_in_row_order() -> None:
+def test_dead_rows_go_first_and_alike_rows_in_row_order():
     error = random_error(5, 10).abs().cummax(dim=1).values + torch.arange(11.0)
     error[:, 0] = 0
     error[2] = 0
@@ -155,7 +153,7 @@ def test_dead_rows_go_first_and_alike_rows_in_row_order() -> None:
 
 
 @pytest.mark.parametrize("total", [-1, 46])
-def test_a_total_out_of_reach_is_refused(total: int) -> None:
+def test_a_total_out_of_reach_is_refused(total):
     with pytest.raises(SparsityError, match="cannot lose"):
         optimal_counts(lower_hull(random_error(5, 10), 9), total)
 
@@ -168,14 +166,12 @@ def test_a_total_out_of_reach_is_refused(total: int) -> None:
         (torch.tensor([1, 1, -1, 1, 1]), SettingsError, "negative"),
     ],
 )
-def test_weights_that_are_none_are_refused(
-    sensitivity: torch.Tensor, error: type[Exception], said: str
-) -> None:
+def test_weights_that_are_none_are_refused(sensitivity, error, said):
     with pytest.raises(error, match=said):
         optimal_counts(lower_hull(random_error(5, 10), 9), 20, sensitivity)
 
 
-def test_shared_price_adds_up_and_is_that_of_one_layer_made_of_all() -> None:
+def test_shared_price_adds_up_and_is_that_of_one_layer_made_of_all():
     """Layers that share a price are pruned as if their rows stood in one layer, to the width of a price bin."""
     layers = {f"{index}.fc1": random_error(40, 60, seed=index) * 3.0**index for index in range(4)}
     hulls = {name: lower_hull(error, 59) for name, error in layers.items()}
@@ -191,7 +187,7 @@ def test_shared_price_adds_up_and_is_that_of_one_layer_made_of_all() -> None:
         assert totals == pytest.approx(dict(zip(layers, exact, strict=True)), abs=80)
 
 
-def test_shared_price_splits_a_bin_evenly_and_takes_what_is_free_first() -> None:
+def test_shared_price_splits_a_bin_evenly_and_takes_what_is_free_first():
     rising = torch.arange(11.0, dtype=torch.float64).expand(6, 11)
     alike = price_summary(lower_hull(rising, 10))
     assert shared_totals({"a": alike, "b": alike, "c": alike}, 100) == {"a": 34, "b": 33, "c": 33}
@@ -207,7 +203,7 @@ def test_totals_half_way_to_uniform_ones():
     assert halfway_totals({"a": 50, "b": 100, "c": 50}, sizes) == {"a": 50, "b": 100, "c": 50}
 
 
-def test_the_last_price_parts_what_goes_from_what_stays() -> None:
+def test_the_last_price_parts_what_goes_from_what_stays():
     generator = torch.Generator().manual_seed(4)
     error = torch.rand(6, 41, generator=generator, dtype=torch.float64).cumsum(dim=1).square()
     error[:, 0] = 0

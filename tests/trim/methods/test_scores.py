@@ -56,16 +56,11 @@ def test_scores_leave_their_inputs_alone():
     assert bool((norm == 1).all())
 
 
-@given(tied_scores)
+@given(st.one_of(tied_scores, hnp.arrays(np.float32, (3, 17), elements=st.floats(0, 2.0**127, width=32))))
 def test_order_is_stable(score):
     order = score_order(torch.from_numpy(score))
     assert order.dtype == torch.int64
     np.testing.assert_array_equal(order.numpy(), oracle.order_of(score))
-
-
-@given(hnp.arrays(np.float32, (3, 17), elements=st.floats(0, 2.0**127, width=32)))
-def test_order_of_any_scores(score):
-    np.testing.assert_array_equal(score_order(torch.from_numpy(score)).numpy(), oracle.order_of(score))
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -1,7 +1,5 @@
 """One type of each kind of block goes through all checks of the table of architectures; others are refused at once."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -37,12 +35,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("kind", PRUNED.values(), ids=PRUNED)
-def test_a_type_of_each_kind_is_pruned(kind: str, tmp_path: Path, own_cache: Path):
+def test_a_type_of_each_kind_is_pruned(kind, tmp_path, own_cache):
     assert architectures.check(kind, tmp_path) == ""
 
 
 @pytest.mark.parametrize("kind", REFUSED)
-def test_a_type_is_refused_by_its_configuration(kind: str):
+def test_a_type_is_refused_by_its_configuration(kind):
     with pytest.raises(trim.ModelError) as caught:
         blueprint(architectures.small_config(kind))
     assert architectures.reason(caught.value) == REFUSED[kind]
@@ -94,7 +92,7 @@ def test_a_decoder_that_may_be_an_encoder():
 
 
 @pytest.mark.parametrize("kind", ["llama", "gptj", "mpt"])
-def test_a_single_block(kind: str):
+def test_a_single_block(kind):
     """Here no second block tells in which form the model takes what a block returns."""
     config = architectures.small_config(kind)
     config.num_hidden_layers = 1

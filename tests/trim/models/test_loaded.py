@@ -1,6 +1,5 @@
 """Models from folders: structure, types, memory; what cannot be loaded says what to do."""
 
-import json
 from pathlib import Path
 
 import pytest
@@ -9,7 +8,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import trim
-from tests.trim import tiny
+from tests.trim import rough, tiny
 from trim import devices
 
 _MANY = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 256}
@@ -34,7 +33,7 @@ def refusal(source: str | Path, error: type[trim.TrimError] = trim.ModelError, *
 
 
 @pytest.mark.parametrize("kind", tiny.SUPPORTED)
-def test_blocks_and_layers_are_found_by_structure(kind: str, tmp_path: Path):
+def test_blocks_and_layers_are_found_by_structure(kind, tmp_path):
     model = trim.load_model(str(tiny.folder(tmp_path / kind, kind)), device="cpu")
     expected = [f"{block}.{layer}" for block in range(tiny.BLOCKS) for layer in tiny.SUPPORTED[kind][2]]
     assert sorted(model.layers) == sorted(expected)
@@ -47,7 +46,7 @@ def test_blocks_and_layers_are_found_by_structure(kind: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("architecture", UNSUPPORTED)
-def test_other_architectures_are_refused_by_name(architecture: str, tmp_path: Path):
+def test_other_architectures_are_refused_by_name(architecture, tmp_path):
     name, settings, reason = UNSUPPORTED[architecture]
     config = getattr(transformers, name)(**settings)
     config.architectures = [architecture]
@@ -71,21 +70,19 @@ def test_other_architectures_are_refused_by_name(architecture: str, tmp_path: Pa
         ({"hidden_size": "wide"}, "damaged"),
     ],
 )
-def test_a_configuration_that_cannot_be_used(own_llama: Path, changed: dict, said: str):
-    path = own_llama / "config.json"
-    path.write_text(json.dumps(json.loads(path.read_text()) | changed))
+def test_a_configuration_that_cannot_be_used(own_llama, changed, said):
+    rough.edit_json(own_llama / "config.json", **changed)
     assert said in refusal(own_llama)
 
 
-def test_code_in_a_folder_never_runs(own_llama: Path):
+def test_code_in_a_folder_never_runs(own_llama):
     (own_llama / "code.py").write_text("raise SystemExit('it ran')")
-    path = own_llama / "config.json"
     auto_map = {"AutoConfig": "code.Config", "AutoModelForCausalLM": "code.Model"}
-    path.write_text(json.dumps(json.loads(path.read_text()) | {"auto_map": auto_map}))
+    rough.edit_json(own_llama / "config.json", auto_map=auto_map)
     assert trim.load_model(own_llama, device="cpu").architecture == "LlamaForCausalLM"
 
 
-def test_what_is_known_before_loading(llama: Path):
+def test_what_is_known_before_loading(llama):
     described = trim.describe_model(llama)
     model = trim.load_model(llama, device="cpu")
     assert described.title == model.title == "llama"
@@ -95,7 +92,7 @@ def test_what_is_known_before_loading(llama: Path):
     assert described.layers_text == f"{7 * tiny.BLOCKS} linear layers in {tiny.BLOCKS} blocks."
 
 
-def test_the_type_and_device_can_be_chosen(llama: Path):
+def test_the_type_and_device_can_be_chosen(llama):
     assert trim.load_model(llama, device="cpu").dtype == torch.float32
     assert trim.load_model(llama, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
     assert "float8" in refusal(llama, trim.SettingsError, dtype="float8")
@@ -104,7 +101,7 @@ def test_the_type_and_device_can_be_chosen(llama: Path):
     assert "not on 'mps'" in refusal(llama, trim.SettingsError, device="mps")
 
 
-def test_a_gpu_gets_the_half_type_of_the_checkpoint(monkeypatch: pytest.MonkeyPatch):
+def test_a_gpu_gets_the_half_type_of_the_checkpoint(monkeypatch):
     gpu = torch.device("cuda")
     for has_bfloat16, checkpoint, chosen in (
         (True, torch.float32, torch.bfloat16),
@@ -117,7 +114,7 @@ def test_a_gpu_gets_the_half_type_of_the_checkpoint(monkeypatch: pytest.MonkeyPa
     assert devices.choose_dtype("float32", torch.float16, gpu) == torch.float32
 
 
-def test_memory_is_estimated_before_anything_is_allocated(llama: Path, monkeypatch: pytest.MonkeyPatch):
+def test_memory_is_estimated_before_anything_is_allocated(llama, monkeypatch):
     needed = int(1.1 * 4 * sum(t.numel() for t in load_file(llama / "model.safetensors").values()))
     monkeypatch.setattr(devices, "available_bytes", lambda device: needed - 1)
     message = refusal(llama, trim.NotEnoughMemoryError)
@@ -126,7 +123,7 @@ def test_memory_is_estimated_before_anything_is_allocated(llama: Path, monkeypat
     assert trim.load_model(llama, device="cpu", dtype="bfloat16").dtype == torch.bfloat16
 
 
-def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_limit_of_a_container_counts(tmp_path, monkeypatch):
     (tmp_path / "memory.max").write_text("1000\n")
     (tmp_path / "memory.current").write_text("700\n")
     (tmp_path / "memory.stat").write_text("anon 500\ninactive_file 150\n")
@@ -136,7 +133,7 @@ def test_the_limit_of_a_container_counts(tmp_path: Path, monkeypatch: pytest.Mon
     assert devices.available_bytes(torch.device("cpu")) > 2**20
 
 
-def test_memory_that_fills_up_while_loading(llama: Path, monkeypatch: pytest.MonkeyPatch):
+def test_memory_that_fills_up_while_loading(llama, monkeypatch):
     def fill(*_: object, **__: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
 
@@ -144,7 +141,7 @@ def test_memory_that_fills_up_while_loading(llama: Path, monkeypatch: pytest.Mon
     assert "choose a smaller model" in refusal(llama, trim.NotEnoughMemoryError)
 
 
-def test_the_fingerprint_follows_the_weights(own_llama: Path):
+def test_the_fingerprint_follows_the_weights(own_llama):
     def fingerprint() -> str:
         return trim.load_model(own_llama, device="cpu").fingerprint
 
@@ -155,7 +152,7 @@ def test_the_fingerprint_follows_the_weights(own_llama: Path):
     assert fingerprint() != before
 
 
-def test_a_folder_without_weights(own_llama: Path, tmp_path: Path):
+def test_a_folder_without_weights(own_llama, tmp_path):
     weights = own_llama / "model.safetensors"
     weights.rename(own_llama / "adapter_model.safetensors")
     assert "adapter" in refusal(own_llama)
@@ -169,7 +166,7 @@ def test_a_folder_without_weights(own_llama: Path, tmp_path: Path):
     assert "no weights" in refusal(tmp_path / "empty")
 
 
-def test_damaged_configuration_and_tokenizer(own_llama: Path):
+def test_damaged_configuration_and_tokenizer(own_llama):
     tokenizer = own_llama / "tokenizer.json"
     tokenizer.write_text("{")
     assert "tokenizer" in refusal(own_llama)
@@ -184,22 +181,22 @@ def test_damaged_configuration_and_tokenizer(own_llama: Path):
 @pytest.mark.parametrize(
     "source", ["", "\0", "demos", "./nowhere/model", "model.gguf", "a/b/c/d", "org/na me"]
 )
-def test_what_is_not_a_model_at_all(source: str):
+def test_what_is_not_a_model_at_all(source):
     assert "folder" in refusal(source)
 
 
-def test_one_file_of_a_folder(llama: Path):
+def test_one_file_of_a_folder(llama):
     assert str(llama) in refusal(llama / "model.safetensors")
 
 
-def test_titles_are_short_and_printable(own_llama: Path):
+def test_titles_are_short_and_printable(own_llama):
     strange = own_llama.rename(own_llama.with_name("a\nb\x1b[31m" + "x" * 200))
     title = trim.load_model(strange, device="cpu").title
     assert title.isprintable()
     assert len(title) <= 80
 
 
-def test_select_takes_names_and_patterns(llama: Path):
+def test_select_takes_names_and_patterns(llama):
     model = trim.load_model(llama, device="cpu")
     assert model.select(["1.mlp.*", "0.mlp.up_proj"]) == [
         "0.mlp.up_proj", "1.mlp.gate_proj", "1.mlp.up_proj", "1.mlp.down_proj",

@@ -33,7 +33,7 @@ FUSED = {
 
 @pytest.mark.parametrize("case", FUSED)
 @torch.no_grad()
-def test_queries_keys_and_values(case: str):
+def test_queries_keys_and_values(case):
     """Without values nothing is left; without queries keys change nothing, and without keys queries do not."""
     kind = case.partition(" ")[0]
     config = architectures.small_config(kind)
@@ -97,6 +97,6 @@ def test_rows_are_named():
         ("falcon_h1", "0.mamba.in_proj", ["gate", "x", "B", "C", "dt"]),
     ],
 )
-def test_parts_of_other_layers(kind: str, layer: str, names: list[str]):
+def test_parts_of_other_layers(kind, layer, names):
     found = row_parts(find_blocks(blueprint(architectures.small_config(kind))))[layer]
     assert [part.name for part in found] == names

@@ -64,7 +64,7 @@ def require_same(module: PreTrainedModel, path: Path) -> StreamedModel:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_names_of_the_files(kind: str, tmp_path: Path):
+def test_names_of_the_files(kind, tmp_path):
     settings, stored, own = KINDS[kind]
     module = saved(tmp_path, kind, settings)
     names = load_file(tmp_path / "model.safetensors").keys()
@@ -77,7 +77,7 @@ def test_names_of_the_files(kind: str, tmp_path: Path):
 
 
 @pytest.mark.parametrize("kind", ["gpt_neox", "flint"])
-def test_names_of_the_model(kind: str, tmp_path: Path):
+def test_names_of_the_model(kind, tmp_path):
     settings, stored, own = KINDS[kind]
     module = saved(tmp_path, kind, settings)
     tensors = load_file(tmp_path / "model.safetensors")
@@ -86,7 +86,7 @@ def test_names_of_the_model(kind: str, tmp_path: Path):
     require_same(module, tmp_path)
 
 
-def test_files_of_the_bare_model(tmp_path: Path):
+def test_files_of_the_bare_model(tmp_path):
     module = saved(tmp_path, "llama", {**SIZES, "tie_word_embeddings": True})
     module.model.save_pretrained(tmp_path)
     assert "layers.0.mlp.up_proj.weight" in load_file(tmp_path / "model.safetensors")
@@ -94,7 +94,7 @@ def test_files_of_the_bare_model(tmp_path: Path):
     assert streamed.stored("0.mlp.up_proj")[0].name == "layers.0.mlp.up_proj.weight"
 
 
-def test_tensors_of_an_older_version_that_nothing_needs(tmp_path: Path):
+def test_tensors_of_an_older_version_that_nothing_needs(tmp_path):
     module = saved(tmp_path, "gpt_neox", SIZES)
     tensors = load_file(tmp_path / "model.safetensors")
     for index in range(2):
@@ -105,7 +105,7 @@ def test_tensors_of_an_older_version_that_nothing_needs(tmp_path: Path):
     require_same(module, tmp_path)
 
 
-def test_a_part_that_is_missing(tmp_path: Path):
+def test_a_part_that_is_missing(tmp_path):
     settings, stored, own = KINDS["olmo_hybrid"]
     saved(tmp_path, "olmo_hybrid", settings)
     tensors = load_file(tmp_path / "model.safetensors")

@@ -59,7 +59,7 @@ pruned = partial(rough.pruned, tokens=TOKENS, allocation="uniform")
 
 
 @pytest.mark.parametrize("kind", JOINED)
-def test_layers_of_experts_compute_what_their_class_computes(kind: str):
+def test_layers_of_experts_compute_what_their_class_computes(kind):
     module = module_of(kind)
     layer, held, part = JOINED[kind]
     expected = architectures.logits(module, TOKENS)
@@ -82,7 +82,7 @@ LAYOUTS = {
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
-def test_each_layout_is_read_resumed_and_exported(layout: str, tmp_path: Path, own_cache: Path):
+def test_each_layout_is_read_resumed_and_exported(layout, tmp_path, own_cache):
     kind, joined = LAYOUTS[layout]
     module = module_of(kind)
     source = folder_of(tmp_path / "model", module, joined=joined)
@@ -174,9 +174,7 @@ def ties(module: nn.Module) -> None:
     [{"allocation": "optimal", "budget": "optimal"}, {"budget": "owl"}],
     ids=["optimal", "owl"],
 )
-def test_experts_that_no_token_reaches_are_pruned_by_magnitude(
-    settings: dict, tmp_path: Path, own_cache: Path
-):
+def test_experts_that_no_token_reaches_are_pruned_by_magnitude(settings, tmp_path, own_cache):
     module = module_of("qwen3_moe")
     ties(module)
     notes: list[object] = []
@@ -200,9 +198,7 @@ def test_experts_that_no_token_reaches_are_pruned_by_magnitude(
 
 
 @pytest.mark.parametrize("settings", [{"refit": True}, {"allocation": "solved"}], ids=["refit", "solved"])
-def test_experts_of_fewer_tokens_than_inputs_keep_their_weights(
-    settings: dict, tmp_path: Path, own_cache: Path
-):
+def test_experts_of_fewer_tokens_than_inputs_keep_their_weights(settings, tmp_path, own_cache):
     source, chosen = (
         folder_of(tmp_path / "model", module_of("qwen3_moe")),
         {"layers": ("*.experts.*",), **settings},
@@ -219,9 +215,7 @@ def test_experts_of_fewer_tokens_than_inputs_keep_their_weights(
 @pytest.mark.parametrize(
     "settings", [{"allocation": "trim"}, {"allocation": "optimal", "row_weights": "ones"}]
 )
-def test_experts_in_groups_are_pruned_as_each_alone(
-    settings: dict, tmp_path: Path, own_cache: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_experts_in_groups_are_pruned_as_each_alone(settings, tmp_path, own_cache, monkeypatch):
     source = folder_of(tmp_path / "model", module_of("qwen3_moe"))
     # One vector of each window: every expert has one to give, and sums over as many are the same bit for bit.
     options = {"layers": ("0.*",), "vectors_per_sequence": 1, **settings}
@@ -247,7 +241,7 @@ def test_experts_in_groups_are_pruned_as_each_alone(
     rough.assert_same_blocks(alone.path, halved.path)
 
 
-def test_a_weight_that_is_nan_is_named(tmp_path: Path):
+def test_a_weight_that_is_nan_is_named(tmp_path):
     module = module_of("qwen3_moe")
     with torch.no_grad():
         module.model.layers[1].mlp.experts.gate_up_proj[2, 3, 0] = torch.nan
@@ -264,7 +258,7 @@ def test_routers_stay_dense_unless_they_are_named():
     assert routers[0] not in model.select(["0.*"])
 
 
-def test_what_stays_dense_is_said_before_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+def test_what_stays_dense_is_said_before_a_run(tmp_path, capsys):
     for kind, said in {
         "qwen2_moe": "24 of them experts'. Stays dense unless it is named: weight of Qwen2MoeTopKRouter: 256 weights; "
         "shared_expert_gate, weighs a shared expert: 64 weights.",
@@ -276,7 +270,7 @@ def test_what_stays_dense_is_said_before_a_run(tmp_path: Path, capsys: pytest.Ca
         assert said in capsys.readouterr().out.replace("\n", " ")
 
 
-def test_a_single_tensor_is_read_of_a_joined_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_a_single_tensor_is_read_of_a_joined_one(tmp_path, monkeypatch):
     source = folder_of(tmp_path / "model", module_of("qwen3_moe"), joined=True)
     model = StreamedModel(source, device=torch.device("cpu"))
     read: list[tuple[int, ...]] = []

@@ -18,7 +18,7 @@ INDEX = "model.safetensors.index.json"
 pruned = partial(rough.pruned, tokens=rough.random_tokens(2, 8), allocation="uniform")
 
 
-def test_an_index_with_folders_keeps_its_layout(own_llama: Path, tmp_path: Path):
+def test_an_index_with_folders_keeps_its_layout(own_llama, tmp_path):
     shards_in_folders(own_llama)
     (own_llama / "model.safetensors").unlink()
     run = pruned(own_llama, tmp_path / "run")
@@ -31,7 +31,7 @@ def test_an_index_with_folders_keeps_its_layout(own_llama: Path, tmp_path: Path)
     assert zeros == run.metrics["weights"]["pruned"]
 
 
-def test_an_index_that_nobody_reads_is_left_out(own_llama: Path, tmp_path: Path):
+def test_an_index_that_nobody_reads_is_left_out(own_llama, tmp_path):
     transformers.AutoModelForCausalLM.from_pretrained(own_llama).save_pretrained(
         tmp_path / "parts", max_shard_size="20KB"
     )
@@ -40,7 +40,7 @@ def test_an_index_that_nobody_reads_is_left_out(own_llama: Path, tmp_path: Path)
     assert sorted(path.name for path in out.glob("*safetensors*")) == ["model.safetensors"]
 
 
-def test_templates_licences_and_policies_go_along(own_llama: Path, tmp_path: Path):
+def test_templates_licences_and_policies_go_along(own_llama, tmp_path):
     tokenizer = transformers.AutoTokenizer.from_pretrained(own_llama)
     tokenizer.chat_template = {"default": "A{{ messages }}", "tool_use": "B{{ messages }}"}
     tokenizer.save_pretrained(own_llama)
@@ -53,7 +53,7 @@ def test_templates_licences_and_policies_go_along(own_llama: Path, tmp_path: Pat
     assert not (out / "notes.txt").exists()
 
 
-def test_the_card_of_a_model_that_was_sparse_before(own_llama: Path, tmp_path: Path):
+def test_the_card_of_a_model_that_was_sparse_before(own_llama, tmp_path):
     half = trim.export(pruned(own_llama, tmp_path / "first"), tmp_path / "half")
     run = pruned(half, tmp_path / "second", target=0.3)
     out = trim.export(run, tmp_path / "out")
@@ -77,7 +77,7 @@ def test_the_card_of_a_model_that_was_sparse_before(own_llama: Path, tmp_path: P
     assert f"({after / weights['of']:.6f})" in card
 
 
-def test_weights_keep_their_type(own_llama: Path, tmp_path: Path):
+def test_weights_keep_their_type(own_llama, tmp_path):
     transformers.AutoModelForCausalLM.from_pretrained(own_llama).to(torch.bfloat16).save_pretrained(own_llama)
     run = pruned(own_llama, tmp_path / "run")
     assert run.compute.dtype == "float32"

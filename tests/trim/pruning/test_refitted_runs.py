@@ -81,13 +81,6 @@ def test_one_window_cannot_be_held_out_and_fitted(llama, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_stopped_and_resumed(llama, tmp_path):
-    whole = pruned(llama, tmp_path / "whole")
-    rough.stopped(pruned, llama, tmp_path / "stopped")
-    trim.resume(tmp_path / "stopped")
-    rough.assert_same_blocks(whole.path, tmp_path / "stopped")
-
-
 def test_only_its_own_model_takes_it(llama, tmp_path):
     run = pruned(llama, tmp_path / "run")
     other = rough.make_model("llama", tmp_path / "other", seed=1)

@@ -55,10 +55,12 @@ def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation
         assert run.layer(run.layers[0]).sensitivity is not None
 
 
-@pytest.mark.parametrize("allocation", ["solved", "sparsegpt"])
-def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_cache, allocation):
-    whole = pruned(llama, tmp_path / "whole", allocation=allocation)
-    rough.stopped(pruned, llama, tmp_path / "stopped", allocation=allocation)
+@pytest.mark.parametrize(
+    "more", [{}, {"allocation": "sparsegpt"}, {"allocation": "uniform", "refit": True}], ids=str
+)
+def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_cache, more):
+    whole = pruned(llama, tmp_path / "whole", **more)
+    rough.stopped(pruned, llama, tmp_path / "stopped", **more)
     trim.resume(tmp_path / "stopped")
     rough.assert_same_blocks(whole.path, tmp_path / "stopped")
 

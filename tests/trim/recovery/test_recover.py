@@ -56,7 +56,7 @@ def weights(folder: Path) -> dict[str, torch.Tensor]:
     return load_file(folder / "model.safetensors")
 
 
-def test_zeros_stay_and_the_held_out_loss_falls(recovered: trim.Recovery, checkpoint: Path, dense: Path):
+def test_zeros_stay_and_the_held_out_loss_falls(recovered, checkpoint, dense):
     before, after = weights(checkpoint), weights(recovered.model)
     assert before.keys() == after.keys()
     for name, old in before.items():
@@ -287,7 +287,7 @@ def test_held_out_windows_share_nothing_with_the_others_and_each_is_read_in_its_
     assert sorted(each for each in read if each < 0) == [-2, -2, -2, -1, -1, -1]
 
 
-def test_held_out_windows_share_least_with_what_the_model_was_pruned_on(run: trim.Run, dense: Path):
+def test_held_out_windows_share_least_with_what_the_model_was_pruned_on(run, dense):
     windows = torch.arange(400)[torch.tensor([0, 100, 200, 300])[:, None] + torch.arange(32)]
     seen = torch.arange(400)[torch.tensor([4, 110, 200])[:, None] + torch.arange(20)]
     text = RecoveryText.of(windows, torch.device("cpu"), seen)
@@ -308,7 +308,7 @@ def test_the_rate_follows_the_damage():
     assert training.highest_rate(0.003, 7.0) == 0.003
 
 
-def test_what_the_model_writes_begins_as_texts_do_or_as_the_text(dense: Path):
+def test_what_the_model_writes_begins_as_texts_do_or_as_the_text(dense):
     model = trim.load_model(dense, device="cpu")
     model.tokenizer.bos_token_id = 1
     prompts = torch.full((3, 40), 7)
@@ -339,7 +339,7 @@ def test_memory_decides_how_much_is_computed_at_once(monkeypatch):
     assert again.bytes < one.bytes
 
 
-def test_blocks_that_are_computed_again_give_the_same_gradients(dense: Path):
+def test_blocks_that_are_computed_again_give_the_same_gradients(dense):
     model = trim.load_model(dense, device="cpu")
     tokens = rough.random_tokens(2, 8)
     weight = model.layers["1.mlp.up_proj"].weight.requires_grad_(True)

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import TypeVar
 
 import pytest
@@ -76,7 +75,7 @@ def test_prompts_that_are_refused(prompt, why):
     check_prompt("x" * MAX_PROMPT_CHARACTERS)
 
 
-def test_which_runs_can_write(run, tmp_path: Path):
+def test_which_runs_can_write(run, tmp_path):
     assert has_masks(run)
     assert not has_masks(trim.open_run(make_run(tmp_path / "bare", mask=False)))
     assert not has_masks(trim.open_run(make_run(tmp_path / "half", blocks=1)))

@@ -119,7 +119,7 @@ def test_rows_of_every_layer(run):
     assert arrays_npz(columns)
 
 
-def test_the_command_is_understood(run, monkeypatch: pytest.MonkeyPatch):
+def test_the_command_is_understood(run, monkeypatch):
     asked = []
 
     def prune(*given: object, **fields: object) -> None:

@@ -1,15 +1,9 @@
 """Texts that readers bring."""
 
-from pathlib import Path
-
-import pytest
-
 from app.services.runs.uploads import store_text
 
 
-def test_the_same_content_may_come_again_under_another_ending(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-):
+def test_the_same_content_may_come_again_under_another_ending(tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_CACHE", str(tmp_path))
     content = b'{"text": "words"}\n'
     kept = [store_text(name, content) for name in ("a.txt", "b.jsonl", "c.JSONL", "d.txt")]

@@ -29,7 +29,7 @@ def taking(lane: Lane, held: threading.Event, order: list[str], name: str) -> Jo
     return job
 
 
-def test_one_at_a_time_and_in_order() -> None:
+def test_one_at_a_time_and_in_order():
     lane, held, order = Lane(), threading.Event(), []
     jobs = [taking(lane, held, order, "a")]
     while order != ["a"]:
@@ -46,7 +46,7 @@ def test_one_at_a_time_and_in_order() -> None:
     assert not lane.busy
 
 
-def test_a_job_that_waits_can_be_cancelled() -> None:
+def test_a_job_that_waits_can_be_cancelled():
     lane, held, order = Lane(), threading.Event(), []
     first = taking(lane, held, order, "a")
     waiting = taking(lane, held, order, "b")
@@ -61,7 +61,7 @@ def test_a_job_that_waits_can_be_cancelled() -> None:
 
 
 @pytest.mark.parametrize("to_the_end", [False, True])
-def test_cancelled_work_that_does_not_look_up(to_the_end: bool) -> None:
+def test_cancelled_work_that_does_not_look_up(to_the_end):
     lane, held, order = Lane(to_the_end=to_the_end), threading.Event(), []
     taking(lane, held, order, "a").cancel()
     assert lane.busy == to_the_end

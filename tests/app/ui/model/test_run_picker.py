@@ -1,6 +1,5 @@
 """The list of runs and the address, where a run's label changes while the browser still shows the old one."""
 
-import pytest
 from streamlit.proto.WidgetStates_pb2 import WidgetState
 from streamlit.testing.v1 import AppTest
 from streamlit.testing.v1.element_tree import Selectbox
@@ -14,7 +13,7 @@ def page() -> None:
     st.text(pick_run({"mine": st.session_state["label"], "other": "Other"}, "other"))
 
 
-def test_an_old_label_is_not_a_run(monkeypatch: pytest.MonkeyPatch):
+def test_an_old_label_is_not_a_run(monkeypatch):
     test = AppTest.from_function(page)
     test.query_params["run"] = "mine"
     test.session_state["label"] = "Mine · running"
