@@ -70,16 +70,18 @@ def look_up(rows, wanted, scale, row_measure, layer_measure, quality, sums):
 
 @compiled("void(float64[::1], float64[::1], float64, float64, float64, float64[::1])")
 def _update(before, quality, rate, target, cap, after):
-    """Write x after an update: rows of high quality lose more (of a positive rate), and the mean stays T."""
+    """Write x after an update: rows of high quality lose more (of a positive rate), and the mean stays T.
+
+    The quality is overwritten.
+    """
     rows = len(before)
-    change = np.empty(rows)
     least, most = range_of(quality)
     for i in range(rows):
-        change[i] = quality[i] - least
+        quality[i] -= least
     scale = 2 * rate / (most - least + 1e-6)
-    mean = sum_of(change) / rows * scale
+    mean = sum_of(quality) / rows * scale
     for i in range(rows):
-        moved = before[i] + change[i] * scale - mean
+        moved = before[i] + quality[i] * scale - mean
         moved = cap if moved > cap else moved
         after[i] = 0.0 if moved < 0.0 else moved
     excess = sum_of(after) / rows - target

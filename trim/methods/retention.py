@@ -68,7 +68,7 @@ class RetentionCurves:
         """X, (N, L) float32."""
         return self.captured_inputs.float()
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """D, the output dimensions."""
         return self.captured_weight.shape[0]
@@ -78,7 +78,7 @@ class RetentionCurves:
         """The rows of one layer."""
         return self.rows // self.layers
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """N, the weights in a row."""
         return self.captured_weight.shape[1]

@@ -58,15 +58,14 @@ def search_layers(
             _search_directly(*each, complete=complete)
             for each in zip(curves.apart(), settings, totals, strict=True)
         ]
-    if has_kernels(curves.dot.device):
+    device = curves.dot.device
+    if has_kernels(device):
         return _search_by_kernels(curves, settings, totals)
-    outcomes = [
-        search_tables(layer.tables, own, total, complete=complete)
+    convert = torch.from_numpy if device.type == "cpu" else lambda values: torch.from_numpy(values).to(device)
+    return [
+        search_tables(layer.tables, own, convert, total, complete=complete)
         for layer, own, total in zip(curves.apart(), settings, totals, strict=True)
     ]
-    device = curves.dot.device
-    convert = torch.from_numpy if device.type == "cpu" else lambda values: torch.from_numpy(values).to(device)
-    return [each.converted(convert) for each in outcomes]
 
 
 def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace[Tensor]:

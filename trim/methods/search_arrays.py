@@ -10,7 +10,7 @@ import numpy as np
 
 from trim.methods.counts import check_total, exact_counts, largest_count, total_count
 from trim.methods.search_settings import SearchSettings
-from trim.methods.search_types import Choice, SearchResult, SearchTrace
+from trim.methods.search_types import SearchResult, SearchTrace, Values
 
 if TYPE_CHECKING:
     from trim.compiled.search import Tables
@@ -40,13 +40,19 @@ def exact_qualities(
 
 
 def search_tables(
-    tables: Tables, settings: SearchSettings, total: int | None = None, *, complete: bool = False
-) -> SearchResult[np.ndarray]:
+    tables: Tables,
+    settings: SearchSettings,
+    convert: Callable[[np.ndarray], Values],
+    total: int | None = None,
+    *,
+    complete: bool = False,
+) -> SearchResult[Values]:
     """Run TRIM on one layer by a layer quality that can be looked up.
 
     Args:
         tables: the layer's tables.
         settings: the search's settings.
+        convert: makes of an array what the result holds: `np.asarray`, or `torch.from_numpy`.
         total: how many weights the layer loses; None: round(T · D · N).
         complete: follow every rate of the grid, including those that the published search does not try.
 
@@ -63,17 +69,21 @@ def search_tables(
         rates, len(settings.learning_rates), target, cap, settings.iterations, total, limit,
         settings.row_quality, settings.layer_quality, complete=complete,
     )  # fmt: skip
-    best_of_rates = found.best.tolist()
-    tried = [pair for pair in zip(rates, best_of_rates, strict=True) if not math.isnan(pair[1])]
+    best = found.best.tolist()
+    tried = [pair for pair in zip(rates, best, strict=True) if not math.isnan(pair[1])]
     evaluated = rates if complete else [rate for rate, _ in tried]
-    updates = {rate: found.x[rates.index(rate)] for rate in evaluated}
-    return SearchResult.of(
-        settings,
-        Choice(
-            tried, rates[found.rate], found.iteration, best_of_rates[found.rate], float(found.quality[0, 0])
-        ),
-        SearchTrace(rates, found.quality, found.row_variance, updates),
-        (found.counts[0], found.counts[1]),
-        (float(found.realised[0]), float(found.realised[1])),
-        tables.dead_rows,
+    updates = {rate: convert(found.x[rates.index(rate)]) for rate in evaluated}
+    return SearchResult(
+        settings=settings,
+        learning_rate=rates[found.rate] if found.iteration > 0 else None,
+        tried=tried,
+        layer_quality=best[found.rate],
+        uniform_quality=float(found.quality[0, 0]),
+        realised_quality=float(found.realised[0]),
+        uniform_realised_quality=float(found.realised[1]),
+        row_sparsity=convert(found.x[found.rate, found.iteration]),
+        counts=convert(found.counts[0]),
+        uniform_counts=convert(found.counts[1]),
+        dead_rows=convert(tables.dead_rows),
+        trace=SearchTrace(rates, convert(found.quality), convert(found.row_variance), updates),
     )

@@ -87,7 +87,7 @@ class ArrayLayer:
                 f"The layer quality {settings.layer_quality} multiplies masked weights; it is shown as soon as the "
                 "live model is there."
             )
-        return search_tables(self.tables, settings, complete=complete)
+        return search_tables(self.tables, settings, np.asarray, complete=complete)
 
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
         """Return the quality of every update of a search at exact counts, (R, K + 1)."""
