@@ -131,7 +131,7 @@ def test_an_option_added_in_one_place_is_seen_everywhere(tmp_path):
     assert printed.splitlines()[-1] == "seen everywhere"
 
 
-def test_every_field_is_an_option_with_words():
+def test_every_field_is_an_option_with_a_help_text():
     known = options(PruneSettings)
     assert list(known) == list(PruneSettings.__dataclass_fields__)
     assert set(GRID) | set(SHARED) | {"model", "pattern"} == set(known)

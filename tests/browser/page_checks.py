@@ -1,4 +1,4 @@
-"""What must hold on any page, at any width: nothing sticks out, no word of a chart is cut, nobody is kept out."""
+"""Checks of any page at any width: nothing sticks out, no word of a chart is cut, nobody is kept out."""
 
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page

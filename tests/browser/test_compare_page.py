@@ -30,7 +30,7 @@ EIGHT = "&".join(
     ("viewport", "colour_scheme", "address"),
     [(WIDE, "light", "/compare"), (NARROW, "dark", f"/compare?{EIGHT}")],
 )
-def test_the_first_look_is_drawn_whole(page, viewport, colour_scheme, address):
+def test_nothing_of_the_first_look_is_cut(page, viewport, colour_scheme, address):
     opened(page, address, "How do layers differ?")
     if colour_scheme == "light":
         bottom = card(page, "compare_rows").locator(".main-svg").first.bounding_box()

@@ -73,7 +73,7 @@ def overlapping_cards(page: Page) -> list[tuple[int, int]]:
     ]
 
 
-def drawn_whole_in_its_colours(page: Page, colour_scheme: str) -> None:
+def nothing_is_cut_and_the_colours_are_right(page: Page, colour_scheme: str) -> None:
     assert overflow(page) == []
     assert cut_labels(page) == []
     background = page.get_by_test_id("stApp").evaluate("(node) => getComputedStyle(node).backgroundColor")
@@ -89,7 +89,7 @@ def test_first_visit(page, colour_scheme, app, tmp_path):
             frame = chart(page, name).bounding_box()
             assert frame["y"] + frame["height"] <= size[1], f"{name} is below the fold at {size}"
             assert frame["width"] > 250
-        drawn_whole_in_its_colours(page, colour_scheme)
+        nothing_is_cut_and_the_colours_are_right(page, colour_scheme)
         screenshot(page, f"layer-{size[0]}-light")
     assert kept_out(page) == []
     assert words(page) < 451 / 2, "half of what there once were"
@@ -235,7 +235,7 @@ def beside_the_side_bar_nothing_is_cramped(page: Page) -> None:
 def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path):
     opened(page, f"/?{ITS_ADDRESS}&rows=3,17,20-24&shown=Both")
     for size in both_widths(page):
-        drawn_whole_in_its_colours(page, colour_scheme)
+        nothing_is_cut_and_the_colours_are_right(page, colour_scheme)
         screenshot(page, f"layer-{size[0]}-{colour_scheme}")
         height = page.evaluate("() => document.querySelector('[data-testid=stMain]').scrollHeight")
         assert height <= size[1] * (3 if size == WIDE else 4)
@@ -250,7 +250,7 @@ def test_every_part_wide_and_narrow(page, colour_scheme, viewport, tmp_path):
         for each in shown:
             expect(card(page, each).locator(".main-svg").first).to_be_visible()
         for size in both_widths(page):
-            drawn_whole_in_its_colours(page, colour_scheme)
+            nothing_is_cut_and_the_colours_are_right(page, colour_scheme)
             assert overlapping_cards(page) == []
             screenshot(page, f"layer-{size[0]}-{colour_scheme}-{name}")
     for name, drawn in PARTS.items():

@@ -53,7 +53,7 @@ def control(page: Page) -> Locator:
 
 
 @pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
-def test_every_step_is_drawn_whole_and_answers_its_keys(page, viewport, colour_scheme):
+def test_no_step_is_cut_and_each_answers_its_keys(page, viewport, colour_scheme):
     for step in range(1, len(STEPS) + 1) if viewport == WIDE else (1, 7, len(STEPS)):
         opened(page, step) if step == 1 or viewport == NARROW else arrived(page, step)
         assert overflow(page) == [], step

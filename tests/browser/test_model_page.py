@@ -37,7 +37,7 @@ def opened(page: Page, address: str = "/model") -> Page:
     return page
 
 
-def drawn_whole_wide_and_narrow(page: Page, name: str) -> None:
+def nothing_is_cut_wide_or_narrow(page: Page, name: str) -> None:
     for size in both_widths(page):
         assert overflow(page) == []
         assert cut_labels(page) == []
@@ -51,13 +51,13 @@ def test_the_run_that_came_with_the_app(page, colour_scheme):
     opened(page)
     assert "run=demo-trim-70" in page.url
     assert sum(received) < MAX_BYTES
-    drawn_whole_wide_and_narrow(page, "model")
+    nothing_is_cut_wide_or_narrow(page, "model")
     page.mouse.click(*point(page, "map_gini", 10, 4))
     page.wait_for_url("**/stored?run=demo-trim-70&layer=10.mlp.gate_proj")
     expect(page.get_by_role("heading", name="10.mlp.gate_proj")).to_be_visible(timeout=PATIENCE)
     expect(chart(page, "rate").locator("svg.chart")).to_be_visible(timeout=PATIENCE)
     settled(page)
-    drawn_whole_wide_and_narrow(page, "stored")
+    nothing_is_cut_wide_or_narrow(page, "stored")
     expect(page.get_by_role("link", name="Open this layer live")).to_have_attribute(
         "href", re.compile(r"block=10.*layer=mlp\.gate_proj.*target=70")
     )

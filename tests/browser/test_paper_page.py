@@ -11,7 +11,7 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.mark.parametrize(("viewport", "colour_scheme"), [(WIDE, "light"), (NARROW, "dark")])
-def test_all_figures_are_drawn_whole(page, viewport, colour_scheme):
+def test_no_figure_is_cut(page, viewport, colour_scheme):
     opened(page, "/paper", "Figure 4")
     for number in ("1", "2", "3a", "3b", "3c", "4"):
         expect(card(page, f"paper_{number}").locator(".main-svg").first).to_be_visible()

@@ -90,7 +90,7 @@ def test_no_correlation_where_there_is_none(first, second):
     assert rank_correlation(np.array(first, float), np.array(second, float)) is None
 
 
-def test_scatter_keeps_small_layers_whole():
+def test_scatter_keeps_all_rows_of_small_layers():
     scatter = row_scatter(allocation([1, 2, 3, 4]), "gini", np.array([0.1, np.nan, 0.3, 0.2]))
     assert scatter.rows.tolist() == [0, 2, 3]
     assert (scatter.total_rows, scatter.thinned) == (3, False)

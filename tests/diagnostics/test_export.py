@@ -26,7 +26,7 @@ def test_csv_keeps_every_digit(first, second):
     np.testing.assert_array_equal(table, np.column_stack([first, second]))
 
 
-def test_csv_of_whole_numbers_truth_and_text():
+def test_csv_of_integers_booleans_and_text():
     columns = {
         "row": np.arange(2),
         "tried": np.array([True, False]),

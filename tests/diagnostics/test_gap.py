@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused(reached, best, said):
         gap(reached, best)
 
 
-def test_no_share_of_an_improvement_that_is_none():
+def test_no_share_where_nothing_improves():
     found = gap([10, 30], [20, 20], uniform_quality=0.7, best_quality=0.6, losses=(4.0, 3.0, 2.0))
     assert found.captured is None
     assert found.loss_captured == pytest.approx(0.5)

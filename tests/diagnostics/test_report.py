@@ -51,7 +51,7 @@ def test_nothing_is_fetched():
     assert '"displaylogo": false' in html
 
 
-def test_plotly_is_there_once_and_headings_are_words():
+def test_plotly_is_included_once_and_headings_are_text():
     one, two = page(chart()), page(chart(), chart())
     assert len(two) - len(one) < 100_000
     assert "<h3>What is seen?</h3>" in one

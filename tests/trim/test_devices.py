@@ -1,4 +1,4 @@
-"""What is done where memory runs out."""
+"""Batches halve where memory runs out, and errors of memory get a message."""
 
 import pytest
 import torch

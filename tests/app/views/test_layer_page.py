@@ -484,7 +484,7 @@ def test_options_in_the_address():
         | {"part": "perhaps", "shown": "all", "row_weights": "many"},
     ],
 )
-def test_nonsense_in_the_address_is_said_and_the_page_works(nonsense):
+def test_nonsense_in_the_address_is_reported_and_the_page_works(nonsense):
     page = LayerPage(**nonsense, utm_source="mail")  # an unknown parameter is no matter
     assert page.test.title[0].value == r"29\.self\_attn\.v\_proj"
     assert list(page.charts) == FOUR_CHARTS
@@ -611,7 +611,7 @@ def test_what_is_pinned_stays_in_every_chart_until_it_is_let_go():
         ("layer=29.self_attn.v_proj&learning_rates=fast", "not a number"),
     ],
 )
-def test_a_pin_that_cannot_be_is_said_and_nothing_is_lost(pin, said):
+def test_a_pin_that_cannot_be_read_is_reported_and_nothing_is_lost(pin, said):
     page = LayerPage(pin=pin, target="60")
     (warning,) = page.test.warning
     assert said in warning.value.replace("\\", "")

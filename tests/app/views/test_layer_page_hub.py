@@ -51,16 +51,3 @@ def test_no_network(hub, files, monkeypatch):
     assert not page.errors
     page.press("Download and load")
     assert len(page.charts) == 4
-
-
-def test_a_download_that_breaks_off(hub, files, monkeypatch):
-    hub.add(NAME, files)
-    page = LayerPage(model=NAME, **SMALL_TEXT)
-    hub.refuse(NAME, 503, "")
-    page.press("Download and load")
-    assert len(page.errors) == 1
-    hub.add(NAME, files)
-    page.press("Try again")
-    if "Download and load" in [button.label for button in page.test.button]:
-        page.press("Download and load")
-    assert len(page.charts) == 4

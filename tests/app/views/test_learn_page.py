@@ -112,7 +112,7 @@ def test_next_and_previous():
 
 
 @pytest.mark.parametrize("asked", ["0", "99", "-1", "²", "<b>x</b>", "1e3"])
-def test_a_step_that_is_none(asked):
+def test_a_step_that_does_not_exist(asked):
     test = opened(asked)
     assert test.title[0].value.startswith("1.")
     (warning,) = test.warning

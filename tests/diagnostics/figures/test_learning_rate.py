@@ -25,7 +25,7 @@ def test_an_untried_rate_never_looks_like_a_bad_one():
     assert {line.line.color for line in traces(lines, "not tried")} == {PALETTES["light"].faint}
 
 
-def test_rates_that_were_never_computed_are_words_not_points():
+def test_rates_that_were_never_computed_are_labels_and_not_points():
     quality = search_trace().quality.copy()
     quality[5:] = np.nan
     trace = search_trace(quality=quality)

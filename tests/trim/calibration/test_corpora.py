@@ -274,7 +274,7 @@ def test_files_that_cannot_be_read(name, content, said, tmp_path):
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])
-def test_another_encoding_is_known_by_its_mark(encoding, tmp_path):
+def test_another_encoding_is_recognized_by_its_mark(encoding, tmp_path):
     (tmp_path / "a.txt").write_bytes("häß 是\r\n".encode(encoding) * 1)
     (tmp_path / "a.jsonl").write_bytes('{"text": "häß 是"}\n{"text": "b"}\n'.encode(encoding))
     for name, expected in (("a.txt", "häß 是\n"), ("a.jsonl", "häß 是\n\nb")):

@@ -157,7 +157,7 @@ def test_diagnoses_are_kept_with_the_run(run, text, capsys):
         assert finding(what, found)
 
 
-def test_costs_that_are_known_on_a_text_are_not_measured_again(run, text, capsys):
+def test_costs_that_a_run_has_for_a_text_are_not_measured_again(run, text, capsys):
     asked = ["diagnose", "layers", str(run.path), "--corpus", text, "--windows", "2", "--length", "12"]
     asked += ["--json", "--layers"]
     for layers, measured in (("1.*", NAMES[1:2]), ("*", [NAMES[0], NAMES[2]]), ("*", NAMES)):

@@ -115,7 +115,7 @@ def test_agreement_and_targets_are_kept_with_the_run(run, model, capsys):
     assert sum(optimal["counts"][place]) == sum(by_trim["counts"][place])
 
 
-def test_what_is_damaged_or_cannot_be_measured_is_said(run, tmp_path):
+def test_what_is_damaged_or_cannot_be_measured_is_reported(run, tmp_path):
     file = run.path / "diagnoses" / f"{NAMES[0]}.json"
     file.parent.mkdir(exist_ok=True)
     targets = [{"method": "trim", "targets": [0.5], "counts": [[1, 2]]}]

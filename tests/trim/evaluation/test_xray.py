@@ -133,7 +133,7 @@ def test_the_pattern_and_where_it_breaks(pruned, zeros, group):
     assert any("breaks it in 1 of" in sentence for sentence in findings(found))
 
 
-def test_parts_make_the_whole_and_cancel_looks_up_between_them(dense, pruned, tmp_path, monkeypatch):
+def test_reading_in_parts_gives_the_same_numbers_and_can_be_cancelled(dense, pruned, tmp_path, monkeypatch):
     def change(name, weight):
         groups = smallest_of_rows(0.5)(name, weight.reshape(-1, 4)).reshape(weight.shape)
         groups[-1, -4:] = 1.0
@@ -329,7 +329,7 @@ def test_a_checkpoint_without_blocks_is_refused(tmp_path):
 
 
 def norms_of_inputs(folder, windows):
-    """What each matrix of a model receives, as few lines of Wanda's authors' method need: √(Σ x²) by feature."""
+    """The norm of each input feature of each matrix, as Wanda's authors need it: √(Σ x²)."""
     module, squares = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float64), {}
 
     def listen(name):

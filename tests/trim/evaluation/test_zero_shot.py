@@ -119,7 +119,7 @@ def test_what_cannot_be_asked(tmp_path):
 
 
 @harness
-def test_the_seven_of_the_papers_are_known():
+def test_the_harness_has_the_seven_tasks_of_the_papers():
     from lm_eval.tasks import TaskManager
 
     assert set(TASKS) <= set(TaskManager().all_tasks)

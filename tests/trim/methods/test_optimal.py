@@ -166,7 +166,7 @@ def test_a_total_out_of_reach_is_refused(total):
         (torch.tensor([1, 1, -1, 1, 1]), SettingsError, "negative"),
     ],
 )
-def test_weights_that_are_none_are_refused(sensitivity, error, said):
+def test_sensitivities_that_cannot_be_are_refused(sensitivity, error, said):
     with pytest.raises(error, match=said):
         optimal_counts(lower_hull(random_error(5, 10), 9), 20, sensitivity)
 

@@ -1,4 +1,4 @@
-"""Models that mean no good: each is refused in words at once, whatever it asks for."""
+"""Malicious models: each is refused at once with a message, whatever it asks for."""
 
 import json
 import struct

@@ -82,7 +82,7 @@ def test_code_in_a_folder_never_runs(own_llama):
     assert trim.load_model(own_llama, device="cpu").architecture == "LlamaForCausalLM"
 
 
-def test_what_is_known_before_loading(llama):
+def test_a_model_is_described_without_loading_it(llama):
     described = trim.describe_model(llama)
     model = trim.load_model(llama, device="cpu")
     assert described.title == model.title == "llama"

@@ -258,7 +258,7 @@ def test_routers_stay_dense_unless_they_are_named():
     assert routers[0] not in model.select(["0.*"])
 
 
-def test_what_stays_dense_is_said_before_a_run(tmp_path, capsys):
+def test_layers_kept_dense_are_reported_before_a_run(tmp_path, capsys):
     for kind, said in {
         "qwen2_moe": "24 of them experts'. Stays dense unless it is named: weight of Qwen2MoeTopKRouter: 256 weights; "
         "shared_expert_gate, weighs a shared expert: 64 weights.",

@@ -253,7 +253,6 @@ def test_every_combination_that_makes_sense(llama, tmp_path, allocation, budget,
 
 def test_patterns(llama, tmp_path):
     run = pruned(llama, tmp_path / "run", target=None, pattern="2:4", allocation="uniform")
-    assert run.metrics["sparsity"]["realised"] == 0.5
     for name in run.layers:
         groups = run.layer(name).keep().reshape(-1, 4)
         assert (groups.sum(axis=1) == 2).all()

@@ -1,4 +1,4 @@
-"""What budgets are made of is measured once, for all targets, and again when anything that it depends on changes."""
+"""Measurements for budgets are made once for all targets, and again when anything that they depend on changes."""
 
 import json
 from pathlib import Path

@@ -55,7 +55,7 @@ def test_allocations_and_budgets_combine_freely(llama, tmp_path, allocation, bud
 
 
 def test_other_families(tmp_path):
-    for family in ("qwen2", "gemma3", "opt"):  # tied; two kinds of blocks; a projection behind the blocks
+    for family in ("qwen2", "gemma3", "opt"):  # tied; two kinds of blocks; a projection after the blocks
         folder = rough.make_model(family, tmp_path / family)
         run = pruned(folder, tmp_path / f"{family}-run", budget="optimal")
         assert run.metrics["sparsity"]["realised"] == pytest.approx(0.6, abs=1e-4)

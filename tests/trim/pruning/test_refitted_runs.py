@@ -105,7 +105,7 @@ def test_a_model_that_has_changed_is_to_be_pruned_again(tmp_path):
             work()
 
 
-def test_layers_that_lose_nothing_stay_as_they_are(llama, tmp_path):
+def test_layers_that_lose_nothing_keep_their_weights(llama, tmp_path):
     budgets = tmp_path / "budgets.json"
     budgets.write_text(json.dumps({"*": 0.6, "*.down_proj": 0.0}))
     run = pruned(llama, tmp_path / "run", target=None, budget=budgets)
@@ -122,7 +122,7 @@ def test_layers_that_lose_nothing_stay_as_they_are(llama, tmp_path):
 
 
 def test_memory_that_runs_out_on_the_dense_way(llama, tmp_path, monkeypatch):
-    """The batch there is halved, and a run that is gone on with repeats it."""
+    """The batch there is halved, and a resumed run repeats it."""
     whole, propagate = [], DensePass.propagate
 
     def full_once(self, index, block, segments=None):

@@ -1,4 +1,4 @@
-"""Recoveries of a tiny model: zeros stay, the loss falls, a stopped one ends bit for bit alike; bad input in words."""
+"""Recoveries of a tiny model: zeros stay, the loss falls, stopped ones end bit for bit alike; refusals have a message."""
 
 import dataclasses
 import math

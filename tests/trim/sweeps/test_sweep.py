@@ -1,4 +1,4 @@
-"""Sweeps: which cells a grid yields, cells as runs, stopping and going on, failures, tables, folders of others."""
+"""Sweeps: which cells a grid yields, cells as runs, stopping and resuming, failures, tables, folders of others."""
 
 import csv
 import dataclasses
@@ -84,7 +84,7 @@ def test_cells_that_cannot_differ_are_made_once():
 
 
 def test_equal_cells_really_are_equal(model, tmp_path):
-    """What is said to be idle changes no mask."""
+    """An option that counts as idle changes no mask."""
     asked = {"target": 0.5, "allocation": "uniform", "windows": 3, "length": 16}
     for number, (fixed, varied) in enumerate(
         [
@@ -149,7 +149,7 @@ def test_each_cell_is_a_run_that_is_measured(done, model):
     assert done.dense()[0]["perplexity"] == dense.result.perplexity
 
 
-def test_what_is_switched_on_everywhere_is_said(model, tmp_path):
+def test_an_option_of_all_cells_is_in_their_label(model, tmp_path):
     grid = {
         "allocation": ("optimal",),
         "refit": (True,),
@@ -188,12 +188,6 @@ def test_paths_hold_from_any_folder(model, tmp_path, monkeypatch):
     sweep = trim.run_sweep(trim.open_sweep(tmp_path / "s"))
     assert [outcome.problem for outcome in sweep.outcomes()] == [None]
     assert sweep.outcomes()[0].done
-
-
-def test_masks_are_kept_where_asked_for(model, tmp_path):
-    sweep = trim.create_sweep(tmp_path / "s", settings(model, target=(0.5,)), keep_masks=True)
-    ((outcome,),) = [trim.run_sweep(sweep).outcomes()]
-    trim.export(outcome.run, tmp_path / "exported")
 
 
 def test_what_comes_out(done):
@@ -379,7 +373,7 @@ def test_command_line(model, tmp_path, capsys, monkeypatch):
         assert said in capsys.readouterr().err
 
 
-def test_a_text_that_cannot_be_read_is_said_before_pruning(model, tmp_path):
+def test_a_text_that_cannot_be_read_is_reported_before_pruning(model, tmp_path):
     grid = trim.SweepSettings(model, {"target": (0.5,)}, SHARED, (trim.EvaluationText("demo", length=500),))
     sweep = trim.create_sweep(tmp_path / "s", grid)
     with pytest.raises(trim.CorpusError, match="at most 128"):
@@ -423,7 +417,7 @@ def test_a_second_process_is_refused(done):
 
 
 def test_as_published(model, tmp_path, monkeypatch, capsys):
-    """What a grid varies and what cells share; what is given as well counts."""
+    """It sets what a grid varies and what cells share, and gives way to what is given as well."""
     read_with_bos = []
 
     def load(*source, bos, **cut):

@@ -1,4 +1,4 @@
-"""How far a run is, from what its process wrote down."""
+"""The progress of a run, read from the events that its process has written."""
 
 import datetime
 
@@ -62,5 +62,5 @@ def test_senseless_lines_are_passed_over(event):
     assert read_progress([BEGAN, event], NOON) == read_progress([BEGAN], NOON)
 
 
-def test_a_time_that_is_none():
+def test_a_time_that_is_not_a_time():
     assert read_progress([step("x", 1, 9) | {"time": "yesterday"}], NOON).now.seconds_left == 9

@@ -13,7 +13,7 @@ from tests.app.small import ORIGIN, layer_sample
 
 
 def close(one: object, other: object) -> None:
-    """The same but for rounding: square roots, and the order in which rows are summed."""
+    """Compare up to rounding: of square roots, and by the order in which rows are summed."""
     np.testing.assert_allclose(one, other, rtol=1e-9, atol=1e-13)
 
 

@@ -89,7 +89,7 @@ def test_failure_is_kept_until_forgotten(table):
     table.forget("never heard of")
 
 
-def test_cancelled_while_it_does_not_look_up(table):
+def test_a_job_cancelled_while_it_does_not_check(table):
     gate = Gate()
     job = begun(table, "a", gate)
     job.preview = "something"
@@ -106,7 +106,7 @@ def test_cancelled_while_it_does_not_look_up(table):
     assert job.progress.what == "Starting"
 
 
-def test_cancelled_where_it_looks_up(table):
+def test_a_job_cancelled_where_it_checks(table):
     ends = []
 
     def work(job: Job) -> None:

@@ -87,7 +87,7 @@ def test_it_is_read_as_it_was_written(layer, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "cut", "flipped", "folder"])
-def test_a_damaged_file_is_said(damage, tmp_path, monkeypatch):
+def test_a_damaged_file_is_reported(damage, tmp_path, monkeypatch):
     file, content = tmp_path / "layer.safetensors", FILE.read_bytes()
     if damage == "folder":
         file.mkdir()

@@ -13,8 +13,6 @@ from app.services.runs.layer import LayerView
 from diagnostics.concentration import gini
 from tests.app.small import layer_sample, study
 
-DEAD_ROW = 5
-
 
 @pytest.fixture(scope="module", params=["wanda", "magnitude"])
 def studied(request) -> Study:
@@ -116,27 +114,6 @@ def test_a_direct_quality_evaluates_only_what_was_tried(studied):
     outcome = studied.outcome(trim.SearchSettings(0.6, layer_quality="mae"))
     known = np.isfinite(outcome.view.search.trace.quality[:, -1])
     np.testing.assert_array_equal(known, outcome.view.search.trace.tried)
-
-
-def test_without_gain_no_rate_is_chosen():
-    flat = layer_sample()
-    equal_rows = flat.weight[:1].expand(12, -1).contiguous()
-    same = study(sample=trim.LayerSample(flat.name, equal_rows, flat.inputs, flat.input_norm))
-    outcome = same.outcome(trim.SearchSettings(0.5))
-    assert outcome.result.learning_rate is None
-    assert outcome.view.search.trace.chosen is None
-    assert outcome.view.search.trace.exhaustive is None
-    assert outcome.view.allocations[1].counts.tolist() == outcome.view.allocations[0].counts.tolist()
-
-
-def test_dead_rows_are_named():
-    sample = layer_sample()
-    weight = sample.weight.clone()
-    weight[DEAD_ROW] = 0
-    dead = study(sample=trim.LayerSample(sample.name, weight, sample.inputs, sample.input_norm))
-    assert np.flatnonzero(dead.layer.dead_rows).tolist() == [DEAD_ROW]
-    assert np.isnan(dead.gini.coefficients[0][DEAD_ROW])
-    assert dead.outcome(trim.SearchSettings(0.5)).view.cosines[1].cosine[DEAD_ROW] == 0
 
 
 def test_equal_settings_are_searched_once(searches):

@@ -33,7 +33,7 @@ def test_thirty_readers_one_at_a_time_in_the_order_asked(monkeypatch):
     assert made.asked == 0
 
 
-def test_who_waits_too_long_or_comes_too_late_is_told(monkeypatch):
+def test_waiting_too_long_or_coming_too_late_is_an_error(monkeypatch):
     made = Pictures()
     monkeypatch.setattr(pictures, "MAX_WAITING", 0)
     with pytest.raises(PictureError, match="Too many"):

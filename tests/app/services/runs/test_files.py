@@ -1,4 +1,4 @@
-"""What is done to a run as a whole: name, delete, export."""
+"""Name, delete and export a run."""
 
 import os
 import shutil

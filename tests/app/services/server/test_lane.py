@@ -61,7 +61,7 @@ def test_a_job_that_waits_can_be_cancelled():
 
 
 @pytest.mark.parametrize("to_the_end", [False, True])
-def test_cancelled_work_that_does_not_look_up(to_the_end):
+def test_cancelled_work_that_does_not_check(to_the_end):
     lane, held, order = Lane(to_the_end=to_the_end), threading.Event(), []
     taking(lane, held, order, "a").cancel()
     assert lane.busy == to_the_end

@@ -1,4 +1,4 @@
-"""What an address asks for and the page cannot show is said once, also where the page runs again by itself."""
+"""A warning of what a page cannot show of its address appears once, also where the page runs again by itself."""
 
 from streamlit.testing.v1 import AppTest
 
@@ -16,7 +16,7 @@ def page() -> None:
         st.rerun()
 
 
-def test_it_is_said_until_the_reader_does_something():
+def test_a_warning_stays_until_the_reader_does_something():
     test = AppTest.from_function(page)
     test.query_params["target"] = "999"
     test.session_state["by itself"] = True

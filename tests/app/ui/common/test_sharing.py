@@ -1,4 +1,4 @@
-"""What many readers look at is drawn once, and what was drawn changes for nobody."""
+"""A card that many readers look at is drawn once, and what was drawn changes for nobody."""
 
 import gc
 

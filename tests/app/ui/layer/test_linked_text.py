@@ -44,7 +44,7 @@ def test_the_finding_says_which_rate_wins_and_why_another_does_not(search, said)
     assert rate_seen(search) == said
 
 
-def test_each_symbol_that_is_drawn_has_words():
+def test_the_legend_explains_each_symbol_that_is_drawn():
     marks = (Mark("points", "gain", symbol="triangle-up"), Mark("points", "ink", symbol="cross"))
     axis = Axis("", 0, 1, ())
     panel = Panel("rate", "", axis, axis, marks)
