@@ -1,4 +1,4 @@
-"""Recoveries of a tiny model: zeros stay, the loss falls, stopped ones end bit for bit alike; refusals have a message."""
+"""Recoveries of a tiny model: zeros stay, the loss falls, stopped ones end bit for bit alike; refusals say why."""
 
 import dataclasses
 import math
