@@ -12,6 +12,7 @@ import numpy as np
 from diagnostics.numeric import (
     Histogram,
     RankCorrelation,
+    bool_matrix,
     check_shape,
     histogram,
     rank_correlation,
@@ -205,9 +206,7 @@ class MaskDensity:
 
 def pool_mask(mask: np.ndarray) -> MaskDensity:
     """Pool a mask (D, N), True where a weight is kept. Raises ValueError unless it is bool with two axes."""
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.ndim != 2 or mask.size == 0:
-        raise ValueError(f"mask must be a bool matrix, got {mask.dtype} of shape {mask.shape}")
+    mask = bool_matrix(mask)
     rows, columns = mask.shape
     row_block, column_block = (-(-size // PICTURE_LIMIT) for size in mask.shape)
     row_starts = np.arange(0, rows, row_block)

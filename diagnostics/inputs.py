@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from diagnostics.concentration import gini
-from diagnostics.numeric import RankCorrelation, check_shape, rank_correlation, real_array
+from diagnostics.numeric import RankCorrelation, bool_matrix, check_shape, rank_correlation, real_array
 
 OUTLIER = 5.0  # a feature is an outlier if its norm is this many times the median
 TOP = 0.01  # `top_share` is the share of kept weights on this share of the features
@@ -41,9 +41,7 @@ def feature_statistics(
 
     input_norm: (N,), the features' norms; None: not known. Raises ValueError for an invalid mask or another size.
     """
-    mask = np.asarray(mask)
-    if mask.dtype != bool or mask.ndim != 2 or mask.size == 0:
-        raise ValueError(f"mask must be a bool matrix, got {mask.dtype} of shape {mask.shape}")
+    mask = bool_matrix(mask)
     kept = np.count_nonzero(mask, axis=0)
     top = max(1, round(TOP * len(kept)))
     total = int(kept.sum())

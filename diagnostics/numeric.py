@@ -25,6 +25,14 @@ def real_array(name: str, values: object, ndim: int, *, finite: bool = True) -> 
     return array
 
 
+def bool_matrix(mask: np.ndarray) -> np.ndarray:
+    """Return a mask as an array. Raises ValueError unless it is bool with two axes."""
+    mask = np.asarray(mask)
+    if mask.dtype != bool or mask.ndim != 2 or mask.size == 0:
+        raise ValueError(f"mask must be a bool matrix, got {mask.dtype} of shape {mask.shape}")
+    return mask
+
+
 def row_indices(rows: Iterable[int], count: int) -> np.ndarray:
     """Return `rows` as distinct int64 indices in the order given, shape (S,).
 

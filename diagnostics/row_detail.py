@@ -80,13 +80,6 @@ class RowPaths:
     target: float
     cap: float
 
-    def __post_init__(self) -> None:
-        x = real_array("x", self.x, 2)
-        check_shape("rows", np.asarray(self.rows), x.shape[:1])
-        check_shape("row_sparsity", real_array("row_sparsity", self.row_sparsity, 1), x.shape[:1])
-        if not 0 <= self.kept_iteration < x.shape[1]:
-            raise ValueError(f"kept_iteration must lie in 0..{x.shape[1] - 1}, got {self.kept_iteration}")
-
 
 def row_paths(
     x: np.ndarray,
@@ -98,11 +91,17 @@ def row_paths(
     target: float,
     cap: float,
 ) -> RowPaths:
-    """Pick `rows` out of all rows' paths: x (D, K + 1) and row_sparsity (D,)."""
+    """Pick `rows`, at least one, out of all rows' paths: x (D, K + 1) and row_sparsity (D,).
+
+    Raises ValueError for shapes that do not fit, and for an iteration that is not one.
+    """
     x = real_array("x", x, 2)
     check_shape("row_sparsity", real_array("row_sparsity", row_sparsity, 1), x.shape[:1])
+    if not 0 <= kept_iteration < x.shape[1]:
+        raise ValueError(f"kept_iteration must lie in 0..{x.shape[1] - 1}, got {kept_iteration}")
     chosen = row_indices(rows, len(x))
-    return RowPaths(chosen, x[chosen], row_sparsity[chosen], learning_rate, kept_iteration, target, cap)
+    paths = real_array("rows", x[chosen], 2)
+    return RowPaths(chosen, paths, row_sparsity[chosen], learning_rate, kept_iteration, target, cap)
 
 
 @dataclass(frozen=True, eq=False)
