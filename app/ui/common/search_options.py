@@ -1,6 +1,6 @@
 """Every option of the search, in the side bar."""
 
-from typing import TypedDict, cast
+from typing import Any, TypedDict, cast
 
 import streamlit as st
 
@@ -62,14 +62,9 @@ def choose_search_options() -> SearchOptions:
 
 def default_options() -> SearchOptions:
     """Return the default search options."""
-    return {
-        "layer_quality": DEFAULTS.layer_quality,
-        "row_quality": DEFAULTS.row_quality,
-        "iterations": DEFAULTS.iterations,
-        "learning_rates": as_text(DEFAULTS.learning_rates),
-        "negative_learning_rates": as_text(DEFAULTS.negative_learning_rates),
-        "max_row_sparsity": DEFAULTS.max_row_sparsity,
-    }
+    values = {name: getattr(DEFAULTS, name) for name in SearchOptions.__annotations__}
+    typed = {name: as_text(each) if isinstance(each, tuple) else each for name, each in values.items()}
+    return cast(SearchOptions, typed)
 
 
 def fisher_wanted() -> bool:
@@ -109,12 +104,7 @@ def settings(target_sparsity: float, options: SearchOptions) -> trim.SearchSetti
     Raises:
         SettingsError: the options do not fit together; the message says what to do.
     """
-    return trim.SearchSettings(
-        target_sparsity,
-        as_rates(options["learning_rates"]),
-        as_rates(options["negative_learning_rates"]),
-        options["iterations"],
-        options["layer_quality"],
-        options["row_quality"],
-        options["max_row_sparsity"],
-    )
+    parsed: dict[str, Any] = dict(options)
+    for name in ("learning_rates", "negative_learning_rates"):
+        parsed[name] = as_rates(parsed[name])
+    return trim.SearchSettings(target_sparsity, **parsed)

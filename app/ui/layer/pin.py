@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from dataclasses import dataclass
+from typing import cast
 from urllib.parse import parse_qsl, urlencode
 
 import streamlit as st
@@ -82,14 +83,12 @@ class Pin:
             cap = float(fields["max_row_sparsity"])
         except ValueError:
             raise PinError("The largest row sparsity of a pin is a number.") from None
-        options: SearchOptions = {
-            "layer_quality": fields["layer_quality"],
-            "row_quality": fields["row_quality"],
+        numbers = {
             "iterations": _whole("iterations", fields["iterations"], 1, 100),
-            "learning_rates": fields["learning_rates"],
-            "negative_learning_rates": fields["negative_learning_rates"],
             "max_row_sparsity": cap,
         }
+        typed = {name: fields[name] for name in default_options()} | numbers
+        options = cast(SearchOptions, typed)
         percent = _whole("target", fields["target"], 1, 99)
         return cls(StudyKey(model, sample, fields["layer"], fields["score"]), percent, options)
 
