@@ -101,12 +101,10 @@ def squares_of(layers: dict[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
 
         return add
 
-    hooks = [layer.register_forward_pre_hook(listen(name)) for name, layer in layers.items()]
-    try:
+    with contextlib.ExitStack() as hooks:
+        for name, layer in layers.items():
+            hooks.enter_context(layer.register_forward_pre_hook(listen(name)))
         yield sums
-    finally:
-        for hook in hooks:
-            hook.remove()
     for name, square in sums.items():
         if isinstance(layers[name], RoutedLinear) and tokens[name] < MIN_TOKENS:
             square.fill_(1)

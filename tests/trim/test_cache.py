@@ -11,10 +11,7 @@ import trim
 from trim import cache
 from trim.files import new_file, new_folder
 
-
-@pytest.fixture(autouse=True)
-def _own(own_cache: Path) -> None:
-    """Every test here has a cache of its own."""
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 def entry(kind: str, name: str, size_bytes: int, age_seconds: float) -> Path:

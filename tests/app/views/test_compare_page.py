@@ -259,13 +259,6 @@ def test_layers_of_other_width_are_compared_by_distribution_only(store):
     assert not [each for each in test.text_input if each.key == "rows"]
 
 
-def test_selected_rows_are_marked(store):
-    test = visit("compare", rows="1,3")
-    selected = [line for line in cards(test)["compare_pair"]["data"] if line["name"] == "selected rows"]
-    assert len(selected) == 1
-    assert any("Selected rows" in each.value for each in test.markdown)
-
-
 @pytest.mark.parametrize(
     "asked", ["nonsense", "a/b/c", "//", "<b>x</b>/y", "../t/1.mlp.gate_proj", "t/9.none"]
 )

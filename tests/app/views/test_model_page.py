@@ -432,7 +432,4 @@ def test_a_stored_layer_that_is_not_there(runs, address):
     test = visit("stored", **address)
     assert test.title[0].value == "This layer cannot be shown"
     assert len(test.error) == 1
-
-
-def test_no_layer_named(runs):
     assert "Which layer" in visit("stored").title[0].value

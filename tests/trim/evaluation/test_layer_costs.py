@@ -49,10 +49,9 @@ def in_float64(model: trim.Model, run: trim.Run, name: str) -> tuple[torch.Tenso
         output.retain_grad()
         seen.append(output)
 
-    hook = layer.register_forward_hook(listen)
     layer.weight.requires_grad_()
-    token_losses(module).sum().backward()
-    hook.remove()
+    with layer.register_forward_hook(listen):
+        token_losses(module).sum().backward()
     fisher = seen[1].grad.flatten(0, 1).square().mean(dim=0)
     layer.weight.requires_grad_(False).grad = None
     dense = layer.weight.clone()

@@ -62,10 +62,9 @@ def test_products_of_a_text(llama):
     model = trim.load_model(llama, device="cpu", dtype="float32")
     name = "1.mlp.down_proj"
     received = []
-    hook = model.layers[name].register_forward_pre_hook(lambda module, given: received.append(given[0]))
     windows = rough.random_tokens()
-    got = trim.capture(model, windows, [name], products=True)[name]
-    hook.remove()
+    with model.layers[name].register_forward_pre_hook(lambda module, given: received.append(given[0])):
+        got = trim.capture(model, windows, [name], products=True)[name]
     vectors = torch.cat([each.flatten(0, 1) for each in received]).double()
     torch.testing.assert_close(got.text.gram.double(), vectors.T @ vectors, rtol=1e-4, atol=1e-4)
     assert trim.capture(model, windows, [name])[name].text is None

@@ -64,9 +64,8 @@ def test_queries_keys_and_values(case):
         for part, factor in change.items():
             layer.weight[rows[part]] *= factor
         heard: list[torch.Tensor] = []
-        hook = last.register_forward_pre_hook(lambda _, given: heard.append(given[0]))
-        calls[0].replay(blocks[0], states)
-        hook.remove()
+        with last.register_forward_pre_hook(lambda _, given: heard.append(given[0])):
+            calls[0].replay(blocks[0], states)
         return heard[0]
 
     if bias is not None:

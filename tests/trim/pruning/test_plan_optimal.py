@@ -15,10 +15,7 @@ from trim.pruning.prune import resume
 from trim.runs.folder import open_run
 from trim.runs.settings import PruneSettings
 
-
-@pytest.fixture(autouse=True)
-def _own_cache(own_cache):
-    pass
+pytestmark = pytest.mark.usefixtures("own_cache")
 
 
 pruned = partial(rough.pruned, target=0.6, allocation="optimal", sensitivity_windows=4)

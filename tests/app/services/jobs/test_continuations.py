@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable
-from typing import TypeVar
 
 import pytest
 
@@ -23,7 +22,6 @@ from tests.waiting import wait_until
 from trim.evaluation.settings import Sampling
 from trim.runs.layer_diagnoses import layer_diagnoses
 
-T = TypeVar("T")
 # Options with which a diagnosis takes long.
 LONG = {
     **{
@@ -45,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> trim.Run:
     return rough.wanda(model, folder / "runs" / "first", length=32)
 
 
-def ended(state: Callable[[], T]) -> T:
+def ended(state: Callable[[], object]) -> object:
     """Wait until a job has ended, and return its state."""
     return wait_until(lambda: None if (now := state()).active else now)
 
