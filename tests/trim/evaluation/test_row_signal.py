@@ -21,6 +21,8 @@ def test_draws_are_searches_of_the_resampled_vectors():
         assert found.rates[draw] == result.learning_rate
     assert np.ptp(found.gini, axis=0).max() == 0  # the score has not changed
     assert found.columns()["uncertainty"].shape == (sample.weight.shape[0],)
+    with pytest.raises(trim.SettingsError, match="two draws or more, not 1"):
+        trim.row_signal(trim.resampled(sample, 1), settings)
 
 
 def test_the_share_of_signal_is_that_of_its_definition():
