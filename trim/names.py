@@ -3,7 +3,7 @@
 import difflib
 import fnmatch
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from trim.errors import LayerNotFoundError
@@ -62,11 +62,12 @@ def absolute(source: object, reserved: Collection[str] = ()) -> str:
     return text if path is None else str(path.resolve())
 
 
-def text_table(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lay cells out in lines: the first column begins on the left, the others end on the right."""
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+def text_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
+    """Lay rows out in lines below their titles: the first column begins on the left, the others end on the right."""
+    cells = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
-        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in rows
+        "  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]).rstrip() for row in cells
     ]
 
 
@@ -107,7 +108,7 @@ def expert_number(layer: str) -> str:
 def match_layers(
     patterns: Iterable[str],
     names: Iterable[str],
-    problem: str = "the model has no layer that matches",
+    problem: str,
     but: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """Match shell patterns ("15.*", "*.q_proj") with the names of layers.
@@ -135,3 +136,18 @@ def match_layers(
                 f"{problem} {pattern!r}; closest names: {closest_matches(pattern, names)}"
             )
     return found
+
+
+def select_layers(
+    patterns: Iterable[str],
+    names: Iterable[str],
+    problem: str = "the run has pruned no layer that matches",
+    but: Collection[str] = (),
+) -> list[str]:
+    """List the layers that match any of some patterns, each once, in the model's order.
+
+    The arguments and errors are those of `match_layers`.
+    """
+    names = list(names)
+    found = {name for each in match_layers(patterns, names, problem, but).values() for name in each}
+    return [name for name in names if name in found]

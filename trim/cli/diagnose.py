@@ -18,7 +18,7 @@ from trim.evaluation.diagnose_text import (
     tokens_of,
 )
 from trim.evaluation.settings import EvaluationText
-from trim.names import CORPORA, absolute, match_layers, one_line
+from trim.names import CORPORA, absolute, one_line, select_layers
 from trim.progress import Progress
 from trim.pruning.events import to_json
 from trim.runs.folder import Run
@@ -120,9 +120,7 @@ def _diagnose(chosen: argparse.Namespace) -> None:
             progress=progress,
         )
         if not chosen.json:
-            for name in (
-                name for names in match_layers(chosen.layers, run.layers, "").values() for name in names
-            ):
+            for name in select_layers(chosen.layers, run.layers):
                 terminal.line(f"{name}: {_of_layer(run, name, what)}")
         return
     run = diagnose(

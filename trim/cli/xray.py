@@ -128,15 +128,15 @@ def _compare(chosen: argparse.Namespace, terminal: Terminal) -> "tuple[list[Agre
 
 def _table(rows: list[dict[str, object]]) -> str:
     """Lay rows out in columns; shares in percent."""
-    titles = list(rows[0])
     shares = {"Sparsity", "Lowest", "Highest", "Spread of rows"}
-    cells = [titles] + [
-        ["" if row[title] is None else _cell(row[title], title in shares) for title in titles] for row in rows
-    ]
-    return "\n".join(text_table(cells))
+    return "\n".join(
+        text_table([{title: _cell(row[title], title in shares) for title in row} for row in rows])
+    )
 
 
 def _cell(value: object, share: bool) -> str:
+    if value is None:
+        return ""
     if isinstance(value, float):
         return f"{value:.1%}" if share else f"{value:.3f}"
     return f"{value:,}" if isinstance(value, int) else str(value)

@@ -16,7 +16,7 @@ from trim.evaluation.perplexity import token_losses
 from trim.evaluation.settings import EvaluationText
 from trim.evaluation.workbench import Workbench, pruned, source_of
 from trim.models.loaded import Model
-from trim.names import match_layers
+from trim.names import select_layers
 from trim.progress import ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
@@ -75,14 +75,27 @@ def diagnose(
     if what not in DIAGNOSES:
         raise SettingsError(f"a diagnosis is one of {', '.join(DIAGNOSES)}, not {what!r}")
     run = run if isinstance(run, Run) else open_run(run)
-    match_layers(layers, run.layers, "the run has pruned no layer that matches")
+    chosen = select_layers(layers, run.layers)
     workbench = workbench or Workbench(progress=progress)
     model = workbench.model(source_of(run))
     require_fit(run, model)
     windows = workbench.windows(text)
     facts = _text_facts(text.corpus, model, windows)
     if what == "layers":
-        _layers(run, model, windows, facts, layers, batch, progress)
+        before = run.diagnoses.get("layers")
+        costs = dict(before["layers"]) if before is not None and before["text"] == facts else {}
+        missing = [name for name in chosen if name not in costs] or chosen
+
+        def keep(found: LayerCosts) -> None:
+            costs[found.layers[-1].name] = cast(LayerCostNumbers, numbers_to_json(found.layers[-1]))
+            measured: LayerCostFacts = {
+                "text": facts,
+                "dense_loss": number_to_json(found.dense_loss),
+                "layers": {name: costs[name] for name in run.layers if name in costs},
+            }
+            update_diagnoses(run.path, {"layers": measured})
+
+        layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=keep)
     elif what == "blocks":
         errors = block_errors(model, run, windows, batch=batch, progress=progress)
         numbers = [cast(BlockErrorNumbers, numbers_to_json(each)) for each in errors]
@@ -94,35 +107,6 @@ def diagnose(
             after = token_losses(model, windows, batch=batch, progress=progress)
         update_diagnoses(run.path, {"tokens": _token_facts(model, windows, facts, dense, after)})
     return open_run(run.path)
-
-
-def _layers(
-    run: Run,
-    model: Model,
-    windows: Tensor,
-    text: MeasuredText,
-    layers: Sequence[str],
-    batch: int | None,
-    progress: ProgressListener | None,
-) -> None:
-    before = run.diagnoses.get("layers")
-    costs: dict[str, LayerCostNumbers] = {}
-    if before is not None and before["text"] == text:
-        costs = dict(before["layers"])
-    chosen = [name for names in match_layers(layers, run.layers).values() for name in names]
-    missing = [name for name in chosen if name not in costs] or chosen
-
-    def keep(found: LayerCosts) -> None:
-        latest = found.layers[-1]
-        costs[latest.name] = cast(LayerCostNumbers, numbers_to_json(latest))
-        facts: LayerCostFacts = {
-            "text": text,
-            "dense_loss": number_to_json(found.dense_loss),
-            "layers": {name: costs[name] for name in run.layers if name in costs},
-        }
-        update_diagnoses(run.path, {"layers": facts})
-
-    layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=keep)
 
 
 def compare_tokens(

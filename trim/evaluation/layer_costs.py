@@ -16,7 +16,7 @@ from trim.evaluation.perplexity import check_windows, exp, logit_windows, losses
 from trim.evaluation.workbench import pruned_layers
 from trim.models.loaded import Model
 from trim.models.replay import run_after_blocks
-from trim.names import block_of, match_layers
+from trim.names import block_of, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
@@ -89,15 +89,13 @@ def layer_costs(
     run = run if isinstance(run, Run) else open_run(run)
     check_windows(model, windows)
     require_fit(run, model)
-    matched = match_layers(layers, run.layers, "the run has pruned no layer that matches").values()
-    chosen = {name for names in matched for name in names}
+    names = select_layers(layers, run.layers)
     fisher = sensitivity(model, windows, progress=progress)
     calibration = Calibration.of(windows, vectors_per_sequence=1)
     blocks = len(model.blocks)
     with embedded_text(model, calibration, slots=blocks + 1, batch=batch, why="with its logits") as states:
         work = _Suffixes(model, states)
         dense = work.dense_losses(progress)
-        names = [name for name in run.layers if name in chosen]
         meter = Meter(progress, of=sum(blocks - block_of(name) for name in names))
         costs = LayerCosts(float(dense.mean()), ())
         for name in names:

@@ -23,7 +23,7 @@ from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.counts import total_count
 from trim.models.loaded import Model
-from trim.names import block_of, match_layers
+from trim.names import block_of, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.runs.folder import Run, open_run
@@ -83,8 +83,7 @@ def diagnose_layers(
     if what == "signal" and draws < 2:
         raise SettingsError(f"uncertainty needs two draws or more, not {draws}")
     run = run if isinstance(run, Run) else open_run(run)
-    names = {name for matched in _match(run, layers).values() for name in matched}
-    chosen = [name for name in run.layers if name in names]
+    chosen = _select(run, layers)
     for record in (run.layer(name) for name in chosen):
         if not record.pruned:
             raise SettingsError(f"{record.name} has lost no weight in {run.path}; choose other layers")
@@ -155,8 +154,23 @@ def run_samples(
         RunError: the run has no masks, or is not complete.
         CorpusError: its text is gone, or has changed since.
     """
-    chosen = {name for matched in _match(run, layers).values() for name in matched}
-    calibration = _calibration(model, run, corpus, seed, progress)
+    chosen, request = _select(run, layers), run.request
+    if run.text.given and corpus is None:
+        raise CorpusError(
+            f"{run.path} was pruned with tokens of its own, which it does not keep; prune with a corpus or a text file"
+        )
+    own_seed = request.seed if seed is None else seed
+    tokens = corpus_windows(request, model.tokenizer, progress, corpus=corpus, seed=own_seed)
+    if corpus is None and own_seed == request.seed and text_sha256(tokens) != run.text.sha256:
+        raise CorpusError(
+            f"{request.corpus} is not the text any more with which {run.path} was pruned; put that back, or prune again"
+        )
+    calibration = Calibration.of(
+        tokens,
+        vectors_per_sequence=request.vectors_per_sequence,
+        input_vectors=request.input_vectors,
+        seed=own_seed,
+    )
     last = max(map(block_of, chosen))
     samples: dict[str, LayerSample] = {}
     meter = Meter(progress, of=last + 1)
@@ -174,32 +188,10 @@ def run_samples(
     return samples
 
 
-def _match(run: Run, layers: Sequence[str]) -> dict[str, list[str]]:
+def _select(run: Run, layers: Sequence[str]) -> list[str]:
     if not run.complete:
         raise RunError(f"{run.path} is not complete; resume it with: python -m trim resume {run.path}")
-    return match_layers(layers, run.layers, "the run has pruned no layer that matches")
-
-
-def _calibration(
-    model: Model, run: Run, corpus: str | None, seed: int | None, progress: ProgressListener | None
-) -> Calibration:
-    request = run.request
-    if run.text.given and corpus is None:
-        raise CorpusError(
-            f"{run.path} was pruned with tokens of its own, which it does not keep; prune with a corpus or a text file"
-        )
-    seed = request.seed if seed is None else seed
-    tokens = corpus_windows(request, model.tokenizer, progress, corpus=corpus, seed=seed)
-    if corpus is None and seed == request.seed and text_sha256(tokens) != run.text.sha256:
-        raise CorpusError(
-            f"{request.corpus} is not the text any more with which {run.path} was pruned; put that back, or prune again"
-        )
-    return Calibration.of(
-        tokens,
-        vectors_per_sequence=request.vectors_per_sequence,
-        input_vectors=request.input_vectors,
-        seed=seed,
-    )
+    return select_layers(layers, run.layers)
 
 
 def _receive(model: Model, states: BlockStates, index: int, names: list[str]) -> dict[str, LayerSample]:

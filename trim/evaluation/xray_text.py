@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING
 
 from trim.names import format_bytes
@@ -25,35 +25,53 @@ METHODS = {
 
 def findings(found: Xray) -> list[str]:
     """Return the findings in sentences, computed from the numbers, the most important first."""
+    return list(_findings(found))
+
+
+def _findings(found: Xray) -> Iterator[str]:
     pruned = [layer for layer in found.layers if layer.zeros]
     weights = f"{found.weights:,} weights in {len(found.layers):,} layers"
-    if not pruned:
-        return [
-            f"Not pruned: none of its {weights} is zero.",
-            *_damage(found),
-            *_quantized(found),
-            *_lost(found),
-        ]
-    sparsities = [layer.sparsity for layer in found.layers]
-    lines = [
-        f"{found.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
-        f"{max(sparsities):.1%}.",
-        _rows(pruned),
-        _pattern(pruned),
-    ]
-    dead = [
-        (kind, sum(getattr(layer, f"dead_{kind}") for layer in found.layers)) for kind in ("rows", "columns")
-    ]
-    if some := [f"{count:,} {kind}" for kind, count in dead if count]:
-        lines.append(f"{' and '.join(some)} are zero throughout.")
-    saving = 1 - found.bytes_packed / found.bytes_on_disk
-    lines.append(
-        f"It takes {format_bytes(found.bytes_on_disk)} on the disk; without the zeros and with one bit a weight for "
-        f"their places it would take {format_bytes(found.bytes_packed)}, {saving:.0%} less."
-        if saving > 0
-        else f"It takes {format_bytes(found.bytes_on_disk)} on the disk; packing would save nothing."
-    )
-    return [*lines, *_against_parent(found), *_damage(found), *_quantized(found), *_lost(found)]
+    if pruned:
+        sparsities = [layer.sparsity for layer in found.layers]
+        yield (
+            f"{found.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
+            f"{max(sparsities):.1%}."
+        )
+        yield _rows(pruned)
+        yield _pattern(pruned)
+        dead = {
+            kind: sum(getattr(layer, f"dead_{kind}") for layer in found.layers)
+            for kind in ("rows", "columns")
+        }
+        if some := [f"{count:,} {kind}" for kind, count in dead.items() if count]:
+            yield f"{' and '.join(some)} are zero throughout."
+        saving, packing = 1 - found.bytes_packed / found.bytes_on_disk, "packing would save nothing."
+        if saving > 0:
+            packing = (
+                "without the zeros and with one bit a weight for their places it would take "
+                f"{format_bytes(found.bytes_packed)}, {saving:.0%} less."
+            )
+        yield f"It takes {format_bytes(found.bytes_on_disk)} on the disk; {packing}"
+        if found.parent is not None:
+            yield from _against_parent(found)
+    else:
+        yield f"Not pruned: none of its {weights} is zero."
+    if broken := [layer for layer in found.layers if layer.not_finite]:
+        count = sum(layer.not_finite for layer in broken)
+        yield f"{count:,} weights are NaN or infinite, in {_list([layer.name for layer in broken])}."
+    if found.quantized:
+        kinds = ", ".join(sorted(set(found.quantized.values())))
+        yield (
+            f"{len(found.quantized):,} more layers are quantized (type {kinds}) and left out: "
+            f"{_list(list(found.quantized))}. Their numbers are codes, and a code of 0 is not a weight of 0."
+        )
+    if found.damaged:
+        yield from found.damaged[:MAX_NAMES_LISTED]
+        if (more := len(found.damaged) - MAX_NAMES_LISTED) > 0:
+            yield f"So are {more:,} more files."
+        some_lost = "1 tensor is" if len(found.lost) == 1 else f"{len(found.lost):,} tensors are"
+        lost = f"{some_lost} lost with it: {_list(found.lost)}. " if found.lost else ""
+        yield f"{lost}All numbers are of the rest."
 
 
 def _rows(pruned: list[LayerXray]) -> str:
@@ -89,63 +107,29 @@ def _pattern(pruned: list[LayerXray]) -> str:
     )
 
 
-def _against_parent(found: Xray) -> list[str]:
-    if found.parent is None:
-        return []
+def _against_parent(found: Xray) -> Iterator[str]:
     pairs = [(layer, layer.parent) for layer in found.layers if layer.parent is not None]
-    lines = []
     if found.strangers:
-        lines.append(f"{found.parent} has no layer of the same name and shape for {_list(found.strangers)}.")
+        yield f"{found.parent} has no layer of the same name and shape for {_list(found.strangers)}."
     if not pairs:
-        return lines
+        return
     before = sum(parent.zeros_before for _, parent in pairs)
-    lines.append(f"{before:,} weights were zero in {found.parent} already.")
+    yield f"{before:,} weights were zero in {found.parent} already."
     if revived := sum(parent.revived for _, parent in pairs):
-        lines.append(f"{revived:,} of these are not zero any more.")
-    moved = [(parent.moved, layer) for layer, parent in pairs if parent.changed]
-    if not moved:
-        lines.append("Every kept weight is as it was: pruned, not trained or refitted.")
-    else:
-        most, where = max(moved, key=lambda each: each[0])
-        lines.append(
-            f"Kept weights changed in {len(moved):,} of {len(pairs):,} layers, most in {where.name}, by {most:.1%} of "
+        yield f"{revived:,} of these are not zero any more."
+    if moved := [(parent.moved, layer.name) for layer, parent in pairs if parent.changed]:
+        most, where = max(moved)
+        yield (
+            f"Kept weights changed in {len(moved):,} of {len(pairs):,} layers, most in {where}, by {most:.1%} of "
             "their norm."
         )
-    shared = [parent.magnitude for layer, parent in pairs if layer.zeros]
-    if shared:
-        lines.append(
-            f"Of the weights that it or the smallest-weights mask keeps, at the same sparsity of each row, both keep "
+    else:
+        yield "Every kept weight is as it was: pruned, not trained or refitted."
+    if shared := [parent.magnitude for layer, parent in pairs if layer.zeros]:
+        yield (
+            "Of the weights that it or the smallest-weights mask keeps, at the same sparsity of each row, both keep "
             f"{sum(shared) / len(shared):.1%}."
         )
-    return lines
-
-
-def _damage(found: Xray) -> list[str]:
-    broken = [layer for layer in found.layers if layer.not_finite]
-    if not broken:
-        return []
-    count = sum(layer.not_finite for layer in broken)
-    return [f"{count:,} weights are NaN or infinite, in {_list([layer.name for layer in broken])}."]
-
-
-def _quantized(found: Xray) -> list[str]:
-    if not found.quantized:
-        return []
-    return [
-        f"{len(found.quantized):,} more layers are quantized (type {', '.join(sorted(set(found.quantized.values())))}) "
-        f"and left out: {_list(list(found.quantized))}. Their numbers are codes, and a code of 0 is not a weight of 0."
-    ]
-
-
-def _lost(found: Xray) -> list[str]:
-    if not found.damaged:
-        return []
-    lines = list(found.damaged[:MAX_NAMES_LISTED])
-    if (more := len(found.damaged) - len(lines)) > 0:
-        lines.append(f"So are {more:,} more files.")
-    some = "1 tensor is" if len(found.lost) == 1 else f"{len(found.lost):,} tensors are"
-    lost = f"{some} lost with it: {_list(found.lost)}. " if found.lost else ""
-    return [*lines, f"{lost}All numbers are of the rest."]
 
 
 def _list(names: list[str] | tuple[str, ...]) -> str:

@@ -18,7 +18,7 @@ from trim.models.experts import RoutedLinear, routers
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_gguf_header
 from trim.models.tensor_files import TensorFiles, weight_files, weights_key
-from trim.names import match_layers
+from trim.names import select_layers
 from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:
@@ -87,9 +87,7 @@ class Model:
         """
         patterns = [patterns] if isinstance(patterns, str) else patterns
         problem = f"{self.title} has no layer that matches"
-        matched = match_layers(patterns, self.layers, problem, routers(self.blocks))
-        chosen = {name for names in matched.values() for name in names}
-        return [name for name in self.layers if name in chosen]
+        return select_layers(patterns, self.layers, problem, routers(self.blocks))
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from trim.methods.owl import outlier_share, owl_budgets
 from trim.methods.pattern import Pattern
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
-from trim.names import block_of, match_layers
+from trim.names import block_of, select_layers
 from trim.progress import Meter, Progress
 from trim.pruning.events import Note
 from trim.pruning.plan_inputs import PlanInputs
@@ -31,9 +31,8 @@ def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, 
     Raises:
         LayerNotFoundError: a pattern matches nothing; the closest names are listed.
     """
-    matched = match_layers(patterns, model.layers, but=model.routers)
-    chosen = {name for names in matched.values() for name in names}
-    return {name: shape for name, shape in model.layers.items() if name in chosen}
+    chosen = select_layers(patterns, model.layers, "the model has no layer that matches", model.routers)
+    return {name: model.layers[name] for name in chosen}
 
 
 def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:

@@ -5,19 +5,6 @@ import numpy as np
 from trim.names import path_in_block, text_table
 from trim.runs.folder import Run
 
-_HEADINGS = (
-    "layer type",
-    "layers",
-    "sparsity",
-    "lowest",
-    "highest",
-    "Gini",
-    "uniform",
-    "realised",
-    "error left",
-    "+ / - / 0",
-)
-
 
 def summary(run: Run) -> str:
     """Return a table with one line per layer type, and the totals.
@@ -29,8 +16,7 @@ def summary(run: Run) -> str:
     types: dict[str, list[str]] = {}
     for name in run.layers:
         types.setdefault(path_in_block(name), []).append(name)
-    rows = [_HEADINGS, *(_row(run, kind, names) for kind, names in types.items())]
-    lines = text_table(rows)
+    lines = text_table([_row(run, kind, names) for kind, names in types.items()])
     if run.layers:
         measure = run.numbers(run.layers[0])["quality_measure"]
         lines.append(f"quality: {measure}, mean over layers")
@@ -44,7 +30,7 @@ def summary(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _row(run: Run, kind: str, names: list[str]) -> tuple[str, ...]:
+def _row(run: Run, kind: str, names: list[str]) -> dict[str, str]:
     numbers = [run.numbers(name) for name in names]
     sparsities = [
         run.array(name, "counts").sum(dtype=np.int64) / (of["rows"] * of["columns"])
@@ -59,15 +45,15 @@ def _row(run: Run, kind: str, names: list[str]) -> tuple[str, ...]:
         sum(rate is None for rate in searches),
     ]
     left = [float(of["error_left"]) for of in numbers if "error_left" in of]
-    return (
-        kind,
-        str(len(names)),
-        f"{np.mean(sparsities):.4f}",
-        f"{min(sparsities):.4f}",
-        f"{max(sparsities):.4f}",
-        f"{np.median(gini):.3f}" if gini.size else "none",
-        f"{np.mean([float(of['uniform_quality']) for of in numbers]):.4f}",
-        f"{np.mean([float(of['realised_quality']) for of in numbers]):.4f}",
-        f"{np.mean(left):.4f}" if left else "-",
-        " / ".join(map(str, signs)) if searches else "-",
-    )
+    return {
+        "layer type": kind,
+        "layers": str(len(names)),
+        "sparsity": f"{np.mean(sparsities):.4f}",
+        "lowest": f"{min(sparsities):.4f}",
+        "highest": f"{max(sparsities):.4f}",
+        "Gini": f"{np.median(gini):.3f}" if gini.size else "none",
+        "uniform": f"{np.mean([float(of['uniform_quality']) for of in numbers]):.4f}",
+        "realised": f"{np.mean([float(of['realised_quality']) for of in numbers]):.4f}",
+        "error left": f"{np.mean(left):.4f}" if left else "-",
+        "+ / - / 0": " / ".join(map(str, signs)) if searches else "-",
+    }
