@@ -5,7 +5,6 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -18,31 +17,11 @@ from trim.errors import ModelError
 from trim.models.architecture import trial_of
 from trim.models.loaded import Model
 from trim.models.replay import BlockCall, record_calls, shared
-
-if TYPE_CHECKING:
-    from transformers import PreTrainedModel
-
-
-class BlockModel(Protocol):
-    """A model block by block: `StreamedModel` has it, and `LoadedModel` gives it to a `Model`."""
-
-    module: "PreTrainedModel"
-    blocks: list[nn.Module]
-    device: torch.device
-    dtype: torch.dtype
-
-    def block(self, index: int) -> AbstractContextManager[nn.Module]:
-        """Lend a block with its weights."""
-
-    def outside(self) -> AbstractContextManager[nn.Module]:
-        """Lend the model with the weights outside its blocks."""
-
-    def forget(self) -> None:
-        """Release cached weights."""
+from trim.models.streamed import StreamedModel
 
 
 class LoadedModel:
-    """A model whose weights are all in memory, seen block by block."""
+    """A model whose weights are all in memory, block by block as a `StreamedModel`."""
 
     def __init__(self, model: Model) -> None:
         self.module, self.blocks = model.module, model.blocks
@@ -58,6 +37,10 @@ class LoadedModel:
 
     def forget(self) -> None:
         """Do nothing: all weights stay in memory."""
+
+
+# What runs block by block.
+BlockModel = StreamedModel | LoadedModel
 
 
 class BlockStates:

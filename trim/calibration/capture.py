@@ -1,7 +1,8 @@
 """The inputs of a loaded model's layers on a calibration text, from one forward pass, cached on disk."""
 
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import functools
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -145,9 +146,32 @@ def capture(
         kept = {name: found for name in names if (found := load_entry(files[name], _parse))}
     missing = [name for name in names if name not in kept]
     if missing:
-        watch = _Watch(model, missing, progress, partial)
-        request = ProductsRequest() if products else None
-        received = _capture_with_spare(model, calibration, missing, model.select(also), watch, request)
+
+        def show(listener: InputListener, windows: int) -> None:
+            if partial is None:
+                return
+            received = listener.received(missing, windows)
+            if all(each.inputs.shape[1] for each in received.values()):  # each expert has received a token
+                with torch.inference_mode(False):  # the listener runs in the caller's mode
+                    partial({name: _sample(model, name, received[name]) for name in missing})
+
+        def capture_some(chosen: list[str]) -> dict[str, LayerInputs]:
+            received, _ = halving(
+                lambda batch: _forward(model, calibration, chosen, batch, products, progress, show),
+                default_batch(calibration, model.device, CPU_PASS_TOKENS),
+                model.device,
+                f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use "
+                "shorter windows or fewer layers, load the model in a narrower type, or choose another device",
+            )
+            return received
+
+        both = model.select({*missing, *also})
+        try:
+            received = capture_some(both)
+        except NonFiniteError:
+            if len(both) == len(missing):
+                raise
+            received = capture_some(missing)  # perhaps only a later layer overflows
         store((files[name], _pack(layer)) for name, layer in received.items())
         kept |= received
     return {name: _sample(model, name, kept[name]) for name in names}
@@ -188,38 +212,6 @@ def _sample(model: Model, name: str, received: LayerInputs) -> LayerSample:
     )
 
 
-@dataclass(frozen=True)
-class _Watch:
-    """The listeners to a forward pass: to its progress, and to the inputs of some layers so far."""
-
-    model: Model
-    layers: list[str]
-    progress: ProgressListener | None
-    partial: Callable[[dict[str, LayerSample]], None] | None
-
-    def show(self, listener: InputListener, windows: int) -> None:
-        """Show what the layers have received of the first windows."""
-        if self.partial is not None:
-            received = listener.received(self.layers, windows)
-            if any(not each.inputs.shape[1] for each in received.values()):
-                return  # no token has been routed to an expert yet
-            with torch.inference_mode(False):  # the listener runs in the caller's mode
-                self.partial({name: _sample(self.model, name, received[name]) for name in self.layers})
-
-    @contextlib.contextmanager
-    def at_each_block(self, meter: Meter, what: str, size: int, blocks: int) -> Iterator[None]:
-        """Report progress at each block that some windows enter."""
-        done = meter.done
-
-        def entered(index: int) -> None:
-            meter.report(what, done + size * index / blocks)
-
-        with contextlib.ExitStack() as hooks:
-            for index, block in enumerate(self.model.blocks[:blocks]):
-                hooks.enter_context(block.register_forward_pre_hook(lambda *_, index=index: entered(index)))
-            yield
-
-
 def _check_windows(model: Model, windows: Tensor) -> None:
     if windows.is_floating_point() or windows.dtype == torch.bool:
         raise SettingsError(f"windows must hold token numbers (int64), not {windows.dtype}")
@@ -233,60 +225,38 @@ def _check_windows(model: Model, windows: Tensor) -> None:
         )
 
 
-def _capture_with_spare(
-    model: Model,
-    calibration: Calibration,
-    wanted: list[str],
-    spare: list[str],
-    watch: _Watch,
-    products: ProductsRequest | None,
-) -> dict[str, LayerInputs]:
-    """Capture the inputs of the wanted layers, and of the spare ones unless one of these overflows."""
-
-    def capture_some(names: list[str]) -> dict[str, LayerInputs]:
-        received, _ = halving(
-            lambda batch: _forward(model, calibration, names, batch, watch, products),
-            default_batch(calibration, model.device, CPU_PASS_TOKENS),
-            model.device,
-            f"one window of {calibration.length:,} tokens at a time fills the memory of {model.device}; use shorter "
-            "windows or fewer layers, load the model in a narrower type, or choose another device",
-        )
-        return received
-
-    both = model.select({*wanted, *spare})
-    try:
-        return capture_some(both)
-    except NonFiniteError:
-        if len(both) == len(wanted):
-            raise
-        return capture_some(wanted)  # perhaps only a later layer overflows
-
-
 @torch.inference_mode()
 def _forward(
     model: Model,
     calibration: Calibration,
     names: list[str],
     batch: int,
-    watch: _Watch,
-    products: ProductsRequest | None,
+    products: bool,
+    progress: ProgressListener | None,
+    show: Callable[[InputListener, int], None],
 ) -> dict[str, LayerInputs]:
     sequences = calibration.sequences
-    listener = InputListener(calibration, {name: model.layers[name] for name in names}, products)
+    request = ProductsRequest() if products else None
+    listener = InputListener(calibration, {name: model.layers[name] for name in names}, request)
     last = max(block_of(name) for name in names)
-    meter, next_partial = Meter(watch.progress, of=sequences), FIRST_WINDOWS
-    for start in range(0, sequences, batch):
-        part = slice(start, min(start + batch, sequences))
-        what = f"Reading the calibration text: {start} of {sequences} windows"
-        with (
-            watch.at_each_block(meter, what, part.stop - start, last + 1),
-            listener.listening(part),
-        ):
-            model.module(calibration.tokens[part].to(model.device), use_cache=False)
-        meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
-        if next_partial <= part.stop < sequences:
-            watch.show(listener, part.stop)
-            next_partial = 2 * part.stop
+    meter, next_partial = Meter(progress, of=sequences), FIRST_WINDOWS
+    part = slice(0)
+
+    def entered(index: int, *_: object) -> None:
+        done = part.start + (part.stop - part.start) * index / (last + 1)
+        meter.report(f"Reading the calibration text: {part.start} of {sequences} windows", done)
+
+    with contextlib.ExitStack() as hooks:
+        for index, block in enumerate(model.blocks[: last + 1]):
+            hooks.enter_context(block.register_forward_pre_hook(functools.partial(entered, index)))
+        for start in range(0, sequences, batch):
+            part = slice(start, min(start + batch, sequences))
+            with listener.listening(part):
+                model.module(calibration.tokens[part].to(model.device), use_cache=False)
+            meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
+            if next_partial <= part.stop < sequences:
+                show(listener, part.stop)
+                next_partial = 2 * part.stop
     return {
         name: LayerInputs(
             received.inputs.cpu(), received.input_norm.cpu(), received.text, tokens=received.tokens

@@ -47,7 +47,7 @@ class LayerInputs:
 
     @property
     def too_few(self) -> bool:
-        """Whether the layer is an expert's that received fewer than `MIN_TOKENS`."""
+        """Return whether the layer is an expert's that received fewer than `MIN_TOKENS`."""
         return self.tokens is not None and self.tokens < MIN_TOKENS
 
     def aim(self, weight: Tensor) -> Tensor:
@@ -143,15 +143,11 @@ class InputListener:
 
     def end(self, stream: Tensor) -> None:
         """Receive the block's output, (batch, length, hidden): the stream that the writer's output is added to."""
-        if (
-            self.writer is None
-            or self._dense is None
-            or self._dense.stream is None
-            or self._of_writer is None
-        ):
+        dense_stream = None if self._dense is None else self._dense.stream
+        if self.writer is None or dense_stream is None or self._of_writer is None:
             return
         values, places, dense, kept = self._of_writer
-        lost = (self._dense.stream - stream).flatten(0, -2)
+        lost = (dense_stream - stream).flatten(0, -2)
         lost = lost if places is None else lost[places]
         self._lost.setdefault(self.writer.name, []).append(lost[kept].float() / self.writer.scale)
         self._add_products(self.writer.name, values, places, dense, lost)
@@ -192,7 +188,7 @@ class InputListener:
 
     @property
     def _part_tokens(self) -> int:
-        """How many tokens the batch has, padding included."""
+        """Return the number of tokens of the batch, padding included."""
         sequences: int = self._part.stop - self._part.start
         return sequences * self.calibration.length
 

@@ -130,7 +130,10 @@ class _Pass(BlockStates):
                     listener = InputListener(self.calibration, linear_layers(block, index, visited))
                     found.append(self._block_back(index, block, listener))
                     if listener.layers and visit is not None:
-                        self._visit(listener, found[-1], visit)
+                        with torch.no_grad():
+                            received = listener.received()
+                            for name, layer in listener.layers.items():
+                                visit(name, layer, received[name], found[-1][name])
         return {name: values for block in reversed(found) for name, values in block.items()}
 
     def _after_blocks(self, module: nn.Module, part: slice) -> None:
@@ -149,12 +152,6 @@ class _Pass(BlockStates):
             loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")
             gradients[one] = torch.autograd.grad(loss, entering)[0]
         self.write(last, part, gradients)
-
-    @torch.no_grad()
-    def _visit(self, listener: InputListener, sensitivity: Mapping[str, Tensor], visit: Visitor) -> None:
-        received = listener.received()
-        for name, layer in listener.layers.items():
-            visit(name, layer, received[name], sensitivity[name])
 
     def _block_back(self, index: int, block: nn.Module, listener: InputListener) -> dict[str, Tensor]:
         layers = linear_layers(block, index)

@@ -1,7 +1,6 @@
 """Continuations of a prompt by a model."""
 
-import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import cast
 
 import torch
@@ -57,7 +56,9 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
     generate = cast(Callable[..., torch.Tensor], model.module.generate)
     # None of the checkpoint's own defaults.
     plain = replaced(model.module, "generation_config", GenerationConfig())
-    with torch.inference_mode(), _seeded(sampling.seed, model.device), plain:
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.inference_mode(), torch.random.fork_rng(devices=devices), plain:
+        torch.manual_seed(sampling.seed)
         output = generate(
             tokens,
             attention_mask=torch.ones_like(tokens),
@@ -75,11 +76,3 @@ def _require_numbers(tokens: torch.Tensor, scores: torch.Tensor) -> torch.Tensor
             "the checkpoint"
         )
     return scores
-
-
-@contextlib.contextmanager
-def _seeded(seed: int, device: torch.device) -> Iterator[None]:
-    """Seed the draws inside the block, without changing the program's own random numbers."""
-    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
-        torch.manual_seed(seed)
-        yield

@@ -51,7 +51,7 @@ class SolvedLayer:
 
     @property
     def counts(self) -> np.ndarray:
-        """How many weights each row loses, (D,)."""
+        """Return the number of weights that each row loses, (D,)."""
         counts: np.ndarray = (~self.keep).sum(dim=1).cpu().numpy()
         return counts
 
