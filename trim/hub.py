@@ -41,6 +41,11 @@ class Repository:
     kind: str = "model"
 
     @property
+    def where(self) -> dict[str, Any]:
+        """Return the revision and the kind, as the functions of `huggingface_hub` take them."""
+        return {"revision": self.revision, "repo_type": self.kind}
+
+    @property
     def page(self) -> str:
         """Return the address of the repository's page."""
         return f"https://huggingface.co/{'datasets/' if self.kind == 'dataset' else ''}{self.name}"
@@ -75,14 +80,8 @@ def _snapshot(repository: Repository, files: Iterable[str], **options: Any) -> P
     """Return the repository's folder in the Hub's cache, with these files; options as for `snapshot_download`."""
     from huggingface_hub import snapshot_download
 
-    folder = snapshot_download(
-        repository.name,
-        revision=repository.revision,
-        repo_type=repository.kind,
-        allow_patterns=list(files),
-        **options,
-    )
-    return Path(folder)
+    patterns = list(files)
+    return Path(snapshot_download(repository.name, **repository.where, allow_patterns=patterns, **options))
 
 
 def list_sizes(repository: Repository) -> dict[str, int]:
@@ -140,23 +139,14 @@ def fetch_file(repository: Repository, file: str, progress: ProgressListener | N
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    name, revision, kind = repository.name, repository.revision, repository.kind
+    name, where = repository.name, repository.where
     with hub_errors(repository):
         with contextlib.suppress(LocalEntryNotFoundError):
-            return Path(hf_hub_download(name, file, revision=revision, repo_type=kind, local_files_only=True))
+            return Path(hf_hub_download(name, file, **where, local_files_only=True))
         # hf_hub_download retries for half a minute where there is no network; requesting its facts first does not.
-        about = get_hf_file_metadata(
-            hf_hub_url(name, file, revision=revision, repo_type=kind), timeout=TIMEOUT_SECONDS
-        )
-        path = hf_hub_download(
-            name,
-            file,
-            revision=revision,
-            repo_type=kind,
-            etag_timeout=TIMEOUT_SECONDS,
-            tqdm_class=_progress_class(f"{file} of {name}", about.size or 0, progress),
-        )
-    return Path(path)
+        about = get_hf_file_metadata(hf_hub_url(name, file, **where), timeout=TIMEOUT_SECONDS)
+        bar = _progress_class(f"{file} of {name}", about.size or 0, progress)
+        return Path(hf_hub_download(name, file, **where, etag_timeout=TIMEOUT_SECONDS, tqdm_class=bar))
 
 
 def _progress_class(name: str, size_bytes: int, progress: ProgressListener | None) -> type:

@@ -19,8 +19,9 @@ from trim.models.conv1d import make_linear
 from trim.models.dense import DenseLinear, keep_dense
 from trim.models.joined_experts import split_experts
 from trim.models.reasons import SUPPORTED, Reason, unsupported
+from trim.models.replaced import replaced
 from trim.models.tensor_files import MAX_TENSORS
-from trim.models.towers import auto_class, other_towers, text_config, text_stacks
+from trim.models.towers import auto_class, other_towers, text_stacks
 from trim.models.trial import Trial, try_blocks
 from trim.names import one_line
 
@@ -58,7 +59,10 @@ def check_config(config: "PretrainedConfig") -> None:
             Reason.ENCODER,
             "it speaks what it writes; save its thinker alone, with save_pretrained, and prune that",
         )
-    text = text_config(config, name)
+    try:
+        text = config.get_text_config()
+    except ValueError as error:  # it reads and writes texts in towers of their own
+        raise unsupported(name, Reason.ENCODER) from error
     for part in (config, text):
         if part.is_encoder_decoder or part.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
             raise unsupported(name, Reason.ENCODER)
@@ -95,7 +99,9 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     blocks = find_blocks(module.eval())
     if tried not in _TRIALS:
         trial = copy.deepcopy(small.eval())
-        with _silent(), FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
+        # The problems that a trial finds are raised as errors, and not logged.
+        silent = replaced(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
+        with silent, FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
             _place(trial)
             found = try_blocks(trial, find_blocks(trial))
         tables = sum(buffer.numel() for buffer in module.buffers())
@@ -105,17 +111,6 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
         _TRIALS[tried] = found
     keep_dense(blocks, _TRIALS[tried].dense)
     return module
-
-
-@contextlib.contextmanager
-def _silent() -> Iterator[None]:
-    """Keep torch from logging the problems that a trial finds: they are raised as errors."""
-    logger = logging.getLogger("torch._subclasses.fake_tensor")
-    before, logger.disabled = logger.disabled, True
-    try:
-        yield
-    finally:
-        logger.disabled = before
 
 
 def prepare(module: "PreTrainedModel") -> None:

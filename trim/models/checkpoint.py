@@ -14,6 +14,7 @@ import torch
 from trim.devices import is_out_of_memory
 from trim.errors import ModelError, NotEnoughMemoryError, TrimError
 from trim.models.reasons import SUPPORTED, Reason
+from trim.models.replaced import replaced
 from trim.models.towers import auto_class
 from trim.names import one_line
 
@@ -92,20 +93,8 @@ def quiet() -> Iterator[None]:
 _OF_THREAD = threading.local()
 
 
-@contextlib.contextmanager
-def _reported_bars(report: Callable[[float], None]) -> Iterator[None]:
-    """Report the progress, from 0 to 1, for which `transformers` would draw a bar in this thread."""
-    from transformers.utils import logging
-
-    logging.set_tqdm_hook(_bar)  # stays set: it is one for the whole process
-    _OF_THREAD.report = report
-    try:
-        yield
-    finally:
-        del _OF_THREAD.report
-
-
 def _bar(factory: Callable[..., object], arguments: tuple, settings: dict) -> object:
+    """Report the progress, from 0 to 1, instead of the bar that `transformers` would draw."""
     report = getattr(_OF_THREAD, "report", None)
     if report is None or not arguments:
         return factory(*arguments, **settings)
@@ -204,10 +193,13 @@ def load_weights(
     Raises:
         ModelError: the weights do not fit the configuration.
     """
+    from transformers.utils import logging
+
+    logging.set_tqdm_hook(_bar)  # stays set: it is one for the whole process
     config = read_config(folder)
     placement = {} if device.type == "cpu" else {"device_map": {"": device}}
     try:
-        with quiet(), _reported_bars(report):
+        with quiet(), replaced(_OF_THREAD, "report", report):
             pair = auto_class(config).from_pretrained(
                 folder,
                 config=config,

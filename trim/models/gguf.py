@@ -128,6 +128,7 @@ def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) ->
 
 def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dict[str, Tensor]:
     """Read the float16 weights by the model's names, and dequantize and rearrange one at a time."""
+    from gguf import GGMLQuantizationType, dequantize
     from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor
 
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())
@@ -136,20 +137,13 @@ def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dic
     whole = header.tensors.keys() - lost_tensors(header)
     for stored, names in parameter_names(header, module).items():
         if stored in whole:
-            values = _float32(content, header.tensors[stored])
+            tensor = header.tensors[stored]
+            rows = content[tensor.start : _end(tensor)].reshape(*tensor.shape[:-1], -1)
+            values = dequantize(rows, GGMLQuantizationType(tensor.kind))  # to float32
             read = torch.tensor(processor.process(values, stored).weights, dtype=torch.float16)
             weights |= zip(names, read if len(names) > 1 else [read], strict=True)
             meter.report(f"Unpacking {header.path.name} (once)", meter.done + read.numel())
     return weights
-
-
-def _float32(content: np.ndarray, tensor: GgufTensor) -> np.ndarray:
-    """Dequantize a tensor of a file's content."""
-    from gguf import GGMLQuantizationType, dequantize
-
-    rows = content[tensor.start : _end(tensor)].reshape(*tensor.shape[:-1], -1)
-    found: np.ndarray = dequantize(rows, GGMLQuantizationType(tensor.kind))
-    return found
 
 
 def _end(tensor: GgufTensor) -> int:

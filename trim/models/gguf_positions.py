@@ -64,7 +64,11 @@ def _scaling(header: GgufHeader, fields: GgufFields) -> dict[str, object]:
     if kind == "yarn":
         fields.expect("rope.scaling.yarn_ext_factor", 1.0)
         own = (1 + 0.1 * math.log(factor) if factor > 1 else 1.0) * attention
-        _refuse_tensors(header, kind)
+        if twice := [name for name in SCALING_TENSORS if name in header.tensors]:
+            raise ModelError(
+                f"{header.file} scales its positions twice, by yarn and by the tensor {twice[0]}; load the model's "
+                "folder with safetensors instead"
+            )
         return {
             "rope_type": "yarn",
             "factor": factor,
@@ -89,15 +93,6 @@ def _scaling(header: GgufHeader, fields: GgufFields) -> dict[str, object]:
     if factor == 1:
         return {"rope_type": "default"}
     return {"rope_type": "linear", "factor": factor}
-
-
-def _refuse_tensors(header: GgufHeader, kind: str) -> None:
-    for name in SCALING_TENSORS:
-        if name in header.tensors:
-            raise ModelError(
-                f"{header.file} scales its positions twice, by {kind} and by the tensor {name}; load the model's "
-                "folder with safetensors instead"
-            )
 
 
 def _by_frequency(long: Tensor, short: Tensor, original: int, attention: float) -> dict[str, object]:

@@ -6,7 +6,7 @@ names. Each expert becomes a module with linear layers of its own; the sum over 
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Protocol, cast
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -35,21 +35,6 @@ _KINDS = {
 }
 
 
-class _OwnGate(Protocol):
-    """A class of experts with a gate of its own."""
-
-    _apply_gate: Callable[[Tensor], Tensor]
-
-
-class _JoinedExperts(Protocol):
-    """A class of experts whose attributes describe its layout."""
-
-    has_gate: bool
-    has_bias: bool
-    is_transposed: bool
-    is_concatenated: bool
-
-
 def split_experts(module: nn.Module, *, alike: bool = False) -> None:
     """Replace every module that holds the weights of all experts in one tensor by `Experts`, in place.
 
@@ -64,15 +49,14 @@ def split_experts(module: nn.Module, *, alike: bool = False) -> None:
             part.router = SortingRouter(cast(nn.Module, part.router), sorting)
 
 
-def _split(module: nn.Module, alike: bool) -> Experts | None:
+def _split(module: Any, alike: bool) -> Experts | None:
     """Make an `Experts` from a module; None: the module does not hold experts in a known layout."""
     kind = type(module).__name__
     joined = {
         name: tensor.detach() for name, tensor in module.named_parameters() if not name.startswith(POST_NORM)
     }
     if all(key in vars(module) for key in _LAYOUT):
-        layout = cast(_JoinedExperts, module)
-        parts = _layout_parts(layout, joined)
+        parts = _layout_parts(module, joined)
     elif kind in ("Step3p7Experts", "LongcatFlashExperts"):
         parts = _halves("gate_up_proj", "weight", joined, False, True) | {
             "down_proj.weight": Part("down_proj")
@@ -90,7 +74,7 @@ def _split(module: nn.Module, alike: bool) -> Experts | None:
         return None
     if {part.joined for part in parts.values()} != joined.keys():
         return None  # it has unknown tensors
-    number = cast(int, getattr(module, "num_routed_experts", 0) or module.num_experts)
+    number = getattr(module, "num_routed_experts", 0) or module.num_experts
     made = _experts_of(module, parts, joined, number, alike)
     empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in joined.items()}
     experts = _KINDS.get(kind, Experts)(parts, empty, made)
@@ -99,7 +83,7 @@ def _split(module: nn.Module, alike: bool) -> Experts | None:
     return experts
 
 
-def _layout_parts(layout: _JoinedExperts, joined: Mapping[str, Tensor]) -> dict[str, Part]:
+def _layout_parts(layout: Any, joined: Mapping[str, Tensor]) -> dict[str, Part]:
     parts: dict[str, Part] = {}
     for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if layout.has_bias else 1]:
         if layout.has_gate:
@@ -127,7 +111,7 @@ def _halves(
 
 
 def _experts_of(
-    module: nn.Module, parts: Mapping[str, Part], joined: Mapping[str, Tensor], number: int, alike: bool
+    module: Any, parts: Mapping[str, Part], joined: Mapping[str, Tensor], number: int, alike: bool
 ) -> Sequence[nn.Module]:
     """Make the experts, with their weights; the module keeps none."""
     from transformers.integrations.moe import _default_apply_gate
@@ -150,7 +134,7 @@ def _experts_of(
             if (weight := tensors.get(f"{layer}.weight")) is not None:
                 setattr(expert, layer, RoutedLinear(weight, tensors.get(f"{layer}.bias")))
         if isinstance(expert, OwnGateExpert):
-            expert.apply_gate = cast(_OwnGate, module)._apply_gate
+            expert.apply_gate = module._apply_gate
             expert.interleaved = parts["gate_proj.weight"].rows.step == 2
         else:
             expert.act_fn = _activation(module)

@@ -33,18 +33,6 @@ def auto_class(config: "PretrainedConfig", name: str = "") -> "type[_BaseAutoMod
     raise unsupported(name or config.model_type, Reason.ENCODER)
 
 
-def text_config(config: "PretrainedConfig", name: str) -> "PretrainedConfig":
-    """Return the configuration of the text tower, or `config` itself if the model reads text only.
-
-    Raises:
-        ModelError: a model that reads and writes texts in towers of their own.
-    """
-    try:
-        return config.get_text_config()
-    except ValueError as error:  # of several texts, none is the one
-        raise unsupported(name, Reason.ENCODER) from error
-
-
 def text_stacks(module: nn.Module) -> list[nn.ModuleList]:
     """List the rows of modules in the text tower; in a model of one tower, all of them."""
     from transformers import PreTrainedModel
