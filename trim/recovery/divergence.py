@@ -4,8 +4,6 @@ Both models' logits are held in the type of their forward pass. What has to be f
 time, and the gradient takes the place of the dense model's logits: memory holds two tensors of logits at most.
 """
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.autograd.function import FunctionCtx
@@ -45,19 +43,12 @@ def divergence(student: Tensor, dense: Tensor, scale: float) -> Tensor:
     return result
 
 
-@dataclass(frozen=True)
-class Losses:
-    """Sums over tokens: the divergence from the dense model, and −log p of the text's own next token."""
-
-    divergence: float
-    negative_log_likelihood: float
-    tokens: int
-    predictions: int
-
-
 @torch.no_grad()
-def losses(student: Tensor, dense: Tensor, tokens: Tensor) -> Losses:
-    """Measure both losses of windows of text; `tokens` (windows, length)."""
+def losses(student: Tensor, dense: Tensor, tokens: Tensor) -> tuple[float, float]:
+    """Sum over the tokens of a text the divergence from the dense model, and −log p of the text's own next token.
+
+    `tokens`: (windows, length).
+    """
     apart = torch.zeros((), device=student.device, dtype=torch.float64)
     surprise = torch.zeros((), device=student.device, dtype=torch.float64)
     for window, ours, theirs in zip(tokens, student, dense, strict=True):
@@ -71,7 +62,7 @@ def losses(student: Tensor, dense: Tensor, tokens: Tensor) -> Losses:
             surprise -= picked[: max(0, last - start)].double().sum()
             apart += (log_theirs.exp() * (log_theirs - log_ours)).sum().double()
             start = stop
-    return Losses(float(apart), float(surprise), tokens.numel(), tokens.numel() - len(tokens))
+    return float(apart), float(surprise)
 
 
 def _slices(logits: Tensor) -> tuple[Tensor, ...]:

@@ -63,15 +63,7 @@ class RecoveryWriter(FolderWriter):
 
     def write_text(self, text: RecoveryText) -> None:
         """Save the windows until the recovery is complete."""
-        _save(
-            self.path / TEXT,
-            {
-                "training": text.training.int(),
-                "held_out": text.held_out.int(),
-                "sampled": text.sampled.int(),
-            },
-            {},
-        )
+        _save(self.path / TEXT, {key: each.int() for key, each in vars(text).items()}, {})
 
     def read_text(self) -> RecoveryText:
         """Read the saved windows.
@@ -80,24 +72,17 @@ class RecoveryWriter(FolderWriter):
             RunError: they are gone or damaged.
         """
         try:
-            tensors = load_file(self.path / TEXT)
-            return RecoveryText(*(tensors[key].long() for key in ("training", "held_out", "sampled")))
-        except (OSError, SafetensorError, KeyError) as error:
+            return RecoveryText(**{key: each.long() for key, each in load_file(self.path / TEXT).items()})
+        except (OSError, SafetensorError, TypeError) as error:
             raise RunError(
                 f"{self.path / TEXT} is damaged or gone; delete the folder and recover again"
             ) from error
 
     def write_state(self, training: Training) -> None:
         """Write all that further steps depend on."""
-        kept = training.kept
-        tensors = {
-            "values": kept.values,
-            "first": kept.first,
-            "second": kept.second,
-            "best": training.best,
-        }
-        course = {"course": dataclasses.asdict(training.course), "adam_steps": kept.steps}
-        _save(self.path / STATE, {key: each.cpu() for key, each in tensors.items()}, course)
+        tensors = {key: each.cpu() for key, each in training.kept.state.items()} | {"best": training.best}
+        course = {"course": dataclasses.asdict(training.course), "adam_steps": training.kept.steps}
+        _save(self.path / STATE, tensors, course)
 
     def read_state(self, kept: KeptWeights) -> tuple[Course, Tensor | None]:
         """Load the trained weights and the state of the optimizer.
@@ -115,7 +100,7 @@ class RecoveryWriter(FolderWriter):
                 content = cast(dict, parse_json((file.metadata() or {})["trim"]))
                 course = read_fields(Course, content["course"], "course")
                 kept.steps = int(content["adam_steps"])
-                for key, state in (("values", kept.values), ("first", kept.first), ("second", kept.second)):
+                for key, state in kept.state.items():
                     state.copy_(file.get_tensor(key))
                 best: Tensor = file.get_tensor("best")
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:

@@ -65,6 +65,11 @@ class KeptWeights:
         self.gradient, self.first, self.second = (torch.zeros_like(self.values) for _ in range(3))
         self.steps = 0
 
+    @property
+    def state(self) -> dict[str, Tensor]:
+        """The tensors from which a stopped training resumes, by name."""
+        return {"values": self.values, "first": self.first, "second": self.second}
+
     def typical_size(self) -> float:
         """Return the root mean square of the kept weights in the middle matrix; models differ in it tenfold."""
         sizes = [

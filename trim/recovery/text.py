@@ -67,9 +67,9 @@ class RecoveryText:
             sampled: the share of them that the dense model wrote.
             seed: decides the order.
         """
-        written = round((number + 1) * windows * sampled) - round(number * windows * sampled)
-        written = written if len(self.sampled) else 0
-        before = round(number * windows * sampled) if len(self.sampled) else 0
+        sampled = sampled if len(self.sampled) else 0.0
+        before = round(number * windows * sampled)
+        written = round((number + 1) * windows * sampled) - before
         return torch.cat(
             [
                 _in_turn(self.training, number * windows - before, windows - written, seed),
@@ -83,13 +83,9 @@ def _in_turn(windows: Tensor, start: int, count: int, seed: int) -> Tensor:
     chosen = []
     for number in range(start, start + count):
         turn, place = divmod(number, len(windows))
-        chosen.append(int(_order(len(windows), seed, turn)[place]))
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + turn) % 2**63)
+        chosen.append(int(torch.randperm(len(windows), generator=generator)[place]))
     return windows[chosen]
-
-
-def _order(count: int, seed: int, turn: int) -> Tensor:
-    generator = torch.Generator().manual_seed((seed * 1_000_003 + turn) % 2**63)
-    return torch.randperm(count, generator=generator)
 
 
 def _hashes(windows: Tensor, run: int) -> Tensor:

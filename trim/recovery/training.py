@@ -52,7 +52,7 @@ class Settled:
 
 @dataclass
 class Course:
-    """How far a training is; all of it that is not a tensor.
+    """The state of a training, except for tensors.
 
     Attributes:
         done: steps that were made.
@@ -182,11 +182,13 @@ class Training:
             if self._budget is not None and course.planned == UNKNOWN_STEPS and course.done > PACE_STEPS:
                 self._replan(self._budget)
             due = course.position >= 1 or int(course.position * self._looks) > course.looks
-            if (due or not self._is_finite()) and not self._restarted(note) and due:
+            if due and self._is_finite():
                 course.looks = int(course.position * self._looks)
                 self._look(measured)
-                if not self._restarted(note) and not self._worsened(note):
+                if self._is_finite() and not self._worsened(note):
                     self._judge(note)
+            if not self._is_finite():
+                self._go_back("the loss was not a number", note)
             tell()
 
     def _one_step(self) -> None:
@@ -234,16 +236,14 @@ class Training:
     def _look(self, measured: Callable[[HeldOut, bool], None]) -> None:
         """Read the held-out windows; keep the weights if they are the best."""
         course, begin = self.course, self.spend()
-        found = []
-        for part in self.text.held_out.split(self._in_one_pass):
+        found, held_out = [], self.text.held_out
+        for part in held_out.split(self._in_one_pass):
             tokens = part.to(self._dense.device)
             dense = self._dense.module(input_ids=tokens, use_cache=False).logits
             student = self._student.module(input_ids=tokens, use_cache=False).logits
             found.append(losses(student, dense, tokens))
-        apart = sum(each.divergence for each in found) / sum(each.tokens for each in found)
-        surprise = sum(each.negative_log_likelihood for each in found) / sum(
-            each.predictions for each in found
-        )
+        apart = sum(each[0] for each in found) / held_out.numel()
+        surprise = sum(each[1] for each in found) / held_out[:, 1:].numel()
         if not math.isfinite(apart):
             if not course.curve:
                 raise NonFiniteError(
@@ -267,13 +267,6 @@ class Training:
                 pace = (begin - self._timed_from[1]) / (course.done - self._timed_from[0])
                 course.replan(self._budget - self.spend() - self._looks_left(), max(pace, 1e-6))
             self._timed_from = (course.done, self.spend())
-
-    def _restarted(self, note: Callable[[str], None]) -> bool:
-        """Go back to the best weights if the loss is not a number, at half the rate."""
-        if self._is_finite():
-            return False
-        self._go_back("the loss was not a number", note)
-        return True
 
     def _worsened(self, note: Callable[[str], None]) -> bool:
         """Go back to the best weights if the held-out loss is far above theirs, at half the rate."""

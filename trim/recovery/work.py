@@ -6,7 +6,6 @@ import functools
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from typing import Protocol
 
 import torch
 from torch import nn
@@ -37,12 +36,6 @@ SAVE_SECONDS = 60.0
 _TELL_SECONDS = 1.0
 
 
-class _Report(Protocol):
-    """Receives progress; unless `always`, only now and then."""
-
-    def __call__(self, now: Progress, *, always: bool = True) -> None: ...
-
-
 def work(
     writer: RecoveryWriter,
     pair: Pair,
@@ -57,20 +50,16 @@ def work(
     settled = Settled.of(request)
     device = choose_device(request.device)
     dtype = recovery_dtype(request.dtype, device)
-    last_report = 0.0
 
     def fact(event: events.Fact) -> None:
         writer.log(to_json(event))
         if listener:
             listener(event)
 
-    def report(now: Progress, *, always: bool = True) -> None:
-        nonlocal last_report
-        if always or time.monotonic() - last_report > _TELL_SECONDS:
-            last_report = time.monotonic()
-            writer.log(to_json(now))
-            if progress:
-                progress(now)
+    def report(now: Progress) -> None:
+        writer.log(to_json(now))
+        if progress:
+            progress(now)
 
     with fixed_threads(record.compute.threads or torch.get_num_threads()), end_reported(fact):
         fact(
@@ -159,18 +148,20 @@ def work(
         return writer.finish()
 
 
-def _train(writer: RecoveryWriter, training: Training, report: _Report, fact: FactListener) -> None:
+def _train(writer: RecoveryWriter, training: Training, report: ProgressListener, fact: FactListener) -> None:
     """Train; the state is on disk from time to time."""
-    saved = time.monotonic()
+    saved, reported = time.monotonic(), 0.0
 
     def tell() -> None:
-        nonlocal saved
+        nonlocal saved, reported
         course = training.course
         last = course.curve[-1]
         planned = f" of about {course.planned:,}" if course.done < course.planned < UNKNOWN_STEPS else ""
         what = f"Step {course.done:,}{planned}: held-out perplexity {last['perplexity']:.4g}"
         left = training.seconds_left
-        report(Progress(what, course.position, 1.0, None if left is None else round(left, 1)), always=False)
+        if time.monotonic() - reported > _TELL_SECONDS:
+            report(Progress(what, course.position, 1.0, None if left is None else round(left, 1)))
+            reported = time.monotonic()
         if time.monotonic() - saved > SAVE_SECONDS:
             writer.write_state(training)
             saved = time.monotonic()
