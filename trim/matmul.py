@@ -1,5 +1,8 @@
 """Matrix products in float32, of narrower matrices too, never rounded to less on the way."""
 
+import contextlib
+from collections.abc import Iterator
+
 import torch
 from torch import Tensor
 
@@ -24,9 +27,16 @@ def full_product(left: Tensor, right: Tensor) -> Tensor:
         for piece in others:
             add(product, *piece, out_dtype=torch.float32, out=product)
         return product
-    precision = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
+    with precision("highest"):
         return left.float() @ right.float()
+
+
+@contextlib.contextmanager
+def precision(name: str) -> Iterator[None]:
+    """Set the precision of float32 products inside the `with` block, as `torch.set_float32_matmul_precision` does."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(name)
+    try:
+        yield
     finally:
-        torch.set_float32_matmul_precision(precision)
+        torch.set_float32_matmul_precision(before)

@@ -27,7 +27,7 @@ class Progress:
 
     @property
     def fraction(self) -> float | None:
-        """How much is done, from 0 to 1; None where that is not known."""
+        """Return the share that is done, from 0 to 1; None where it is not known."""
         return min(self.done / self.of, 1.0) if self.of else None
 
     def __str__(self) -> str:

@@ -65,7 +65,7 @@ class Budgets:
 
     @property
     def weights(self) -> int:
-        """How many weights these layers have."""
+        """Return the number of weights of these layers."""
         return sum(math.prod(shape) for shape in self.shapes.values())
 
     def to_json(self) -> dict:

@@ -10,7 +10,6 @@ only through X̂ X̂ᵀ, X X̂ᵀ and E X̂ᵀ.
 """
 
 import contextlib
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
@@ -19,7 +18,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 from torch import Tensor
 
 from trim.errors import NonFiniteError
-from trim.matmul import full_product
+from trim.matmul import full_product, precision
 
 DAMPING = 0.01  # λ as a share of the mean of X̂ X̂ᵀ's diagonal, as in SparseGPT (arXiv 2301.00774)
 _BLOCK_ENTRIES = 2**25  # entries of the layer solved at a time; six matrices of this size are in memory
@@ -188,12 +187,6 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
     return torch.where(whole > 0, part / whole, 0.0)
 
 
-@contextlib.contextmanager
-def fast_products(device: torch.device) -> Iterator[None]:
+def fast_products(device: torch.device) -> contextlib.AbstractContextManager[None]:
     """Allow TF32 on a GPU: its rounding costs up to a third of a row's gain, which the next round recovers."""
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("high" if device.type == "cuda" else "highest")
-    try:
-        yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    return precision("high" if device.type == "cuda" else "highest")

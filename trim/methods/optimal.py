@@ -43,7 +43,7 @@ class Hull:
     row: Tensor = field(repr=False)
     length: Tensor = field(repr=False)
     slope: Tensor = field(repr=False)
-    _orders: list[tuple[Tensor, Tensor]] = field(default_factory=list, init=False, repr=False)
+    _orders: list[tuple[np.ndarray, Tensor]] = field(default_factory=list, init=False, repr=False)
 
     def price(self, sensitivity: Tensor | None) -> Tensor:
         """Return what each edge costs per weight, f_i · slope, (E,) float64.
@@ -82,13 +82,10 @@ class Hull:
             if sensitivity is not None:
                 order = order[torch.sort(self.price(sensitivity)[order], stable=True).indices]
             return order
-        for price, order in self._orders:
-            if np.array_equal(as_array(price), as_array(self.price(sensitivity))):
-                return order
-        price = self.price(sensitivity)
-        order = torch.from_numpy(np.lexsort((as_array(self.slope), as_array(price))))
-        self._orders[:] = [(price, order)]
-        return order
+        price = as_array(self.price(sensitivity))
+        if not self._orders or not np.array_equal(self._orders[0][0], price):
+            self._orders[:] = [(price, torch.from_numpy(np.lexsort((as_array(self.slope), price))))]
+        return self._orders[0][1]
 
 
 def lower_hull(error: Tensor, limit: int) -> Hull:

@@ -178,7 +178,7 @@ class RetentionCurves:
 
     @cached_property
     def ranks(self) -> Tensor:
-        """How many columns row i loses before column j, (D, N) int32."""
+        """The number of columns that row i loses before column j, (D, N) int32."""
         parts = self.sorted_columns.split(max(1, RANKED_WEIGHTS // self.columns))
         return torch.cat([ranks_of(part.long()) for part in parts])
 

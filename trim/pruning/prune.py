@@ -202,13 +202,24 @@ def _work(
                     text.states.storage,
                 )
             )
+            settings = source.settings
+            method = Method(
+                settings.allocation,
+                settings.score,
+                Pattern.parse(settings.pattern) if settings.pattern else None,
+                settings.layer_quality,
+                settings.search_settings,
+                settings.refit,
+                settings.tune,
+                sensitivity,
+            )
             prune_blocks(
                 text,
                 budgets,
-                _method(source.settings, sensitivity),
+                method,
                 writer,
                 run,
-                recalculate=source.settings.recalculation if source.settings.recalculate_inputs else None,
+                recalculate=settings.recalculation if settings.recalculate_inputs else None,
                 dense=dense,
                 listener=tell,
             )
@@ -230,19 +241,6 @@ def _plan(run: Run, writer: RunWriter, inputs: PlanInputs) -> tuple[dict[str, Te
         budgets = plan_budgets(inputs, sensitivity)
         writer.write_budgets(budgets.to_json())
     return sensitivity, budgets
-
-
-def _method(settings: PruneSettings, sensitivity: dict[str, Tensor] | None) -> Method:
-    return Method(
-        settings.allocation,
-        settings.score,
-        Pattern.parse(settings.pattern) if settings.pattern else None,
-        settings.layer_quality,
-        settings.search_settings,
-        settings.refit,
-        settings.tune,
-        sensitivity,
-    )
 
 
 def _batch_and_threads(run: Run) -> tuple[int, int]:
@@ -282,7 +280,13 @@ def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
     target = run.request.target_sparsity
     weights = sum(numbers["rows"] * numbers["columns"] for numbers in layers.values())
     pruned = sum(int(run.array(name, "counts").sum(dtype=numpy.int64)) for name in layers)
-    experts = [numbers["tokens"] for numbers in layers.values() if "tokens" in numbers]
+    tokens = [numbers["tokens"] for numbers in layers.values() if "tokens" in numbers]  # of experts' layers
+    experts = {
+        "layers": len(tokens),
+        "fewest_tokens": min(tokens, default=0),
+        "most_tokens": max(tokens, default=0),
+        "too_few_tokens": sum(number < MIN_TOKENS for number in tokens),
+    }
     return {
         "sparsity": {
             "requested": budgets.requested_sparsity if target is None else target,
@@ -290,18 +294,8 @@ def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
         },
         "weights": {"pruned": pruned, "of": weights},
         "clipped_budgets": len(budgets.clipped),
-        **({"experts": _expert_facts(experts)} if experts else {}),
+        **({"experts": experts} if tokens else {}),
         "seconds": run.metrics.get("seconds", 0) + seconds,
-    }
-
-
-def _expert_facts(tokens: list[int]) -> dict[str, int]:
-    """Sum up how many tokens the layers of experts received."""
-    return {
-        "layers": len(tokens),
-        "fewest_tokens": min(tokens),
-        "most_tokens": max(tokens),
-        "too_few_tokens": sum(number < MIN_TOKENS for number in tokens),
     }
 
 

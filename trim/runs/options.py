@@ -24,10 +24,6 @@ S = TypeVar("S", bound="DataclassInstance")
 _KEY = "option"
 
 
-def _never(settings: object) -> bool:
-    return False
-
-
 @dataclass(frozen=True, kw_only=True)
 class OptionSpec:
     """The arguments of `option` after the default.
@@ -66,7 +62,7 @@ class OptionSpec:
     flag: str = ""
     short: str = ""
     mark: str = ""
-    idle: Callable[..., bool] = _never
+    idle: Callable[..., bool] = lambda settings: False
     varies: bool = False
     takes_time: bool = True
 

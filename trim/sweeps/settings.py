@@ -111,13 +111,13 @@ class SweepSettings:
             grid["budget"] = tuple(map(absolute, grid["budget"]))
         if "corpus" in shared:
             shared["corpus"] = absolute(shared["corpus"], CORPORA)
-        object.__setattr__(self, "shared", shared)
-        object.__setattr__(self, "grid", grid)
-        object.__setattr__(self, "texts", tuple(self.texts))
+        for name, value in {"shared": shared, "grid": grid, "texts": tuple(self.texts)}.items():
+            object.__setattr__(self, name, value)
         object.__setattr__(self, "cells", tuple(self._cells()))
 
     def _cells(self) -> list[Cell]:
-        by_effect: dict[tuple, PruneSettings] = {}
+        cells: dict[str, Cell] = {}
+        made = set()
         for values in itertools.product(*self.grid.values()):
             settings = settings_of(
                 PruneSettings,
@@ -131,10 +131,9 @@ class SweepSettings:
             if "tune" in idle:
                 settings = dataclasses.replace(settings, tune=False)
             key = tuple(None if name in idle else getattr(settings, name) for name in GRID)
-            by_effect.setdefault(key, settings)
-        cells: dict[str, Cell] = {}
-        for settings in by_effect.values():
-            idle = idle_options(settings)
+            if key in made:
+                continue
+            made.add(key)
             name = base = self._name(settings, idle)
             number = 2
             while name in cells:  # two budget files of one name
