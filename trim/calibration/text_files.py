@@ -319,12 +319,6 @@ def _check_column(schema: "pyarrow.Schema", name: str) -> None:
     kind = schema.field("text").type
     if types.is_dictionary(kind):
         kind = kind.value_type
-    texts = (
-        types.is_string,
-        types.is_large_string,
-        types.is_string_view,
-        types.is_binary,
-        types.is_large_binary,
-    )
-    if not any(is_kind(kind) for is_kind in (*texts, types.is_binary_view)):
+    texts = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
+    if not any(getattr(types, f"is_{each}")(kind) for each in texts):
         raise CorpusError(f'the column "text" of {name} holds {kind}, not text; save it as strings')

@@ -5,8 +5,6 @@ from pathlib import Path
 
 import numpy as np
 
-from trim.errors import RunError
-from trim.files import remedy
 from trim.methods.agreement import MaskAgreement
 from trim.methods.signal import RowSignal
 from trim.runs.folder import Run
@@ -39,12 +37,7 @@ def update_layer_diagnoses(path: Path, name: str, diagnoses: LayerDiagnoses) -> 
     Raises:
         RunError: it cannot be written.
     """
-    target = _file(path, name)
-    try:
-        target.parent.mkdir(exist_ok=True)
-    except OSError as error:
-        raise RunError(f"{target.parent} cannot be made ({error.strerror}); {remedy(error)}") from error
-    update_json(target, diagnoses)
+    update_json(_file(path, name), diagnoses)
 
 
 def measured_files(path: Path) -> list[str]:
