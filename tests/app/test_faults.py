@@ -93,7 +93,7 @@ def test_the_clock_goes_back(runs):
     progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
     assert 0 <= progress.now.fraction <= 1
     assert progress.now.seconds_left == 1
-    tomorrow = JobRecord("half", "prune", "half", [], [], os.getpid(), time.time() + 86_400)
+    tomorrow = JobRecord("half", "prune", "half", [], os.getpid(), time.time() + 86_400)
     (runs / ".jobs").mkdir(exist_ok=True)
     write_json(runs / ".jobs/half.job", tomorrow.__dict__)
     assert (

@@ -194,7 +194,7 @@ class RunJobs(JobFolder):
         for name in VARIABLES:  # a job does not need the presenter's code, and must not pass it on
             environment.pop(name, None)
         worker = [sys.executable, "-m", "app.services.jobs.worker", str(end), json.dumps([*commands, *after])]
-        record = JobRecord(job_id, kind, title, commands, after, 0, 0.0)
+        record = JobRecord(job_id, kind, title, after, 0, 0.0)
         self.save(record)  # before there is a process: were the app killed now, the job could be resumed
         try:
             with log.open("wb") as output:

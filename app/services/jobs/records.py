@@ -33,8 +33,7 @@ class JobRecord:
         kind: "prune", "recover", or "write" for a job that continues a prompt or measures a run; the id of a "write"
             job is not a run's.
         title: the job's title on pages.
-        commands: argument lists of `python -m trim`.
-        after: argument lists of the commands after pruning, which a resumed run executes too.
+        after: argument lists of `python -m trim` after the pruning, which a resumed run executes too.
         pid, process_started: the subprocess's id and start time, which identify it; 0 until it is started.
         cancelled: whether it was asked to stop.
     """
@@ -42,7 +41,6 @@ class JobRecord:
     id: str
     kind: str
     title: str
-    commands: list[list[str]]
     after: list[list[str]]
     pid: Annotated[int, Limits(0, 2**31 - 1)]
     process_started: float

@@ -208,7 +208,7 @@ def test_an_id_is_not_a_path(jobs, bad):
 def test_a_process_with_the_same_number_is_another(jobs, tmp_path, pid):
     folder = tmp_path / "runs" / ".jobs"
     folder.mkdir(parents=True)
-    record = {"id": "x", "kind": "prune", "title": "x", "commands": [], "after": [], "pid": pid}
+    record = {"id": "x", "kind": "prune", "title": "x", "after": [], "pid": pid}
     (folder / "x.job").write_text(json.dumps(record | {"process_started": 1.0}))
     assert jobs.running() is None
     assert jobs.state("x").status == "failed"
