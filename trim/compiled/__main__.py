@@ -1,6 +1,6 @@
 """Compile every function once, so that no first use waits for it: python -m trim.compiled.
 
-What is compiled stays in the virtual environment, if there is one, whatever becomes of the cache.
+Compiled functions are kept in the virtual environment, if there is one, so that emptying the cache leaves them.
 """
 
 import contextlib

@@ -1,4 +1,4 @@
-"""numba as it is used here: types given, compiled once per machine and kept in TRIM Lab's cache."""
+"""Compile functions by numba: for given types, once per machine, kept in TRIM Lab's cache."""
 
 import contextlib
 import functools
@@ -54,7 +54,7 @@ def compiled(*signatures: str) -> Callable[[Callable[P, R]], Callable[P, R]]:
 
 
 def inlined(function: Callable[P, R]) -> Callable[P, R]:
-    """Let compiled functions call this one, with its sums in any order: it becomes a part of each."""
+    """Compile a function into every compiled function that calls it; sums may be taken in any order."""
     inside: Callable[P, R] = numba.njit(fastmath=_FAST_SUMS, **_OPTIONS)(function)
     return inside
 
@@ -81,7 +81,7 @@ def prefetch(context, table, row):
         address = cgutils.pointer_add(builder, array.data, offset, pointer)
         kind = ir.FunctionType(ir.VoidType(), [pointer, number, number, number])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
-        builder.call(function, [address, number(0), number(3), number(1)])  # to read, kept everywhere, data
+        builder.call(function, [address, number(0), number(3), number(1)])  # to read; into all caches; data
         return context.get_dummy_value()
 
     return types.void(table, row), build

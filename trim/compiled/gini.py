@@ -1,4 +1,4 @@
-"""Sums over each row's scores in ascending order."""
+"""Gini coefficients of the rows' scores."""
 
 import numpy as np
 

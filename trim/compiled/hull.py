@@ -19,7 +19,7 @@ def hull_edges(error: np.ndarray, limit: int) -> tuple[np.ndarray, np.ndarray, n
         Row and length, (E,) int64 each, and slope, (E,) float64, of all edges, row after row.
     """
     rows = len(error)
-    # Of these the machine lends only the pages that are written, and few vertices are ever on a row's chain.
+    # The system allocates only pages that are written, and a row's chain has few vertices.
     vertex, slope = np.empty((rows, limit), np.int32), np.empty((rows, limit))
     number = np.empty(rows, np.int64)
     share_rows(_chains, rows, _BLOCK_ROWS, error, vertex, slope, number)
@@ -38,7 +38,7 @@ def take_edges(order: np.ndarray, row: np.ndarray, length: np.ndarray, total: in
 
 @compiled("void(int64[::1], int64, float64[:, :], int32[:, ::1], float64[:, ::1], int64[::1])")
 def _chains(counter, block_rows, error, vertices, slopes, number):
-    # Of each row the vertices after k = 0, the slope of the edge to each, and how many there are.
+    # Writes each row's vertices after k = 0, the slope of the edge to each, and their number.
     rows, limit = slopes.shape
     while True:
         top = next_block(counter) * block_rows

@@ -1,6 +1,6 @@
-"""Each row's columns by ascending score, and which of them are kept.
+"""Sort each row's columns by ascending score, and mark which of them are kept.
 
-Sorted by radix, a byte at a time, so that equal scores keep column order.
+The sort is by radix, a byte at a time, so that equal scores keep column order.
 """
 
 import numpy as np
@@ -62,7 +62,7 @@ def _kept_in_order(counter, block_rows, order, counts, keep):
 
 @compiled("void(int64[::1], int64, uint32[:, ::1], int32[:, ::1], boolean[::1])")
 def _order_rows(counter, block_rows, bits, order, valid):
-    # The bits of a number that is not negative sort like the number. A pair is they and, below them, the column.
+    # The bits of a number that is not negative sort like the number. A pair holds them and, below, the column.
     rows, columns = bits.shape
     pairs = np.empty((2, columns), np.uint64)
     places = np.empty((4, 256), np.int32)

@@ -16,7 +16,7 @@ _AHEAD = 32  # rows: while one is added, the entry of a later one is fetched
 
 @inlined
 def _measure(measure, norm, peak, vectors, values):
-    """Turn errors into a row measure, and return its sum, of psnr over rows with output. Cosines are one already."""
+    """Turn errors into a row measure in place, and return its sum (psnr: over rows with output); cosines stay."""
     if measure == 1:
         for i in range(len(values)):
             values[i] = -values[i] / vectors
@@ -166,7 +166,7 @@ def search_rates(
     rows, whole, dead, rates, positive, complete, target, cap, total, limit, row_measure, measure, x, quality,
     row_variance, best, counts, realised,
 ):  # fmt: skip
-    """Run the search, as `search.search_rates`; return the best rate and its best update."""
+    """Run the search, as `search.Tables.search`; return the best rate and its best update, as indices."""
     everywhere, columns = np.full(len(dead), target), rows[4]
     moving, others = rows, np.zeros(6)
     partly = row_measure == 2 and dead.any()
@@ -182,7 +182,7 @@ def search_rates(
     differing = (at_uniform[1:] != at_uniform[:-1]).any()
     # As the publication tries rates: up to and with the first that is not better than the one before it; negative
     # ones if no positive one beats uniform.
-    trying, previous, chosen, step = True, np.nan, -1, 0
+    trying, previous, chosen = True, np.nan, -1
     for rate in range(len(rates)):
         if rate == positive:
             trying, previous = chosen < 0 or not best[chosen] > quality[0, 0], np.nan

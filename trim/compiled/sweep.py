@@ -28,7 +28,7 @@ def sweep(weight: np.ndarray, inputs: np.ndarray, order: np.ndarray) -> tuple[np
         float32; whether all of them are finite.
     """
     rows, columns = weight.shape
-    # What a search looks up of one count is within one cache line.
+    # All that a search looks up at one count lies in one cache line.
     room = np.empty(rows * (columns + 1) * 4 + 7)
     first = -room.ctypes.data // room.itemsize % 8
     curves = room[first : first + rows * (columns + 1) * 4].reshape(rows, columns + 1, 4)
