@@ -168,7 +168,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     workbench = _workbench(chosen)
     _check_targets(chosen)
     if chosen.tasks is not None:
-        _ask(chosen, workbench)
+        _measure_tasks(chosen, workbench)
         return
     width = max(len(target) for target in chosen.targets)
     for target in chosen.targets:
@@ -196,13 +196,13 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             )
 
 
-def _ask(chosen: argparse.Namespace, workbench: "Workbench") -> None:
+def _measure_tasks(chosen: argparse.Namespace, workbench: "Workbench") -> None:
     from trim.evaluation.zero_shot import TASKS, zero_shot
 
     width = max(len(target) for target in chosen.targets)
     for target in chosen.targets:
         with workbench.opened(target, source=chosen.model) as model:
-            _terminal().progress(Progress(f"Asking {target}"))
+            _terminal().progress(Progress(f"Measuring the tasks on {target}"))
             results = zero_shot(
                 model,
                 chosen.tasks or TASKS,

@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 
 from trim.cli.options import add_as_published, add_options, chosen_fields, print_published, published_fields
-from trim.cli.recover import RecoveryTerminal, tell_recovery
+from trim.cli.recover import RecoveryTerminal, print_recovery
 from trim.cli.terminal import RunTerminal
 from trim.runs.folder import Run
 from trim.runs.listing import runs_folder
@@ -138,7 +138,7 @@ def _resume_recovery(folder: Path) -> None:
     recovery = resume_recovery(folder, progress=terminal.progress, listener=terminal)
     if not terminal.began:
         print(f"{folder} is complete already")
-    tell_recovery(recovery)
+    print_recovery(recovery)
 
 
 def _bytes(chosen: argparse.Namespace) -> int | None:

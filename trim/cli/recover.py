@@ -85,7 +85,7 @@ def _recover(chosen: argparse.Namespace) -> None:
 
     chosen.folder = chosen.out or new_path(chosen.sparse)
     terminal = RecoveryTerminal()
-    tell_recovery(
+    print_recovery(
         recover(
             chosen.sparse,
             chosen.folder,
@@ -106,7 +106,7 @@ def held_out_line(step: int, seconds: float, divergence: float, perplexity: floa
     )
 
 
-def tell_recovery(recovery: Recovery) -> None:
+def print_recovery(recovery: Recovery) -> None:
     """Print the result of a recovery, and its folder."""
     metrics, path = recovery.metrics, shlex.quote(str(recovery.path))
     curve = metrics["curve"]

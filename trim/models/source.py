@@ -184,7 +184,7 @@ def _from_hub(repository: hub.Repository, progress: ProgressListener) -> Path:
     folder = downloaded(repository)
     if folder is not None:
         return folder
-    progress(Progress(f"Asking the Hub for {repository.name}"))
+    progress(Progress(f"Looking for {repository.name} on the Hub"))
     offered = files_to_download(repository)
     blueprint(checkpoint.read_config(hub.fetch_file(repository, "config.json").parent))
     return hub.download(repository, tuple(offered), sum(offered.values()), progress)

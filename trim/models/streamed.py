@@ -143,7 +143,7 @@ class StreamedModel:
         """Begin to read a block's weights, if the block exists and a GPU computes meanwhile."""
         if self.device.type == "cuda" and 0 <= index < len(self.blocks):
             names = (name for *_, name in named_tensors(self._parts(index)))
-            self._prefetcher.ask([name for name in names if name not in self._kept])
+            self._prefetcher.request([name for name in names if name not in self._kept])
 
     @contextlib.contextmanager
     def embedding(self) -> Iterator[nn.Module]:
@@ -217,7 +217,7 @@ class Prefetcher:
         self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="trim-read")
         self._coming: dict[str, Future[Tensor]] = {}
 
-    def ask(self, names: list[str]) -> None:
+    def request(self, names: list[str]) -> None:
         """Begin to read; the tensors of the last request are released, unless they are the same."""
         if names == list(self._coming):
             return

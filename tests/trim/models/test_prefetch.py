@@ -17,7 +17,7 @@ def files(tmp_path):
 
 def test_what_was_asked_for_and_what_was_not(files):
     prefetcher = Prefetcher(files)
-    prefetcher.ask(["a", "b"])
+    prefetcher.request(["a", "b"])
     for name in "cab":
         assert torch.equal(prefetcher.take(name), files.read(name))
     assert torch.equal(prefetcher.take("a"), files.read("a"))  # a second time
@@ -25,8 +25,8 @@ def test_what_was_asked_for_and_what_was_not(files):
 
 def test_asking_again_lets_go_of_the_rest(files):
     prefetcher = Prefetcher(files)
-    prefetcher.ask(["a", "b"])
-    prefetcher.ask(["c"])
+    prefetcher.request(["a", "b"])
+    prefetcher.request(["c"])
     assert list(prefetcher._coming) == ["c"]
     prefetcher.forget()
     assert torch.equal(prefetcher.take("c"), files.read("c"))
@@ -34,7 +34,7 @@ def test_asking_again_lets_go_of_the_rest(files):
 
 def test_an_error_reaches_whoever_takes(files):
     prefetcher = Prefetcher(files)
-    prefetcher.ask(["a", "missing"])
+    prefetcher.request(["a", "missing"])
     assert torch.equal(prefetcher.take("a"), files.read("a"))
     with pytest.raises(ModelError, match="missing"):
         prefetcher.take("missing")
