@@ -169,8 +169,10 @@ def test_many_distributions_are_ridges(store):
     assert "Layers of several blocks or experts" in said(test)
 
 
-def test_masks_of_a_pair(store):
-    test = visit("compare", a=f"t/{GATE}", b=f"o/{GATE}", c=f"t/{GATE}/uniform")
+def test_rows_and_masks_of_a_pair(store):
+    test = visit("compare", a=f"t/{GATE}", b=f"o/{GATE}", c=f"t/{GATE}/uniform", rows="1,3")
+    assert [line["name"] for line in cards(test)["compare_pair"]["data"]].count("selected rows") == 1
+    assert any("Selected rows" in each.value for each in test.markdown)
     ran(test, test.segmented_control(key="pair_view").set_value("Masks"))
     agreement = mask_agreement(store.open("t").layer(GATE).keep(), store.open("o").layer(GATE).keep())
     assert f"share {agreement.whole:.1%} of".replace(".", r"\.") in said(test)

@@ -40,7 +40,7 @@ def test_what_the_hub_refuses(hub, monkeypatch):
     assert "hf_secret" not in str(page.texts) + str(page.errors)
 
 
-def test_no_network(hub, files, monkeypatch):
+def test_no_network_and_a_download_that_breaks_off(hub, files, monkeypatch):
     with monkeypatch.context() as unplugged:
         unplugged.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")  # nothing listens there
         page = LayerPage(model=NAME, **SMALL_TEXT)
@@ -49,5 +49,11 @@ def test_no_network(hub, files, monkeypatch):
     hub.add(NAME, files)
     page.press("Try again")
     assert not page.errors
+    hub.refuse(NAME, 503, "")
     page.press("Download and load")
+    assert len(page.errors) == 1, "the download breaks off"
+    hub.add(NAME, files)
+    page.press("Try again")
+    if "Download and load" in [button.label for button in page.test.button]:
+        page.press("Download and load")
     assert len(page.charts) == 4

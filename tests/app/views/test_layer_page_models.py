@@ -205,6 +205,12 @@ def test_a_text_of_ones_own(llama, tmp_path):
     assert any("own" in caption and "calibration vectors" in caption for caption in page.texts)
 
 
+def test_more_vectors_than_tokens(llama):
+    page = LayerPage(model=str(llama), windows="4", length="8", vectors="9")
+    assert len(page.errors) == 1
+    assert "input vectors" in page.errors[0]
+
+
 # ------------------------------------------------------------------------------------------------ memory
 
 

@@ -80,6 +80,23 @@ def test_a_run_deleted_while_it_is_open(store, folders):
         store.layer("first", "1.mlp.gate_proj")
 
 
+def test_damaged_and_foreign_runs_are_listed_with_the_reason(store, folders):
+    for name, file, text, said in (
+        ("a", "manifest.json", "{", "damaged"),
+        ("b", "notes.json", "[]", "damaged"),
+        ("c", "metrics.json", "\x00", "damaged"),
+        ("d", "config.json", '{"schema": 99}', "schema 99"),
+        ("e", "config.json", "no JSON", "damaged"),
+    ):
+        shutil.copytree(folders[1] / "came-along", folders[0] / name)
+        (folders[0] / name / file).write_text(text)
+        assert store.find(name).run is None
+        with pytest.raises(RunError, match=said):
+            store.layer(name, "1.mlp.gate_proj")
+        assert said in store.find(name).problem
+    assert len(store.runs()) == 7
+
+
 def test_without_the_shipped_runs_the_users_are_there(folders):
     def broken() -> Path:
         raise RunError("cannot be unpacked")
