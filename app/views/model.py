@@ -109,7 +109,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         (
             "Model sparsity",
             percent(sparsity["realised"], 2) if "realised" in sparsity else "not complete yet",
-            f"{percent(asked, 2)} asked for" if asked is not None else None,
+            f"{percent(asked, 2)} requested" if asked is not None else None,
         ),
         (
             "Layers done",

@@ -52,7 +52,7 @@ def browser_path() -> str:
 
 @pytest.fixture(scope="session")
 def app(browser_path: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[AppServer]:
-    """The app, started once for all browser tests; asked for only where there is a browser."""
+    """The app, started once for all browser tests; requested only where there is a browser."""
     with running_app(tmp_path_factory.mktemp("app")) as server:
         yield server
 

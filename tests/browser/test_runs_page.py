@@ -80,7 +80,7 @@ def test_find_name_take_along_bring_back_and_delete(page, runs, tmp_path, browse
 
 
 def opens_without_network(report: Path, browser: Browser) -> None:
-    """The file alone, in a browser that is offline: every chart is drawn, nothing is asked for, nothing goes wrong."""
+    """The file alone, in a browser that is offline: every chart is drawn, nothing is requested, nothing goes wrong."""
     context = browser.new_context(offline=True)
     page = context.new_page()
     faults, asked = [], []

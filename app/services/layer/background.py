@@ -18,7 +18,7 @@ _NO_MEMORY = (
 )
 
 
-class Cancelled(Exception):  # noqa: N818, not an error: the user asked for it
+class Cancelled(Exception):  # noqa: N818, not an error: the user requested it
     """Raised by the result of a cancelled job, and inside its work at the next report."""
 
 

@@ -61,7 +61,7 @@ def on_one_text(runs: Iterable[Run]) -> OnOneText | None:
 
 
 def method_of(run: Run) -> str:
-    """Return the name of the allocation that was asked for."""
+    """Return the name of the allocation that was requested."""
     return run.request.allocation
 
 

@@ -13,7 +13,7 @@ from trim.progress import Progress
 
 PictureFormat = Literal["pdf", "svg", "png"]
 DOTS_PER_INCH = 300
-MAX_WAITING = 40  # a seminar; more pictures asked for at once are refused
+MAX_WAITING = 40  # a seminar; more pictures requested at once are refused
 MAX_WAIT_SECONDS = 300
 MAX_DRAWING_SECONDS = 60
 NO_BROWSER = (

@@ -82,7 +82,7 @@ def _summary(run: Run) -> Iterator[Part]:
     metrics = run.metrics
     for found, of in ((metrics.get("sparsity"), "model"), (metrics.get("layer_sparsity"), "layer")):
         if found:
-            shares = f"{percent(found['realised'], 4)} (asked for: {percent(found['requested'], 4)})"
+            shares = f"{percent(found['realised'], 4)} (requested: {percent(found['requested'], 4)})"
             rows.append((f"sparsity of the {of}, share of its weights pruned", shares))
     for entries, whose in (
         (metrics.get("perplexities", []), "as pruned"),

@@ -118,16 +118,16 @@ def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
     """Describe whether row sparsity correlates with another property of the rows, for each allocation."""
     name = f"{scatter.allocation.label}: " if several else ""
     if scatter.correlation is None:
-        said = "one of the two is the same in every row, so no correlation is defined."
+        sentence = "one of the two is the same in every row, so no correlation is defined."
     else:
         coefficient = scatter.correlation.coefficient
         found = f"(Spearman {change(coefficient)})"
         degree = "somewhat " if abs(coefficient) < 0.6 else ""
         way = "more" if coefficient > 0 else "less"
-        said = f"rows of higher {QUANTITY[scatter.quantity]} are pruned {degree}{way} {found}."
+        sentence = f"rows of higher {QUANTITY[scatter.quantity]} are pruned {degree}{way} {found}."
         if abs(coefficient) < 0.2:
-            said = f"the two hardly go together {found}."
-    return name + said if several else said[0].upper() + said[1:]
+            sentence = f"the two hardly go together {found}."
+    return name + sentence if several else sentence[0].upper() + sentence[1:]
 
 
 _VARIANCE = r"""

@@ -16,6 +16,6 @@ def figure_closed() -> None:
 
 
 def rerun_page() -> None:
-    """Rerun the whole page after an update that no reader asked for, unless a figure is open."""
+    """Rerun the whole page after an update that no reader requested, unless a figure is open."""
     if not st.session_state.get(_OPEN):
         st.rerun()

@@ -1,4 +1,4 @@
-"""Presenter mode, asked for by `?present=1`: larger type and no side bar; on Learn slides."""
+"""Presenter mode, turned on by `?present=1`: larger type and no side bar; on Learn slides."""
 
 from collections.abc import Sequence
 

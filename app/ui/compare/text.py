@@ -31,13 +31,13 @@ def spread_text(found: Distributions, quantity: RowQuantity) -> str:
         if (values := each.values[each.values == each.values]).size
     }
 
-    def said(label: str) -> str:
+    def spread_of(label: str) -> str:
         return f"{label} {quantity.format(spreads[label][0])} to {quantity.format(spreads[label][1])}"
 
     if len(spreads) <= MAX_SPREADS:
-        return f"Lowest to highest: {'; '.join(map(said, spreads))}."
+        return f"Lowest to highest: {'; '.join(map(spread_of, spreads))}."
     by_width = sorted(spreads, key=lambda label: spreads[label][1] - spreads[label][0])
-    return f"Widest: {said(by_width[-1])}; narrowest: {said(by_width[0])}."
+    return f"Widest: {spread_of(by_width[-1])}; narrowest: {spread_of(by_width[0])}."
 
 
 def agreement_by_layer_text(shares: dict[str, float], first: str, second: str) -> str:
@@ -85,10 +85,10 @@ def distance_text(comparison: AllocationComparison) -> str:
     if comparison.correlation is None:
         return sentence + "."
     rho = comparison.correlation.coefficient
-    said = "the same rows" if rho > 0.6 else "partly the same rows" if rho > 0.2 else "unrelated rows"
+    rows = "the same rows" if rho > 0.6 else "partly the same rows" if rho > 0.2 else "unrelated rows"
     if rho < -0.2:
-        said = "opposite rows"
-    return f"{sentence}. Both prune {said} hardest."
+        rows = "opposite rows"
+    return f"{sentence}. Both prune {rows} hardest."
 
 
 def moved_text(comparison: AllocationComparison) -> str:

@@ -135,7 +135,7 @@ class Linked {
     this.why.hidden = !why;
     if (!why) return;
     this.question.textContent = why.label;
-    this.reasons.replaceChildren(make("dl", {}, ...this.terms(why.said)), ...why.ways.map(([kind, value, label]) =>
+    this.reasons.replaceChildren(make("dl", {}, ...this.terms(why.facts)), ...why.ways.map(([kind, value, label]) =>
       make("button", { type: "button", onclick: () => { this.why.open = false; this.send(kind, value); } }, label)));
   }
 

@@ -28,26 +28,26 @@ def why(view: LayerView, gains: Gains | None, live: bool) -> dict[str, object] |
         label, term = "Why it helps", f"TRIM gains {change(gain)}"
     else:
         label, term = "Why it loses", f"TRIM loses {number(-gain, 2)}"
-    said = [(term, _qualities(view)), ("Rows differ", _rows(view, rate))]
+    facts = [(term, _qualities(view)), ("Rows differ", _rows(view, rate))]
     if "optimal" in view.qualities:
-        said.append(_guide(view, rate))
+        facts.append(_guide(view, rate))
     if gains is not None:
-        said.append(_among(view, gains))
-    return {"label": label, "said": said, "ways": _ways(view, gains) if live else []}
+        facts.append(_among(view, gains))
+    return {"label": label, "facts": facts, "ways": _ways(view, gains) if live else []}
 
 
 def _qualities(view: LayerView) -> str:
     target, quality = percent(view.target, 0), view.qualities
     pruned = f"With every row pruned to {target} (uniform), layer quality is {number(quality['uniform'], 5)}"
     if view.search is not None and view.search.learning_rate is None:
-        said = f"{pruned}, and no learning rate does better."
+        sentence = f"{pruned}, and no learning rate does better."
     else:
-        said = f"{pruned}; with TRIM it is {number(quality['trim'], 5)}."
+        sentence = f"{pruned}; with TRIM it is {number(quality['trim'], 5)}."
     if "optimal" in quality:
-        said += f" The optimal allocation reaches {number(quality['optimal'], 5)}"
+        sentence += f" The optimal allocation reaches {number(quality['optimal'], 5)}"
         gain, most = quality["trim"] - quality["uniform"], quality["optimal"] - quality["uniform"]
-        said += f": TRIM makes {percent(gain / most, 0)} of that gain." if 0 < gain < most else "."
-    return said
+        sentence += f": TRIM makes {percent(gain / most, 0)} of that gain." if 0 < gain < most else "."
+    return sentence
 
 
 def _rows(view: LayerView, rate: float | None) -> str:

@@ -44,7 +44,7 @@ def _packed(mode: Mode, steps: tuple[tuple[int, Step, Picture | None], ...]) -> 
 
 
 def _step(mode: Mode, number: int, step: Step, picture: Picture | None) -> dict[str, object]:
-    said: dict[str, object] = {
+    packed: dict[str, object] = {
         "number": number,
         "title": step.title,
         "say": step.say,
@@ -52,8 +52,8 @@ def _step(mode: Mode, number: int, step: Step, picture: Picture | None) -> dict[
         "check": asdict(step.check),
     }
     if picture is None:
-        return said | {"empty": step.empty.replace("`", ""), "missing": ""}
-    return said | {
+        return packed | {"empty": step.empty.replace("`", ""), "missing": ""}
+    return packed | {
         "drawing": picture.drawing.to_json(),
         "control": None if picture.control is None else asdict(picture.control),
         "seen": list(picture.seen),

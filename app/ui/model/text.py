@@ -14,16 +14,16 @@ perplexity $n$. Only runs measured on the very same windows are shown side by si
 
 def lanes_seen(maps: list[ModelMap]) -> str:
     """Return the finding of outcomes against Gini."""
-    said = []
+    sentences = []
     for shown in maps:
         lanes = {lane.outcome: lane for lane in outcome_lanes([shown])}
         positive, negative = lanes["positive"], lanes["negative"]
         if positive.gini.size and negative.gini.size:
             more = "more" if positive.median > negative.median else "less"
-            said.append(
+            sentences.append(
                 f"In {shown.label} the {positive.gini.size:,} layers with a positive rate have {more} concentrated "
                 f"scores than the {negative.gini.size:,} with a negative one."
             )
         elif shown.layers:
-            said.append(f"In {shown.label} only one sign occurs.")
-    return " ".join(said) or "No layer was searched yet."
+            sentences.append(f"In {shown.label} only one sign occurs.")
+    return " ".join(sentences) or "No layer was searched yet."

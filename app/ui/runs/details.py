@@ -61,7 +61,7 @@ def _numbers(run: Run, facts: RunFacts) -> None:
         (
             f"Sparsity of the {of}",
             "unknown" if facts.sparsity is None else percent(facts.sparsity, 2),
-            "of its weights pruned" if run.complete else "asked for",
+            "of its weights pruned" if run.complete else "requested",
         ),
         (
             "Perplexity",

@@ -128,7 +128,7 @@ def _column_config() -> dict[str, ColumnConfig | str | None]:
             "Sparsity (%)",
             format="%.2f",
             help="Of the whole model, or of the kept layer, as the column Kind says: the share of its weights that is "
-            "pruned. Where the run is not complete: as it was asked for.",
+            "pruned. Where the run is not complete: as requested.",
         ),
         "Perplexity": column.NumberColumn(
             format="localized", help="On the text measured last; lower is better. Empty: not measured."

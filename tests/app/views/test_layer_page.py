@@ -552,14 +552,14 @@ def test_from_the_best_layer_to_one_where_nothing_happens():
     page = LayerPage()
     most, least = shipped_layer().gains.most, shipped_layer().gains.least
     why = page.linked[0]["why"]
-    assert (why["label"], why["said"][0][0]) == ("Why it helps", f"TRIM gains {most.gain:+.4f}")
-    said = dict(why["said"])
-    assert "0.609 to 0.996" in said["Rows differ"]
+    assert (why["label"], why["facts"][0][0]) == ("Why it helps", f"TRIM gains {most.gain:+.4f}")
+    facts = dict(why["facts"])
+    assert "0.609 to 0.996" in facts["Rows differ"]
     assert (
         f"rows of higher cosine harder (rank correlation of cosine and pruned weights {most.agreement:+.2f})"
-        in (said["The optimum leans the same way"])
+        in (facts["The optimum leans the same way"])
     )
-    assert said["Best of its model"] == "At 70%, no other of 210 layers gains as much."
+    assert facts["Best of its model"] == "At 70%, no other of 210 layers gains as much."
     assert why["ways"] == [
         ["layer", least.layer, f"No gain: {least.layer}"],
         ["opened", "layers", "All layers"],
@@ -570,8 +570,8 @@ def test_from_the_best_layer_to_one_where_nothing_happens():
     assert page.metrics["η"] == "none"
     why = page.linked[0]["why"]
     assert why["label"] == "Why no gain"
-    assert "no learning rate does better" in why["said"][0][1]
-    assert why["said"][2][0] == "The cosine is a poor guide"
+    assert "no learning rate does better" in why["facts"][0][1]
+    assert why["facts"][2][0] == "The cosine is a poor guide"
     assert [way[1] for way in why["ways"]] == [most.layer, "layers"]
     page.set("slider", "target", 40)
     page.set("segmented_control", "score", "magnitude")

@@ -1,4 +1,4 @@
-"""What the server shares: cancelled at any stage, asked for twice, with a cache that fails."""
+"""What the server shares: cancelled at any stage, requested twice, with a cache that fails."""
 
 import dataclasses
 import threading

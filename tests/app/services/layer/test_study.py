@@ -21,7 +21,7 @@ def studied(request) -> Study:
 
 @pytest.fixture
 def searches(monkeypatch) -> list[trim.SearchSettings]:
-    """The settings of every search that the library is asked for."""
+    """The settings of every search that the library receives."""
     asked, search = [], trim.search
 
     def counted(curves, settings, **options):

@@ -58,7 +58,7 @@ def test_report_of_a_run_by_trim(run):
         "20.5",
         "infinite",
         "upon a time",
-        "50.0000% (asked for: 50.0000%)",
+        "50.0000% (requested: 50.0000%)",
         "python -m trim prune demo --target 0.5",
         "python -m trim evaluate runs/first-again --corpus demo --windows 2 --length 16",
         run.fingerprint,
