@@ -166,13 +166,19 @@ def test_other_versions_and_devices_are_refused(stopped, monkeypatch):
         trim.resume(stopped)
 
 
-def test_damaged_blocks_are_named_and_repaired(own_llama, tmp_path):
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda path: os.truncate(path, path.stat().st_size - 100),
+        lambda path: path.write_bytes(path.read_bytes()[:-5] + b"other"),
+        lambda path: path.unlink(),
+    ],
+    ids=["cut", "altered", "gone"],
+)
+def test_damaged_blocks_are_named_and_repaired(own_llama, tmp_path, damage):
     run = pruned(own_llama, tmp_path / "run")
     shutil.copytree(tmp_path / "run", tmp_path / "whole")
-    path = tmp_path / "run" / "blocks" / "001.safetensors"
-    content = bytearray(path.read_bytes())
-    content[-5] ^= 1
-    path.write_bytes(content)
+    damage(tmp_path / "run" / "blocks" / "001.safetensors")
     with pytest.raises(trim.RunError, match=r"001\.safetensors is damaged.*--repair"):
         trim.resume(run.path)
     with pytest.raises(trim.RunError, match=r"a text of its own"):
