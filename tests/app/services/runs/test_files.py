@@ -64,6 +64,13 @@ def test_facts_of_an_unfinished_run(store, tmp_path):
     assert run_facts(store.find("stopped")).state == "being written"
 
 
+def test_facts_of_a_damaged_run(store):
+    (store.find("first").path / "manifest.json").write_text("{")
+    facts = run_facts(store.find("first"))
+    assert (facts.state, facts.name, facts.method) == ("damaged", "first", "")
+    assert "manifest.json is damaged" in facts.problem
+
+
 def test_rename(store):
     rename(store.find("first"), " Second ", "x" * 9999)
     facts = run_facts(store.find("first"))
