@@ -74,12 +74,8 @@ def test_correlation_equals_scipy():
     first = rng.normal(size=50)
     second = first + rng.normal(size=50)
     result = rank_correlation(np.append(first, np.nan), np.append(second, 1))
-    expected = spearmanr(first, second)
-    assert (result.coefficient, result.p_value, result.rows) == (
-        pytest.approx(expected.statistic),
-        pytest.approx(expected.pvalue),
-        50,
-    )
+    assert (result.coefficient, result.p_value) == pytest.approx(spearmanr(first, second))
+    assert result.rows == 50
 
 
 @pytest.mark.parametrize(
