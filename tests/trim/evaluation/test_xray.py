@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import trim
+from tests.diagnostics.test_concentration import naive_gini
 from tests.trim import tiny
 from tests.trim.models import gguf_files
 from trim.cli import main
@@ -65,12 +66,6 @@ def layer_of(found, name=LAYER):
     return next(layer for layer in found.layers if layer.name == name)
 
 
-def gini_of(values):
-    """Half the mean absolute difference of all pairs, over the mean."""
-    values = np.abs(values[values != 0]).astype(np.float64)
-    return np.abs(values[:, None] - values[None]).mean() / 2 / values.mean()
-
-
 def test_zeros_by_layer_row_and_column(dense, pruned):
     def change(name, weight):
         if name == TENSOR:
@@ -87,9 +82,8 @@ def test_zeros_by_layer_row_and_column(dense, pruned):
     np.testing.assert_array_equal(layer.column_zeros, (weight == 0).sum(axis=0))
     assert (layer.shape, layer.dead_rows, layer.dead_columns, layer.fit) == ((48, 32), 1, 1, None)
     assert np.isnan(layer.gini[3])
-    np.testing.assert_allclose(
-        layer.gini[[0, 1, 40]], [gini_of(weight[row]) for row in (0, 1, 40)], rtol=1e-6
-    )
+    ginis = [naive_gini(abs(row[row != 0])) for row in weight[[0, 1, 40]]]
+    np.testing.assert_allclose(layer.gini[[0, 1, 40]], ginis, rtol=1e-6)
     assert [each.zeros for each in found.layers if each.name != LAYER] == [0] * (7 * tiny.BLOCKS - 1)
     assert len(found.layers) == len(trim.load_model(dense).layers)
     assert "Rows differ in 1 of 1 layers with zeros, most in 1.mlp.up_proj: from 3.1% to 100.0%." in findings(

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import assume, example, given
 from hypothesis import strategies as st
+from scipy.optimize import bisect
 
 import trim
 from tests.trim import oracle
@@ -25,16 +26,10 @@ def bounds(rows: int, target: float, columns: int, cap: float) -> tuple[int, int
     return round(target * rows * columns), min(columns, int(np.floor(np.round(cap * columns, 9))))
 
 
-def level_by_bisection(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
+def levelled(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
     """clip(wanted + s, 0, limit) whose sum is the total."""
-    low, high = -float(wanted.max()) - 1, limit - float(wanted.min()) + 1
-    for _ in range(200):
-        middle = (low + high) / 2
-        if np.clip(wanted + middle, 0, limit).sum() < total:
-            low = middle
-        else:
-            high = middle
-    return np.clip(wanted + high, 0, limit)
+    ends = -wanted.max() - 1, limit - wanted.min() + 1
+    return np.clip(wanted + bisect(lambda s: np.clip(wanted + s, 0, limit).sum() - total, *ends), 0, limit)
 
 
 @given(rows_of_x, sparsities, columns, sparsities)
@@ -60,7 +55,7 @@ def test_counts_are_the_projection_of_x(x, target, columns, cap):
     assert counts.max() <= limit
 
     x = np.array(x)
-    exact = level_by_bisection(x * columns, total, limit)
+    exact = levelled(x * columns, total, limit)
     assert (np.abs(counts - exact) < 1 + 1e-6).all()
     # Largest remainder: who was rounded up had no less left over than who was rounded down.
     left_over = exact - np.floor(exact + 1e-7)

@@ -25,10 +25,6 @@ def curves_of(layer: str, score: str) -> trim.RetentionCurves:
     return trim.retention_curves(weight, tensors["inputs"].float(), scores, name=layer)
 
 
-def floor_counts(row_sparsity: torch.Tensor, columns: int) -> torch.Tensor:
-    return (row_sparsity.double() * columns).floor().clamp(0, columns).long()
-
-
 def test_there_are_twenty_cases():
     assert len(NAMES) == 20
     assert all((CASES / f"{name}.safetensors").exists() for name in NAMES)
@@ -63,8 +59,8 @@ def test_agrees_with_the_authors(name):
 
     uniform = torch.full_like(expected_x, case["target_sparsity"])
     for key, row_sparsity in (("row_cosine_uniform", uniform), ("row_cosine_trim", expected_x)):
-        cosine = curves.at(floor_counts(row_sparsity, curves.columns)).cosine
-        torch.testing.assert_close(cosine, arrays[key], rtol=0, atol=1e-6)
+        counts = (row_sparsity.double() * curves.columns).floor().clamp(0, curves.columns).long()
+        torch.testing.assert_close(curves.at(counts).cosine, arrays[key], rtol=0, atol=1e-6)
 
     total = round(case["target_sparsity"] * curves.rows * curves.columns)
     assert int(result.counts.sum()) == int(result.uniform_counts.sum()) == total

@@ -95,25 +95,13 @@ def test_weights_are_those_that_transformers_reads(architecture, kind, tmp_path,
         assert torch.equal(tensor, theirs[name].half()), name
 
 
-def frequencies(base: float, dimensions: int) -> torch.Tensor:
-    return base ** -(torch.arange(0, dimensions, 2, dtype=torch.float64) / dimensions)
-
-
 def llama3_factors(rope: dict, dimensions: int) -> np.ndarray:
     """`rope_freqs.weight` as llama.cpp's converter makes it of the settings of Llama 3.1."""
-    factors, length = [], rope["original_max_position_embeddings"]
-    for frequency in frequencies(rope["rope_theta"], dimensions).tolist():
-        wavelength = 2 * math.pi / frequency
-        if wavelength < length / rope["high_freq_factor"]:
-            factors.append(1.0)
-        elif wavelength > length / rope["low_freq_factor"]:
-            factors.append(rope["factor"])
-        else:
-            smooth = (length / wavelength - rope["low_freq_factor"]) / (
-                rope["high_freq_factor"] - rope["low_freq_factor"]
-            )
-            factors.append(1 / ((1 - smooth) / rope["factor"] + smooth))
-    return np.array(factors)
+    low, high = rope["low_freq_factor"], rope["high_freq_factor"]
+    frequency = rope["rope_theta"] ** -(np.arange(0, dimensions, 2) / dimensions)
+    turns = rope["original_max_position_embeddings"] * frequency / (2 * np.pi)
+    smooth = np.clip((turns - low) / (high - low), 0, 1)
+    return 1 / ((1 - smooth) / rope["factor"] + smooth)
 
 
 LLAMA3 = {
