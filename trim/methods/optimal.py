@@ -83,9 +83,12 @@ class Hull:
                 order = order[torch.sort(self.price(sensitivity)[order], stable=True).indices]
             return order
         price = as_array(self.price(sensitivity))
-        if not self._orders or not np.array_equal(self._orders[0][0], price):
-            self._orders[:] = [(price, torch.from_numpy(np.lexsort((as_array(self.slope), price))))]
-        return self._orders[0][1]
+        for known, order in self._orders:  # the last one, which another thread may replace at any time
+            if np.array_equal(known, price):
+                return order
+        order = torch.from_numpy(np.lexsort((as_array(self.slope), price)))
+        self._orders[:] = [(price, order)]
+        return order
 
 
 def lower_hull(error: Tensor, limit: int) -> Hull:

@@ -218,3 +218,17 @@ def test_the_last_price_parts_what_goes_from_what_stays():
             assert bool((asked[ends <= count] <= price).all())
             assert bool((asked[ends > count] >= price).all())
     assert last_price(hull, torch.zeros(6, dtype=torch.int64), weights) == 0
+
+
+def test_an_order_by_price_stays_the_caller_s_when_another_thread_stores_its_own():
+    hull = lower_hull(random_error(5, 20), 20)
+    own, others = torch.linspace(1, 2, 5), torch.linspace(2, 1, 5)
+    expected, other = hull.by_price(own).tolist(), (hull.price(others).numpy(), hull.by_price(others))
+    assert expected != other[1].tolist()
+
+    class Replaced(list):
+        def __setitem__(self, place: slice, stored: list) -> None:
+            super().__setitem__(place, [other])
+
+    object.__setattr__(hull, "_orders", Replaced())
+    assert hull.by_price(own).tolist() == expected
