@@ -5,12 +5,15 @@ import numpy as np
 from trim.compiled.compiler import compiled, inlined, prefetch
 from trim.compiled.counts import nearest
 from trim.compiled.reductions import range_of, sum_of, variance_of
-from trim.measures import EPSILON, NOISE_FLOOR
+from trim.measures import EPSILON, LAYER_MEASURES, NOISE_FLOOR, ROW_MEASURES
 
 # Rows as these functions take them, (table, start, norm, peak, columns, vectors): dot, energy, error and cosine at all
 # counts of all rows, (D · (N + 1), 4); where the entries of each row begin; ‖Y_i‖; the largest Y_i²; N; L.
 _ROWS = "Tuple((float64[:, ::1], uint64[::1], float64[::1], float64[::1], int64, int64))"
 _LAYER = "UniTuple(float64, 5)"
+# The layer measures that are a mean over rows of a row measure's values, which have to be looked up for them.
+_COSIM, _PSNR = ROW_MEASURES["cosim"], ROW_MEASURES["psnr"]
+_COSIM_DIM, _PSNR_DIM = LAYER_MEASURES["cosim_dim"], LAYER_MEASURES["psnr_dim"]
 _AHEAD = 32  # rows: while one is added, the entry of a later one is fetched
 
 
@@ -57,7 +60,7 @@ def look_up(rows, wanted, scale, row_measure, layer_measure, quality, sums):
     sums[0] += dot
     sums[1] += energy
     sums[2] += error
-    other = 0 if layer_measure == 1 else 2 if layer_measure == 5 else -1
+    other = _COSIM if layer_measure == _COSIM_DIM else _PSNR if layer_measure == _PSNR_DIM else -1
     if other >= 0 and other != row_measure:
         values = np.empty(number)
         part = 3 if other == 0 else 2
