@@ -25,7 +25,10 @@ _known: Shared[tuple, FolderEntry[Recovery]] = Shared(RECOVERY_CACHE_SIZE)
 
 
 def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
-    """List all recoveries, newest first; until a file changes, all readers get the same object."""
+    """List all recoveries, newest first; until a file of one changes, all readers get the same object.
+
+    Beyond `RECOVERY_CACHE_SIZE` recoveries each reader gets its own.
+    """
     return list(map(_cached, list_recoveries(folder or runs_folder())))
 
 

@@ -121,7 +121,7 @@ _DEFAULTS = {
     "shown": "TRIM",
     "part": "Overview",
     "rows": "",
-    **{key: value for name, value in _OPTIONS.items() if (key := IN_ADDRESS.get(name))},
+    **{IN_ADDRESS[name]: value for name, value in _OPTIONS.items() if name in IN_ADDRESS},
     "cap": round(100 * _OPTIONS["max_row_sparsity"]),
     "row_weights": "all alike",
 }
