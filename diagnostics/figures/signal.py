@@ -55,9 +55,10 @@ def row_signal_figure(
     series_line(figure, "mean over draws", drawn(seen), drawn(mean), style, hover, customdata=numbers)
     marked = np.isin(rows, row_indices(selected_rows, draws.shape[1]))
     bars = {"type": "data", "array": drawn(spread[marked]), "color": palette.ink}
-    marker, hover = bordered_mark(style, palette.ink, 9, 2), "<b>row %{customdata}</b>"
-    x, y = seen[marked], mean[marked]
-    mark_selected(figure, rows[marked], x, y, marker, hover, error_y=bars, showlegend=True)
+    marker, x, y = bordered_mark(style, palette.ink, 9, 2), seen[marked], mean[marked]
+    hover = f"<b>row %{{customdata}}</b><br>{escape(quantity)} %{{y:{form}}} ± %{{text}}"
+    texts = [format(each, form) for each in spread[marked]]
+    mark_selected(figure, rows[marked], x, y, marker, hover, error_y=bars, text=texts, showlegend=True)
     if len(mean):
         line = {"color": palette.muted, "width": 1.5, "dash": "dot"}
         figure.add_hline(y=float(draws[:, finite].mean()), line=line)
