@@ -128,10 +128,10 @@ class RunJobs(JobFolder):
         process = self._process(record)
         if record is None or process is None:
             return
-        with contextlib.suppress(psutil.NoSuchProcess):  # each may end meanwhile
+        with contextlib.suppress(psutil.Error):  # each may end meanwhile, or be another user's
             children = process.children(recursive=True)
             for each in [*children, process]:
-                with contextlib.suppress(psutil.NoSuchProcess):
+                with contextlib.suppress(psutil.Error):
                     each.kill() if record.cancelled else each.terminate()
         self.save(replace(record, cancelled=True))
 

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import subprocess
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import pytest
 
 import trim
 from app.services.jobs.manager import JobError, RunJobs
+from app.services.jobs.records import JobRecord
 from app.services.results.perplexities import on_one_text
 from app.services.runs.commands import arguments, format_command
 from tests import forks
@@ -157,6 +159,20 @@ def test_a_job_that_ends_while_it_is_cancelled(jobs, command, monkeypatch):
         jobs.cancel(run_id)
     assert jobs.running() is None
     assert jobs.record(run_id).cancelled
+
+
+def test_cancelling_goes_on_where_a_process_may_not_be_ended(jobs, monkeypatch):
+    def refused(process: psutil.Process) -> None:
+        raise psutil.AccessDenied(process.pid)
+
+    with subprocess.Popen(["sleep", "60"]) as process:
+        started = psutil.Process(process.pid).create_time()
+        jobs.save(JobRecord("job", "write", "job", [], process.pid, started))
+        with monkeypatch.context() as patch:
+            patch.setattr(psutil.Process, "terminate", refused)
+            jobs.cancel("job")
+        assert jobs.record("job").cancelled
+        process.kill()
 
 
 def test_two_starts_at_once(jobs, command, tmp_path):
