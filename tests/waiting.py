@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 T = TypeVar("T")
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 300
 
 
 def wait_until(found: Callable[[], T], why: Callable[[], object] = str) -> T:

@@ -74,7 +74,7 @@ def row_points(
     figure: go.Figure, name: str, rows: np.ndarray, x: np.ndarray, y: np.ndarray, style: Style, hover: str
 ) -> None:
     """Draw a point per row, or per input feature, in the mark of a method; customdata: its number."""
-    marker = {"color": style.colour, "size": 5, "opacity": 0.5, "symbol": style.symbol}
+    marker = {"color": style.colour, "size": 5, "opacity": 0.75, "symbol": style.symbol}
     points(figure, name, x, y, hover, marker, customdata=rows.astype(np.int32))
 
 
