@@ -319,6 +319,9 @@ def _check_column(schema: "pyarrow.Schema", name: str) -> None:
     kind = schema.field("text").type
     if types.is_dictionary(kind):
         kind = kind.value_type
-    texts = ("string", "large_string", "string_view", "binary", "large_binary", "binary_view")
-    if not any(getattr(types, f"is_{each}")(kind) for each in texts):
+    texts = (
+        types.is_string, types.is_large_string, types.is_string_view,
+        types.is_binary, types.is_large_binary, types.is_binary_view,
+    )  # fmt: skip
+    if not any(is_kind(kind) for is_kind in texts):
         raise CorpusError(f'the column "text" of {name} holds {kind}, not text; save it as strings')

@@ -16,7 +16,10 @@ from trim.errors import ModelError
 
 MAGIC = b"GGUF"
 _STRING, _ARRAY = 8, 9
-_SCALARS = dict(enumerate(("<B", "<b", "<H", "<h", "<I", "<i", "<f", "<?"))) | {10: "<Q", 11: "<q", 12: "<d"}
+# How `struct` reads the number of each type of a value.
+_SCALARS = {
+    0: "<B", 1: "<b", 2: "<H", 3: "<h", 4: "<I", 5: "<i", 6: "<f", 7: "<?", 10: "<Q", 11: "<q", 12: "<d",
+}  # fmt: skip
 _FLOATS = {0: torch.float32, 1: torch.float16, 30: torch.bfloat16}
 _MAX_DIMENSIONS = 8
 _MAX_ELEMENTS_PER_BYTE = 8  # the smallest types hold five
