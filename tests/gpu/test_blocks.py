@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,10 +10,11 @@ from torch import Tensor
 
 import trim
 from tests.gpu.layers import on_gpu
-from tests.trim import rough
+from tests.trim import rough, tiny
 from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
 from trim.models import fusion as fused_blocks
+from trim.models import streamed
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
 
@@ -219,3 +221,37 @@ def test_whole_runs(family, dtype, tmp_path, monkeypatch):
         assert one.realised_quality == pytest.approx(other.realised_quality, abs=2e-3)
         assert one.uniform_quality == pytest.approx(other.uniform_quality, abs=2e-3)
         assert abs(one.gini - other.gini).max() < 2e-2
+
+
+@pytest.mark.parametrize("free", [True, False])
+def test_weights_read_ahead_are_those_of_the_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: bool
+):
+    monkeypatch.setattr(streamed, "half_is_free", lambda device: free)
+    model = StreamedModel(tiny.folder(tmp_path / "llama"), device=GPU, dtype="float32")
+    for index in (0, 1, 2, 1):
+        with model.block(index) as block:
+            for name, parameter in block.named_parameters():
+                stored = model.files.read(f"model.layers.{index}.{name}")
+                assert torch.equal(parameter.cpu(), stored), name
+            if 0 < index + 1 < len(model.blocks):
+                (coming, *_) = model._prefetcher._coming.values()
+                assert all(tensor.is_cuda == free for tensor in coming.result().tensors.values())
+
+
+def test_weights_that_do_not_fit_on_the_gpu_wait_in_host_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    plain = torch.Tensor.to
+
+    def full(tensor: torch.Tensor, *arguments: object, **options: object) -> torch.Tensor:
+        if tensor.dtype == torch.uint8:
+            raise torch.OutOfMemoryError("full")
+        return plain(tensor, *arguments, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    model = StreamedModel(tiny.folder(tmp_path / "llama"), device=GPU, dtype="float32")
+    model.prefetch(0)
+    with model.block(0) as block:
+        stored = model.files.read("model.layers.0.mlp.up_proj.weight")
+        assert torch.equal(block.mlp.up_proj.weight.cpu(), stored)

@@ -74,15 +74,14 @@ def scored_layers(
     score_of = SCORES[score]
     scores = score_of(weight[0], norms[0])[None] if len(samples) == 1 else torch.vmap(score_of)(weight, norms)
     vectors = tuple(each.inputs.shape[1] for each in samples)
-    most = max(vectors)
-    inputs = _in_one(
-        [
-            each.inputs if number == most else nn.functional.pad(each.inputs, (0, most - number))
-            for each, number in zip(samples, vectors, strict=True)
-        ]
-    )
+    alike = min(vectors) == max(vectors)
+    if alike:
+        inputs = _in_one([each.inputs for each in samples])
+    else:  # zeros fill up
+        columns = [each.inputs.t() for each in samples]
+        inputs = nn.utils.rnn.pad_sequence(columns, batch_first=True).transpose(1, 2).contiguous()
     names = [each.name for each in samples]
-    curves = curves_of_layers(weight, inputs, scores, names, vectors if min(vectors) < most else None)
+    curves = curves_of_layers(weight, inputs, scores, names, None if alike else vectors)
     rows = scores.flatten(0, 1)
     of_rows = None if sensitivities is None else torch.cat(list(sensitivities)).to(rows.device)
     return ScoredLayer(curves, rows, of_rows)

@@ -143,7 +143,7 @@ def xray(
 def _rows(files: TensorFiles, tensor: str) -> Rows:
     """Return a function that reads rows of a matrix; a tensor (E, D, N) has the rows of its matrices in order."""
     columns = files.places[tensor].shape[-1]
-    return lambda top, bottom: files.read(tensor, first=top * columns, shape=(bottom - top, columns))
+    return lambda top, bottom: files.read(tensor, top * columns, (bottom - top, columns))
 
 
 def _reported(rows: Rows, name: str, place: TensorPlace, meter: Meter) -> Rows:

@@ -40,6 +40,11 @@ class TensorPlace:
     dtype: torch.dtype
     shape: tuple[int, ...]
 
+    @property
+    def end(self) -> int:
+        """The byte after the last."""
+        return self.start + self.length
+
 
 def read_safetensors_header(path: Path) -> tuple[dict, int]:
     """Read a file's JSON header, and where its tensors begin.

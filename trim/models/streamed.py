@@ -4,8 +4,10 @@ The weights outside its blocks are in memory only while the text is embedded.
 """
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -20,7 +22,7 @@ from trim.models.conversions import Stored
 from trim.models.experts import routers
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
-from trim.models.tensor_names import ModelTensors, named_tensors
+from trim.models.tensor_names import ModelTensors, Run, named_tensors
 from trim.models.towers import other_towers, output_head
 
 if TYPE_CHECKING:
@@ -65,7 +67,7 @@ class StreamedModel:
         self.blocks = find_blocks(self.module)
         self.routers = routers(self.blocks)
         self._tensors = ModelTensors(self.module, self.files)
-        self._prefetcher = Prefetcher(self._tensors)
+        self._prefetcher = Prefetcher(self._tensors, device)
         inside = {id(part) for block in self.blocks for part in block.modules()}
         inside |= {id(part) for part in other_towers(self.module, self.blocks)}
         names = {id(part): name for name, part in self.module.named_modules()}
@@ -114,7 +116,9 @@ class StreamedModel:
             self._keeping = False
 
     def forget(self, *, after: int = -1) -> None:
-        """Release cached weights: those of the blocks after block `after`, by default of all blocks."""
+        """Release cached weights of the blocks after block `after`; by default of all, and what was prefetched."""
+        if after < 0:
+            self._prefetcher.forget()
         for index in range(after + 1, len(self.blocks)):
             for *_, name in named_tensors(self._parts(index)):
                 self._kept.pop(name, None)
@@ -207,31 +211,33 @@ def _skeleton(
 
 
 class Prefetcher:
-    """Reads tensors ahead into pinned memory, from which copies to a GPU are fastest.
+    """Reads tensors ahead, onto a GPU while half of its memory is free, else into memory from which it copies fastest.
 
     A new request releases the tensors of the last one, so that at most one block's weights wait here.
     """
 
-    def __init__(self, tensors: TensorFiles | ModelTensors) -> None:
-        self._tensors = tensors
+    def __init__(self, tensors: ModelTensors, device: torch.device) -> None:
+        self._tensors, self._device = tensors, device
         self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="trim-read")
-        self._coming: dict[str, Future[Tensor]] = {}
+        self._coming: dict[str, Future[_Arrived]] = {}
 
     def request(self, names: list[str]) -> None:
         """Begin to read; the tensors of the last request are released, unless they are the same."""
-        if names == list(self._coming):
+        if set(names) == set(self._coming):
             return
         self.forget()
-        self._coming = {name: self._reader.submit(self._read, name) for name in names}
+        onto = self._device if self._device.type == "cuda" and half_is_free(self._device) else None
+        for run in self._tensors.runs(names):
+            self._coming |= dict.fromkeys(run, self._reader.submit(self._read, run, onto))
 
     def take(self, name: str) -> Tensor:
-        """Return a tensor, in host memory and in the type of the file; read it now if it was not requested.
+        """Return a tensor in the type of the file; read it now if it was not requested.
 
         Raises:
             ModelError: as `ModelTensors.read`.
         """
         coming = self._coming.pop(name, None)
-        return self._tensors.read(name) if coming is None else coming.result()
+        return self._tensors.read(name) if coming is None else coming.result().take(name)
 
     def forget(self) -> None:
         """Release the requested tensors."""
@@ -239,5 +245,29 @@ class Prefetcher:
             coming.cancel()
         self._coming = {}
 
-    def _read(self, name: str) -> Tensor:
-        return self._tensors.read(name, pinned=torch.cuda.is_available())
+    def _read(self, run: Run, onto: torch.device | None) -> "_Arrived":
+        with torch.cuda.stream(self._copying) if onto else contextlib.nullcontext():
+            tensors = self._tensors.read_run(run, pinned=self._device.type == "cuda", onto=onto)
+            return _Arrived(tensors, self._copying.record_event() if onto else None)
+
+    @functools.cached_property
+    def _copying(self) -> torch.cuda.Stream:
+        """The stream on which weights go to the GPU while it computes."""
+        return torch.cuda.Stream(self._device)
+
+
+@dataclass(frozen=True)
+class _Arrived:
+    """Tensors that were read together; `copied`: when they are on the GPU."""
+
+    tensors: dict[str, Tensor]
+    copied: torch.cuda.Event | None = None
+
+    def take(self, name: str) -> Tensor:
+        """Return a tensor for the current stream."""
+        tensor = self.tensors[name]
+        if self.copied is not None and tensor.is_cuda:
+            stream = torch.cuda.current_stream(tensor.device)
+            stream.wait_event(self.copied)
+            tensor.record_stream(stream)
+        return tensor

@@ -5,12 +5,14 @@ into memory of their own. The usual reader maps whole files as private memory, w
 that a model larger than that limit could not be opened with it.
 """
 
+import contextlib
 import hashlib
 import json
 import os
 import struct
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 import torch
@@ -25,6 +27,8 @@ INDEX = "model.safetensors.index.json"
 PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 MAX_TENSORS = 100_000  # in one model; the largest mixtures of experts have some 70,000
+RUN_BYTES = 2**25  # of tensors that are read at once
+ALIGNMENT = 256  # bytes; the libraries of a GPU choose other algorithms for numbers that are less aligned
 _SAMPLE_BYTES = 4096
 
 
@@ -220,39 +224,68 @@ class TensorFiles:
         named = {} if self.index is None else _weight_map(self.folder / self.index)
         self.lost += [name for name, file in named.items() if self.folder / file == path]
 
-    def read(
-        self, name: str, *, pinned: bool = False, first: int = 0, shape: tuple[int, ...] | None = None
-    ) -> Tensor:
-        """Read one tensor, or a contiguous part of it, into host memory in the type of the file.
+    def place(self, name: str, first: int = 0, shape: tuple[int, ...] | None = None) -> TensorPlace:
+        """Find the place of a tensor, or of a contiguous part of it.
 
         Args:
             name: as in the files.
-            pinned: whether to use memory from which a GPU copies asynchronously.
             first: how many numbers are skipped.
-            shape: the shape that is read; None: the tensor's.
+            shape: the shape of the part; None: the tensor's.
 
         Raises:
-            ModelError: no such tensor, or the file is gone or was written to since it was opened.
+            ModelError: no such tensor.
         """
         self.require(name)
-        place = self.places[name]
-        tensor = torch.empty(place.shape if shape is None else shape, dtype=place.dtype, pin_memory=pinned)
-        length = tensor.nbytes
-        buffer = tensor.view(-1).view(torch.uint8).numpy().data if length else b""
+        whole = self.places[name]
+        if shape is None:
+            return whole
+        size = whole.dtype.itemsize
+        start, length = whole.start + first * size, torch.Size(shape).numel() * size
+        return replace(whole, start=start, length=length, shape=shape)
+
+    def read(self, name: str, first: int = 0, shape: tuple[int, ...] | None = None) -> Tensor:
+        """Read one tensor, or a contiguous part of it, into host memory in the type of the file.
+
+        Arguments and errors: as for `place` and `read_run`.
+        """
+        return self.read_run({name: self.place(name, first, shape)})[name]
+
+    def read_run(
+        self, run: Mapping[str, TensorPlace], *, pinned: bool = False, onto: torch.device | None = None
+    ) -> dict[str, Tensor]:
+        """Read tensors that follow each other in a file into one buffer, of which they are views.
+
+        Args:
+            run: their places in order, as `joined_in_runs` returns them.
+            pinned: whether to use memory from which a GPU copies asynchronously.
+            onto: a GPU to which torch's current stream copies them, if its memory suffices.
+
+        Raises:
+            ModelError: the file is gone or was written to since it was opened.
+        """
+        places = list(run.values())
+        path, begin = places[0].path, places[0].start
+        buffer = torch.empty(places[-1].end - begin, dtype=torch.uint8, pin_memory=pinned)
         try:
-            with place.path.open("rb") as file:
-                file.seek(place.start + first * place.dtype.itemsize)
-                size = file.readinto(buffer) if length else 0
-                same = size == length and _stamp(os.fstat(file.fileno())) == self._stamps[place.path]
+            with path.open("rb") as file:
+                file.seek(begin)
+                size = file.readinto(buffer.numpy().data) if len(buffer) else 0
+                same = size == len(buffer) and _stamp(os.fstat(file.fileno())) == self._stamps[path]
         except OSError as error:
             raise ModelError(
-                f"{place.path} cannot be read any more ({error.strerror}); put the model's files back"
+                f"{path} cannot be read any more ({error.strerror}); put the model's files back"
             ) from error
         if not same:
             raise ModelError(
-                f"{place.path} was written to while it was in use; put back what it was, or start again"
+                f"{path} was written to while it was in use; put back what it was, or start again"
             )
-        return tensor
+        if onto is not None:
+            with contextlib.suppress(torch.OutOfMemoryError):
+                buffer = buffer.to(onto, non_blocking=True)
+        return {
+            name: buffer[place.start - begin : place.end - begin].view(place.dtype).view(place.shape)
+            for name, place in run.items()
+        }
 
     def checksums(self) -> dict[str, str]:
         """Return the sha256 of each file; read once, then cached until a file's size or time changes."""
@@ -290,6 +323,23 @@ class TensorFiles:
                     digest.update(file.read(min(_SAMPLE_BYTES, place.length)))
             digests[path.relative_to(self.folder).as_posix()] = digest.hexdigest()
         return fingerprint(digests)
+
+
+def joined_in_runs(places: Mapping[str, TensorPlace]) -> list[dict[str, TensorPlace]]:
+    """Join tensors that follow each other in a file, so that they are read at once: a block may have hundreds.
+
+    Each tensor of a run begins at a multiple of `ALIGNMENT`, as one in memory of its own does.
+    """
+    runs: list[dict[str, TensorPlace]] = []
+    begin = end = None
+    for name, place in sorted(places.items(), key=lambda item: (item[1].path, item[1].start)):
+        offset = place.start - begin.start if begin else 0
+        follows = end is not None and (place.path, place.start) == (end.path, end.end)
+        if not follows or offset % ALIGNMENT or offset + place.length > RUN_BYTES:
+            begin = place
+            runs.append({})
+        runs[-1][name] = end = place
+    return runs
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

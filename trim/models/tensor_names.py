@@ -1,7 +1,7 @@
 """The tensors of a model by its own names, from files that may name, split or join them differently."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,10 +12,14 @@ from trim.errors import ModelError
 from trim.models.conv1d import TransposedLinear
 from trim.models.conversions import Conversion, Stored, matched
 from trim.models.experts import POST_NORM, Experts, Part, matrix_of
-from trim.models.tensor_files import TensorFiles
+from trim.models.safetensors_header import TensorPlace
+from trim.models.tensor_files import TensorFiles, joined_in_runs
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
+
+# Tensors by the model's names that are read at once, with their places; None: it is made of several.
+Run = Mapping[str, TensorPlace | None]
 
 
 class ModelTensors:
@@ -103,40 +107,53 @@ class ModelTensors:
         """Find where the files hold a tensor, or its rows; empty where it is computed from other tensors."""
         return self._stored.get(self._held_as(name), [])
 
-    def read(self, name: str, *, pinned: bool = False) -> Tensor:
-        """Read one tensor, in host memory and in the type of the file.
+    def runs(self, names: Iterable[str]) -> list[Run]:
+        """Join tensors that `read_run` reads at once."""
+        places = {name: self._place(name) for name in names}
+        whole = {name: place for name, place in places.items() if place is not None}
+        made: list[Run] = [{name: None} for name in places if name not in whole]
+        return [*joined_in_runs(whole), *made]
 
-        Args:
-            name: the model's.
-            pinned: whether to use memory from which a GPU copies asynchronously.
+    def read(self, name: str) -> Tensor:
+        """Read one tensor by the model's name, in host memory and in the type of the file.
 
         Raises:
             ModelError: a file has become shorter.
         """
-        own = self._held_as(name)
-        if stored := self._stored.get(own):
-            if len(stored) == 1:
-                return self._read(stored[0], pinned)
-            made = torch.cat([self._read(each, False) for each in stored])
-        else:
-            joined, number, count, part = self._parts.get(own, (own, 0, 1, None))
-            conversion = self._converted[joined]
-            tensors = (self._files.read(source) for source, _ in conversion.sources)
-            made = conversion.convert(self._module, tensors)[joined]
-            if part is not None:
-                made = part.of(matrix_of(made, count, number)).contiguous()
-        return made.pin_memory() if pinned else made
+        return self.read_run({name: self._place(name)})[name]
 
-    def _read(self, stored: Stored, pinned: bool) -> Tensor:
-        stored = stored.plain
-        whole = stored.part.rows == slice(None) and not stored.part.transposed
-        matrix = self._files.read(
-            stored.name, pinned=pinned and whole, first=stored.first, shape=stored.shape
-        )
-        if whole:
-            return matrix
-        made = stored.part.of(matrix).contiguous()
-        return made.pin_memory() if pinned else made
+    def read_run(
+        self, run: Run, *, pinned: bool = False, onto: torch.device | None = None
+    ) -> dict[str, Tensor]:
+        """Read one of the `runs`; arguments and errors: as for `TensorFiles.read_run`, but made tensors stay here."""
+        stored = {name: place for name, place in run.items() if place is not None}
+        if stored:
+            return self._files.read_run(stored, pinned=pinned, onto=onto)
+        made = {name: self._made(self._held_as(name)) for name in run}
+        return {name: tensor.pin_memory() if pinned else tensor for name, tensor in made.items()}
+
+    def _place(self, name: str) -> TensorPlace | None:
+        """Find where the files hold a tensor's numbers in its own order; None: it is made of what they hold."""
+        stored = self.places(name)
+        if len(stored) != 1:
+            return None
+        plain = stored[0].plain
+        if plain.part.transposed or plain.part.rows != slice(None):
+            return None
+        return self._files.place(plain.name, plain.first, plain.shape)
+
+    def _made(self, own: str) -> Tensor:
+        """Make a tensor from what the files hold."""
+        if stored := self._stored.get(own):
+            return torch.cat([self._read(each.plain) for each in stored])
+        joined, number, count, part = self._parts.get(own, (own, 0, 1, None))
+        conversion = self._converted[joined]
+        tensors = (self._files.read(source) for source, _ in conversion.sources)
+        made = conversion.convert(self._module, tensors)[joined]
+        return made if part is None else part.of(matrix_of(made, count, number)).contiguous()
+
+    def _read(self, stored: Stored) -> Tensor:
+        return stored.part.of(self._files.read(stored.name, stored.first, stored.shape)).contiguous()
 
     def _held_as(self, name: str) -> str:
         """Return the name under which the files hold a tensor, which may be that of a tied one."""

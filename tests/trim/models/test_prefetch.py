@@ -1,40 +1,89 @@
 """Tensors read ahead are those of the file, whoever asked for them and in which order."""
 
+from pathlib import Path
+
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
+from tests.trim import tiny
 from trim.errors import ModelError
-from trim.models.streamed import Prefetcher
-from trim.models.tensor_files import TensorFiles
+from trim.models import tensor_files
+from trim.models.safetensors_header import TensorPlace
+from trim.models.streamed import Prefetcher, StreamedModel
+from trim.models.tensor_files import TensorFiles, joined_in_runs
+from trim.models.tensor_names import ModelTensors
+
+CPU = torch.device("cpu")
+NAMES = [f"model.layers.0.self_attn.{leaf}_proj.weight" for leaf in "qkvo"]
 
 
 @pytest.fixture
-def files(tmp_path):
-    save_file({name: torch.randn(3, 5) for name in "abc"}, tmp_path / "model.safetensors")
-    return TensorFiles(tmp_path)
+def tensors(tmp_path: Path) -> ModelTensors:
+    model = StreamedModel(tiny.folder(tmp_path / "llama"), device=CPU)
+    return ModelTensors(model.module, model.files)
 
 
-def test_what_was_asked_for_and_what_was_not(files):
-    prefetcher = Prefetcher(files)
-    prefetcher.request(["a", "b"])
-    for name in "cab":
-        assert torch.equal(prefetcher.take(name), files.read(name))
-    assert torch.equal(prefetcher.take("a"), files.read("a"))  # a second time
+def test_what_was_asked_for_and_what_was_not(tensors):
+    prefetcher = Prefetcher(tensors, CPU)
+    prefetcher.request(NAMES[:2])
+    for name in (NAMES[2], NAMES[1], NAMES[0], NAMES[0]):  # the last one a second time
+        assert torch.equal(prefetcher.take(name), tensors.read(name))
 
 
-def test_asking_again_lets_go_of_the_rest(files):
-    prefetcher = Prefetcher(files)
-    prefetcher.request(["a", "b"])
-    prefetcher.request(["c"])
-    assert list(prefetcher._coming) == ["c"]
+def test_asking_again_lets_go_of_the_rest(tensors):
+    prefetcher = Prefetcher(tensors, CPU)
+    prefetcher.request(NAMES[:2])
+    prefetcher.request(NAMES[2:])
+    assert set(prefetcher._coming) == set(NAMES[2:])
     prefetcher.forget()
-    assert torch.equal(prefetcher.take("c"), files.read("c"))
+    assert torch.equal(prefetcher.take(NAMES[2]), tensors.read(NAMES[2]))
 
 
-def test_an_error_reaches_whoever_takes(files):
-    prefetcher = Prefetcher(files)
-    prefetcher.request(["a", "missing"])
-    assert torch.equal(prefetcher.take("a"), files.read("a"))
-    with pytest.raises(ModelError, match="missing"):
-        prefetcher.take("missing")
+def test_an_error_reaches_whoever_takes(tensors, tmp_path):
+    prefetcher = Prefetcher(tensors, CPU)
+    (tmp_path / "llama/model.safetensors").unlink()
+    prefetcher.request(NAMES)
+    for name in NAMES:
+        with pytest.raises(ModelError, match="cannot be read any more"):
+            prefetcher.take(name)
+
+
+@pytest.mark.parametrize("most", [1, 20_000, 2**20])
+def test_a_run_holds_the_tensors_of_the_file(tensors, tmp_path, monkeypatch, most):
+    monkeypatch.setattr(tensor_files, "RUN_BYTES", most)
+    stored = load_file(tmp_path / "llama/model.safetensors")
+    names = [name for name in stored if ".layers.1." in name]
+    runs = tensors.runs(names)
+    assert sorted(name for run in runs for name in run) == sorted(names)
+    assert (len(runs) == len(names)) == (most == 1)
+    for run in runs:
+        assert len(run) == 1 or sum(stored[name].nbytes for name in run) <= most
+        for name, tensor in tensors.read_run(run).items():
+            assert tensor.dtype == stored[name].dtype
+            assert torch.equal(tensor, stored[name])
+
+
+def test_runs_begin_anew_at_gaps_other_files_and_odd_places():
+    def place(path: str, start: int, length: int) -> TensorPlace:
+        return TensorPlace(Path(path), start, length, torch.uint8, (length,))
+
+    places = {
+        "d": place("b", 0, 256),
+        "c": place("a", 1032, 100),
+        "b": place("a", 264, 256),
+        "a": place("a", 8, 256),
+        "e": place("b", 256, 10),
+        "f": place("b", 266, 256),
+        "g": place("b", 522, 256),
+    }
+    assert [list(run) for run in joined_in_runs(places)] == [["a", "b"], ["c"], ["d", "e"], ["f", "g"]]
+
+
+def test_scalars_and_empty_tensors(tmp_path):
+    given = {"empty": torch.zeros(0, 3), "one": torch.tensor(2.5), "two": torch.tensor([1.0, 2.0])}
+    save_file(given, tmp_path / "model.safetensors")
+    files = TensorFiles(tmp_path)
+    for run in joined_in_runs(files.places):
+        for name, tensor in files.read_run(run).items():
+            assert torch.equal(tensor, given[name])

@@ -23,6 +23,7 @@ from trim.models.architecture import check_config
 from trim.models.experts import Expert, Experts, Part, RoutedLinear
 from trim.models.joined_experts import split_experts
 from trim.models.loaded import Model
+from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import StreamedModel
 from trim.pruning import layer as pruning
 
@@ -274,13 +275,13 @@ def test_a_single_tensor_is_read_of_a_joined_one(tmp_path, monkeypatch):
     source = folder_of(tmp_path / "model", module_of("qwen3_moe"), joined=True)
     model = StreamedModel(source, device=torch.device("cpu"))
     read: list[tuple[int, ...]] = []
-    plain: Callable[..., torch.Tensor] = model.files.read
+    plain: Callable[..., dict[str, torch.Tensor]] = model.files.read_run
 
-    def watch(name: str, **place: object) -> torch.Tensor:
-        read.append(place["shape"])
-        return plain(name, **place)
+    def watch(run: dict[str, TensorPlace], **options: object) -> dict[str, torch.Tensor]:
+        read.extend(place.shape for place in run.values())
+        return plain(run, **options)
 
-    monkeypatch.setattr(model.files, "read", watch)
+    monkeypatch.setattr(model.files, "read_run", watch)
     expected = load_file(source / "model.safetensors")["model.layers.0.mlp.experts.gate_up_proj"][1, 16:]
     assert torch.equal(model.weight(UP), expected)
     assert read == [(16, 32)]
