@@ -64,8 +64,12 @@ class Heard:
     @classmethod
     def of(cls, layer: nn.Module, arguments: tuple[Tensor, ...]) -> "Heard":
         """Read the arguments of a layer's call."""
-        values = arguments[0].detach()
-        values = values.reshape(-1, values.shape[-1])
+        values = arguments[0]
+        # Each call waits for its turn with other threads, and a block may have hundreds of experts.
+        if values.requires_grad:
+            values = values.detach()
+        if values.ndim != 2:
+            values = values.reshape(-1, values.shape[-1])
         if not isinstance(layer, RoutedLinear) or (routing := layer.routing) is None:
             return cls(values, None)
         return cls(values, routing.by_expert[layer.number], routing, layer.number)

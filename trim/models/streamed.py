@@ -189,7 +189,9 @@ class StreamedModel:
                 tensor, loaded = held[leaf], self._kept.pop(name, None)
                 if loaded is None:
                     loaded = self._prefetcher.take(name)
-                loaded = loaded.to(self.device, non_blocking=True).to(tensor.dtype)
+                # Even a call of `to` that changes nothing waits for its turn with other threads.
+                if (loaded.device, loaded.dtype) != (self.device, tensor.dtype):
+                    loaded = loaded.to(self.device, non_blocking=True).to(tensor.dtype)
                 empty.append((held, leaf, tensor))
                 held[leaf] = nn.Parameter(loaded, False) if held is part._parameters else loaded
             yield
@@ -256,18 +258,19 @@ class Prefetcher:
         return torch.cuda.Stream(self._device)
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Arrived:
-    """Tensors that were read together; `copied`: when they are on the GPU."""
+    """Tensors that were read together; `copied`: when they are on the GPU, until a stream waits for it."""
 
     tensors: dict[str, Tensor]
     copied: torch.cuda.Event | None = None
 
     def take(self, name: str) -> Tensor:
-        """Return a tensor for the current stream."""
+        """Return a tensor for the current stream, which all tensors are then for: they share their memory."""
         tensor = self.tensors[name]
         if self.copied is not None and tensor.is_cuda:
             stream = torch.cuda.current_stream(tensor.device)
             stream.wait_event(self.copied)
             tensor.record_stream(stream)
+            self.copied = None
         return tensor

@@ -26,7 +26,7 @@ from trim.runs.record import LayerRecord
 from trim.runs.recording import records_to_come
 from trim.runs.weight_changes import as_stored, weight_change
 
-GROUP_WEIGHTS = 2**26  # the most weights of a group; their curves and order take 1 GB
+GROUP_WEIGHTS = 2**27  # the most weights of a group; their curves and order take 2 GB
 
 
 @dataclass(frozen=True)
