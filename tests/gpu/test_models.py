@@ -65,11 +65,11 @@ def test_batches_shrink_when_the_memory_is_full(
     llama: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setattr("trim.calibration.text_pass.GPU_BATCH_TOKENS", 2**20)
-    model, tokens, told = trim.load_model(llama, dtype="float32"), windows(4096, 64), []
+    model, tokens, told = trim.load_model(llama, dtype="float32"), windows(16384, 64), []
     samples = trim.capture(model, tokens, ["*.down_proj"], progress=lambda step: told.append(step.what))
-    read = [int(what.removesuffix(" of 4096 windows").split(": ")[1]) for what in told]
-    assert (read[0], read[-1]) == (0, 4096)
-    assert 1 < min(filter(None, read)) < 4096
+    read = [int(what.removesuffix(" of 16384 windows").split(": ")[1]) for what in told]
+    assert (read[0], read[-1]) == (0, 16384)
+    assert 1 < min(filter(None, read)) < 16384
     assert torch.isfinite(samples["2.mlp.down_proj"].input_norm).all()
 
 

@@ -1,7 +1,6 @@
 """Events of a whole-model run: its progress, and facts about what was done. The listener renders them."""
 
 import contextlib
-import dataclasses
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -90,4 +89,4 @@ def end_reported(tell: Callable[[Stopped], None]) -> Iterator[None]:
 
 def to_json(event: "DataclassInstance") -> dict:
     """Return the event as a line of `events.jsonl`."""
-    return {"event": type(event).__name__, **dataclasses.asdict(event)}
+    return {"event": type(event).__name__, **vars(event)}

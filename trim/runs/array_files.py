@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
 
 # The types that runs hold, as safetensors names them, in the order in which it lays them: the widest first.
-_TYPES = {"float64": "F64", "float32": "F32", "int32": "I32", "float16": "F16", "uint8": "U8", "bool": "BOOL"}
+_NAMES = {"float64": "F64", "float32": "F32", "int32": "I32", "float16": "F16", "uint8": "U8", "bool": "BOOL"}
+_TYPES = {np.dtype(name): (place, kind) for place, (name, kind) in enumerate(_NAMES.items())}
 PIECE_BYTES = 2**22
-_PLACES = {name: place for place, name in enumerate(_TYPES)}
 
 
 def write_arrays(
@@ -30,14 +30,12 @@ def write_arrays(
     Raises:
         RunError: it cannot be written.
     """
-    ordered = sorted(arrays, key=lambda name: (_PLACES[arrays[name].dtype.name], name))
+    ordered = sorted((*_TYPES[value.dtype], name, value) for name, value in arrays.items())
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
-    for name in ordered:
-        value, begin = arrays[name], end
-        end += value.nbytes
-        kind = _TYPES[value.dtype.name]
-        header[name] = {"dtype": kind, "shape": list(value.shape), "data_offsets": [begin, end]}
+    for _, kind, name, value in ordered:
+        begin, end = end, end + value.nbytes
+        header[name] = {"dtype": kind, "shape": value.shape, "data_offsets": (begin, end)}
     text = json.dumps(header, ensure_ascii=False, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
     head = len(text).to_bytes(8, "little") + text
@@ -45,8 +43,8 @@ def write_arrays(
         hashed = _Hashed(file)
         with io.BufferedWriter(hashed, PIECE_BYTES) as out:
             out.write(head)
-            for name in ordered:
-                out.write(np.ascontiguousarray(arrays[name]).reshape(-1).view(np.uint8).data)
+            for *_, value in ordered:
+                out.write(np.ascontiguousarray(value).data)
     return len(head) + end, hashed.digest.hexdigest()
 
 
