@@ -9,8 +9,8 @@ The lower bound: every token goes through every block twice, once dense to captu
 The peer does only this: the same windows in the same batches through the same blocks, twice, with the weights in
 memory. Sorting, curves, search, reading weights and writing the run come on top. The run begins with an empty cache,
 as the first run of a model does: `--allocation optimal --budget optimal` measures its sensitivities and prices.
-The first blocks on a machine also compile kernels, for each number of input vectors that an expert has, and a GPU's
-memory grows; the median of the seconds from block to block leaves that out, the mean does not.
+The first blocks on a machine also compile kernels, and its memory for pinned copies grows; the median of the seconds
+from block to block leaves that out, the mean does not.
 """
 
 import argparse

@@ -146,8 +146,11 @@ def records_to_come(
     def make() -> list[LayerRecord]:
         values, arrays = copies()
         checked = number > 1 and _sound(arrays, columns)
-        parts: dict[str, Any] = {key: np.split(value, number) for key, value in arrays.items()}
-        paths_on_host = parts.pop("search_row_sparsity", [])
+        parts = {
+            key: value.reshape(number, len(value) // number, *value.shape[1:])
+            for key, value in arrays.items()
+        }
+        paths_on_host = parts.pop("search_row_sparsity", None)
         return [
             LayerRecord(
                 name=name,
@@ -157,7 +160,7 @@ def records_to_come(
                 score=score_name,
                 vectors=vectors[place],
                 quality_measure=quality_measure,
-                search=_search_record(found[place], paths_on_host[place]) if found else None,
+                search=None if paths_on_host is None else _search_record(found[place], paths_on_host[place]),
                 tokens=tokens[place],
                 checked=checked,
                 **values[place],
