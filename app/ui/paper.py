@@ -76,17 +76,19 @@ def figure_1(layer: LayerView) -> Redrawn:
     low, high = np.percentile(sparsity, [5, 95])
 
     def drawn() -> View:
-        seen = f"By row, uniform takes {counts[0]} of 8 weights, and TRIM {counts[1]}; both take half of all."
+        finding = (
+            f"By row, uniform takes {counts[0]} of 8 weights, and TRIM {counts[1]}; both take half of all."
+        )
         return View(
             masks_figure((uniform, trim), theme()),
-            seen,
+            finding,
             explanations.ROW_SPARSITY_FORMULA,
             "Masks of uniform and TRIM on a small layer",
             lambda: {"row": np.arange(4), "uniform_pruned": uniform.counts, "trim_pruned": trim.counts},
         )
 
     def real() -> View:
-        seen = (
+        finding = (
             f"In {layer.name} 90% of the rows lie between {percent(low)} and {percent(high)} row "
             f"sparsity, the extremes "
             f"at {percent(sparsity.min())} and {percent(sparsity.max())}, at a layer sparsity of "
@@ -94,7 +96,7 @@ def figure_1(layer: LayerView) -> Redrawn:
         )
         return View(
             sorted_row_sparsity(statistics, (), theme()),
-            seen,
+            finding,
             explanations.ROW_SPARSITY_FORMULA,
             "Row sparsities in ascending order",
             lambda: {"row": np.arange(layer.rows), "row_sparsity": sparsity},
@@ -163,7 +165,7 @@ def figure_3a(layer: LayerView) -> Redrawn:
     """Gini histogram of one layer."""
     (summary,) = layer.gini.summaries
     gini = layer.coefficients
-    seen = (
+    finding = (
         f"{layer.name}: the median row has a Gini of {number(summary.median, 3)}, half of the rows lie between "
         f"{number(summary.lower_quartile, 3)} and {number(summary.upper_quartile, 3)}, the largest is "
         f"{number(np.nanmax(gini), 3)}."
@@ -172,7 +174,7 @@ def figure_3a(layer: LayerView) -> Redrawn:
     def view() -> View:
         return View(
             gini_histogram(layer.gini, (), theme()),
-            seen,
+            finding,
             explanations.GINI_FORMULA,
             "Gini histogram",
             lambda: {"row": np.arange(layer.rows), "gini": gini},
@@ -192,7 +194,7 @@ def figure_3b(layer: LayerView) -> Redrawn:
     """Cosine against row sparsity."""
     statistics = cosine_statistics(layer.cosine_curves, layer.sparsity_grid, layer.own.layer_sparsity)
     at_half, at_most = (_bands_at(statistics, share) for share in (0.5, 0.9))
-    seen = (
+    finding = (
         f"At 50% row sparsity 90% of the rows keep a cosine between {number(at_half[0], 2)} and "
         f"{number(at_half[1], 2)}; at 90% "
         f"between {number(at_most[0], 2)} and {number(at_most[1], 2)}."
@@ -201,7 +203,7 @@ def figure_3b(layer: LayerView) -> Redrawn:
     def view() -> View:
         return View(
             cosine_figure(statistics, theme()),
-            seen,
+            finding,
             explanations.COSINE_FORMULA,
             "Cosine against row sparsity",
             lambda: (
@@ -232,13 +234,13 @@ def figure_3c(runs: list[Run]) -> Redrawn:
         outcome: sum(lane.gini.size for lane in lanes if lane.outcome == outcome)
         for outcome in ("positive", "negative", "none")
     }
-    seen = " ".join(_lane_text(run.name, [lane for lane in lanes if lane.run == run.name]) for run in runs)
+    finding = " ".join(_lane_text(run.name, [lane for lane in lanes if lane.run == run.name]) for run in runs)
 
     def view() -> View:
         sizes = [lane.gini.size for lane in lanes]
         return View(
             outcome_gini_figure(lanes, theme()),
-            seen,
+            finding,
             MAP_FORMULAS["outcome"],
             "Learning-rate outcome of every layer against its median Gini",
             lambda: {
@@ -286,7 +288,7 @@ def figure_4(run: Run) -> Redrawn | None:
     medians = found.quartiles[:, 1]
     typical = float(np.nanmedian(medians))
     odd = int(np.nanargmax(np.abs(medians - typical)))
-    seen = (
+    finding = (
         f"The blocks' medians lie between {number(np.nanmin(medians), 3)} and "
         f"{number(np.nanmax(medians), 3)}. Farthest from the "
         f"rest is block {list(coefficients)[odd]} with {number(medians[odd], 3)}; the typical block "
@@ -296,7 +298,7 @@ def figure_4(run: Run) -> Redrawn | None:
     def view() -> View:
         return View(
             ridges_figure(found, GINI, theme(), title="Are the rows alike in every block?"),
-            seen,
+            finding,
             explanations.GINI_FORMULA,
             f"Gini histograms of the key projections of {len(names)} blocks",
             lambda: {

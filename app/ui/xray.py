@@ -62,7 +62,7 @@ def map_card(found: Xray, file_name: str) -> None:
         kind, block = np.unravel_index(int(known.argmax()), grid.shape)
         highest = grid[kind, block]
         alike = len({format(value, form) for value in grid[np.isfinite(grid)].tolist()}) == 1
-        seen = (
+        finding = (
             "No layer has this number."
             if np.isnan(highest)
             else f"The same in every layer: {highest:{form}}."
@@ -74,7 +74,7 @@ def map_card(found: Xray, file_name: str) -> None:
             checkpoint_map_figure(
                 grid, blocks, kinds, title=title, subtitle=subtitle, form=form, theme=theme()
             ),
-            seen,
+            finding,
             FORMULA,
             "Heat map, block by layer type",
             lambda: {
@@ -93,7 +93,7 @@ def layer_card(layer: LayerXray, file_name: str) -> None:
     rows, columns = layer.row_zeros / layer.shape[1], layer.column_zeros / layer.shape[0]
 
     def view() -> View:
-        seen = (
+        finding = (
             f"Rows lost from {percent(rows.min())} to {percent(rows.max())} of their weights, columns "
             f"from {percent(columns.min())} "
             f"to {percent(columns.max())}; {layer.dead_rows:,} rows and {layer.dead_columns:,} "
@@ -101,7 +101,7 @@ def layer_card(layer: LayerXray, file_name: str) -> None:
         )
         return View(
             zeros_figure(rows, columns, theme()),
-            seen,
+            finding,
             FORMULA,
             "Two step lines",
             lambda: {

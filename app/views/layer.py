@@ -34,8 +34,8 @@ from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, result_or_progress, study_in_memory
 from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
-from app.ui.layer.live import is_live, which_is_seen
-from app.ui.layer.more import MORE, Seen, more_section
+from app.ui.layer.live import is_live, show_live_status
+from app.ui.layer.more import MORE, ShownLayer, more_section
 from app.ui.layer.parts import PARTS, open_gap, open_map, open_part, target_bar
 from app.ui.layer.pin import Pin, Pinned, pin_controls, pinned_layer, reset_controls
 from diagnostics.format import percent
@@ -152,7 +152,7 @@ def aim(
         elif part == ALL_LAYERS:
             open_map(study)
         elif part == MORE:
-            more_section(Seen(shown, whole, rows, file_name, live=(study, outcome)))
+            more_section(ShownLayer(shown, whole, rows, file_name, live=(study, outcome)))
         else:
             open_part(part, shown, whole, rows, file_name)
 
@@ -226,7 +226,7 @@ def heading(study: Study) -> None:
     """Show which layer this is, and whether it is live."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="heading"):
         st.title(plain(study.key.layer), anchor=False, width="content")
-        which_is_seen(study)
+        show_live_status(study)
 
 
 def _gains(study: Study) -> Gains | None:

@@ -17,7 +17,7 @@ from app.ui.common.slots import add_to_compare
 from app.ui.common.studio import figures_are_of
 from app.ui.common.text import plain
 from app.ui.layer.linked import linked_charts
-from app.ui.layer.more import MORE, Seen, more_section
+from app.ui.layer.more import MORE, ShownLayer, more_section
 from app.ui.layer.parts import LIVE_PARTS, PARTS, open_part, target_bar
 from diagnostics.format import change, percent
 from trim.evaluation.diagnose_text import costs_of, format_text
@@ -103,7 +103,7 @@ def page() -> None:
     linked_charts(view, view, rows, charts=part == OVERVIEW, file_name=file_name)
     with guarded(unforeseen="This part cannot be shown"):
         if part == MORE:
-            more_section(Seen(view, view, rows, file_name, run=run))
+            more_section(ShownLayer(view, view, rows, file_name, run=run))
         else:
             open_part(part, view, view, rows, file_name)
 

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import RowSparsityStatistics
-from diagnostics.figures.frame import PERCENT, drawn, frame, histogram_axes
+from diagnostics.figures.frame import PERCENT, float32, frame, histogram_axes
 from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import ecdf_steps, histogram_bars, peak_label
 from diagnostics.figures.row_marks import mark_rows, number_rows, selected_ticks
@@ -82,7 +82,7 @@ def sorted_row_sparsity(
     for allocation, ranked, style in parts:
         label = escape(allocation.label)
         hover = f"<b>row %{{customdata}}</b> under {label}<br>row sparsity %{{y:.2%}}<extra></extra>"
-        x, y, rows = drawn(ranked.rank_fraction), drawn(ranked.row_sparsity), ranked.rows.astype(np.int32)
+        x, y, rows = float32(ranked.rank_fraction), float32(ranked.row_sparsity), ranked.rows.astype(np.int32)
         series_line(figure, label, x, y, style, hover, customdata=rows)
         rows = row_indices(selected, len(allocation.counts))
         x, y = ranked.all_rank_fraction[rows], allocation.row_sparsity[rows]

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 from diagnostics.allocation import thin_rows
 from diagnostics.channels import ChannelPair
 from diagnostics.figures.cells import percent_ticks
-from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.frame import PERCENT, float32, frame
 from diagnostics.figures.lines import points
 from diagnostics.figures.row_marks import number_rows, ring_rows
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme
@@ -39,7 +39,7 @@ def channels_figure(
     if third is not None:
         ticks, texts = percent_ticks(float(third[1].min()), float(third[1].max()))
         marker |= {
-            "color": drawn(third[1][kept]),
+            "color": float32(third[1][kept]),
             "colorscale": SEQUENTIAL,
             "colorbar": {"tickvals": ticks, "ticktext": texts, "title": {"text": third[0]}},
         }

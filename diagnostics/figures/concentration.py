@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.concentration import GiniStatistics, LorenzCurve
-from diagnostics.figures.frame import drawn, edge_label, frame, histogram_axes, note, spread_labels
+from diagnostics.figures.frame import edge_label, float32, frame, histogram_axes, note, spread_labels
 from diagnostics.figures.lines import reference_line
 from diagnostics.figures.marks import histogram_bars, median_lines
 from diagnostics.figures.row_marks import selected_ticks
@@ -100,8 +100,8 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
     for position, curve in enumerate(shown):
         dash = dashes.get(curve.row, ROW_DASHES[position % len(ROW_DASHES)])
         figure.add_scatter(
-            x=drawn(curve.population),
-            y=drawn(curve.share),
+            x=float32(curve.population),
+            y=float32(curve.share),
             mode="lines",
             name=f"row {curve.row}",
             line={"color": palette.ink, "width": 1.6, "dash": dash},

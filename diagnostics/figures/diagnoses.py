@@ -7,7 +7,7 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame, note, signed
+from diagnostics.figures.frame import float32, frame, note, signed
 from diagnostics.figures.lines import points, reference_line, series_line
 from diagnostics.figures.marks import spread_band
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, series_styles
@@ -53,7 +53,7 @@ def cost_scatter_figure(
         y_title="loss added (nats per token)",
     )
     marker = {"color": palette.ink, "size": 6, "opacity": 0.6}
-    errors_y = {"type": "data", "array": drawn(spread), "color": palette.faint, "thickness": 1, "width": 0}
+    errors_y = {"type": "data", "array": float32(spread), "color": palette.faint, "thickness": 1, "width": 0}
     hover = f"<b>%{{customdata}}</b><br>{escape(quantity)} %{{x:.4g}}<br>%{{y:+.3g}} nats per token<extra></extra>"
     points(figure, "layers", x, y, hover, marker, customdata=labels, error_y=errors_y)
     apart = 0.06 * float(np.ptp(y)) if len(y) else 0.0
@@ -129,7 +129,7 @@ def block_error_figure(
             name = f"{label}: carried on"
             points(figure, name, line.blocks, line.carried, hover, marker, showlegend=False)
         form = ".4f" if quantity == "cosine" else ".2%"
-        x, y = line.blocks.astype(np.int32), drawn(getattr(line, quantity))
+        x, y = line.blocks.astype(np.int32), float32(getattr(line, quantity))
         hover = f"<b>{label}</b>, block %{{x}}: %{{y:{form}}}<extra></extra>"
         series_line(figure, label, x, y, style, hover, marker=6)
     if quantity != "cosine":

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import ecdf
 from diagnostics.distributions import Distributions
-from diagnostics.figures.frame import PERCENT, drawn, frame, note, short
+from diagnostics.figures.frame import PERCENT, float32, frame, note, short
 from diagnostics.figures.lines import points
 from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label
 from diagnostics.figures.row_marks import selected_ticks
@@ -115,9 +115,9 @@ def outlines_figure(
     )
     for each, height in zip(found.sets, heights, strict=True):
         figure.add_bar(
-            x=drawn(bins.centers),
-            y=drawn(height),
-            width=drawn(np.diff(bins.edges)),
+            x=float32(bins.centers),
+            y=float32(height),
+            width=float32(np.diff(bins.edges)),
             name=f"bars of {escape(each.label)}",
             showlegend=False,
             opacity=0,
@@ -132,8 +132,8 @@ def outlines_figure(
         inside = np.flatnonzero(height)
         first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
         figure.add_scatter(
-            x=drawn(edges[2 * first : 2 * last + 2]),
-            y=drawn([0, *np.repeat(height[first:last], 2), 0]),
+            x=float32(edges[2 * first : 2 * last + 2]),
+            y=float32([0, *np.repeat(height[first:last], 2), 0]),
             mode="lines",
             name=label,
             line={"color": style.colour, "width": 2, "dash": style.dash},
@@ -248,8 +248,8 @@ def ridges_figure(
             name=f"ground of {labels[place]}",
         )
         figure.add_scatter(
-            x=drawn(edges),
-            y=drawn(ground + np.array([0.0, *np.repeat(height, 2), 0.0])),
+            x=float32(edges),
+            y=float32(ground + np.array([0.0, *np.repeat(height, 2), 0.0])),
             mode="lines",
             fill="tonexty",
             fillcolor=faded(hue, 0.45),

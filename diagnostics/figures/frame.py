@@ -113,7 +113,7 @@ def enlarged(figure: go.Figure, factor: float) -> go.Figure:
     return go.Figure(grown(figure.to_plotly_json(), "", ""))
 
 
-def drawn(values: object) -> np.ndarray:
+def float32(values: object) -> np.ndarray:
     """Convert numbers to float32 for the browser: half the bytes, and still more digits than pixels."""
     return np.asarray(values, dtype=np.float32)
 

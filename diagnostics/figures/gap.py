@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import RowScatter
-from diagnostics.figures.frame import drawn, frame, log_axis, signed
+from diagnostics.figures.frame import float32, frame, log_axis, signed
 from diagnostics.figures.lines import points, series_line
 from diagnostics.figures.marks import thinned_text
 from diagnostics.figures.row_marks import number_rows, ring_rows
@@ -88,7 +88,7 @@ def _line(figure: go.Figure, curve: GapCurve, method: str, name: str, values: np
     (style,) = series_styles([method])
     hover = f"<b>{name}</b>: {what}<br>at layer sparsity %{{x:.0%}}<extra></extra>"
     # In float64, because qualities may differ in the sixth digit only.
-    series_line(figure, name, drawn(curve.targets), values, style, hover, marker=7, legendrank=2)
+    series_line(figure, name, float32(curve.targets), values, style, hover, marker=7, legendrank=2)
 
 
 def _over_targets(

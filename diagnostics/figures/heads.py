@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.distributions import RowQuantity
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape
 from diagnostics.heads import HeadNumbers
 
@@ -40,13 +40,13 @@ def heads_figure(
         label = escape(each.label)
         low, middle, high = each.quartiles.T
         figure.add_scatter(
-            x=drawn(np.arange(len(middle)) + beside * (place - (len(found) - 1) / 2)),
-            y=drawn(middle),
+            x=float32(np.arange(len(middle)) + beside * (place - (len(found) - 1) / 2)),
+            y=float32(middle),
             error_y={
                 "type": "data",
                 "symmetric": False,
-                "array": drawn(high - middle),
-                "arrayminus": drawn(middle - low),
+                "array": float32(high - middle),
+                "arrayminus": float32(middle - low),
                 "width": 0,
                 "thickness": 1.5,
                 "color": style.colour,

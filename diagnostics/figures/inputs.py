@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import thin_rows
-from diagnostics.figures.frame import PERCENT, drawn, frame, log_axis
+from diagnostics.figures.frame import PERCENT, float32, frame, log_axis
 from diagnostics.figures.lines import row_points, series_line
 from diagnostics.figures.row_marks import number_rows
 from diagnostics.figures.theme import OTHER_STYLES, Theme, escape, series_styles
@@ -57,7 +57,7 @@ def features_sorted_figure(found: Sequence[FeatureStatistics], theme: Theme = "l
         order = np.argsort(-each.kept, kind="stable")
         points = spread_indices(len(order), _LINE_POINTS)
         label = escape(each.label)
-        x, y = drawn((points + 1) / len(order)), drawn(each.share[order[points]])
+        x, y = float32((points + 1) / len(order)), float32(each.share[order[points]])
         hover = f"{FEATURE}: %{{y:.1%}} kept,<br>in the first %{{x:.1%}} of features<extra>{label}</extra>"
         series_line(figure, label, x, y, style, hover, customdata=order[points].astype(np.int32))
     figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.learning_rate import PUBLISHED, nothing_to_gain, published_marker
 from diagnostics.figures.theme import PALETTES, Theme, diverging
 from diagnostics.format import change, rate_label
@@ -44,7 +44,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
         for values, axis, what in ((trace.quality, "y", "quality"), (trace.row_variance, "y2", "variance")):
             figure.add_scatter(
                 x=iterations,
-                y=drawn(values[index]) if axis == "y2" else values[index],
+                y=float32(values[index]) if axis == "y2" else values[index],
                 yaxis=axis,
                 mode="lines+markers" if tried else "lines",
                 marker={"size": 6 if index == trace.chosen else 4},
@@ -123,7 +123,7 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
     iterations = trace.quality.shape[1] - 1
     limit = trace.gain_limit
     figure.add_heatmap(
-        z=drawn(trace.gain[order]),
+        z=float32(trace.gain[order]),
         x=np.arange(iterations + 1, dtype=np.int32),
         y=np.arange(len(rates), dtype=np.int32),
         customdata=np.array([[rate_label(rate)] * (iterations + 1) for rate in rates]),

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn
+from diagnostics.figures.frame import float32
 from diagnostics.figures.theme import ROW_DASHES, Style
 
 
@@ -66,7 +66,7 @@ def points(
 ) -> None:
     """Draw points; `hover` is their whole template."""
     figure.add_scatter(
-        x=drawn(x), y=drawn(y), mode="markers", name=name, hovertemplate=hover, marker=marker, **more
+        x=float32(x), y=float32(y), mode="markers", name=name, hovertemplate=hover, marker=marker, **more
     )
 
 

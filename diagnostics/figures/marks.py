@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.allocation import Ecdf, RowScatter
-from diagnostics.figures.frame import drawn
+from diagnostics.figures.frame import float32
 from diagnostics.figures.theme import PALETTES, Style, Theme, escape
 from diagnostics.format import count_rows
 from diagnostics.numeric import Histogram, histogram
@@ -34,9 +34,9 @@ def histogram_bars(
         }
         if len(labels) == 1:
             figure.add_bar(
-                x=drawn(bins.centers),
+                x=float32(bins.centers),
                 y=counts,
-                width=drawn(np.diff(bins.edges)),
+                width=float32(np.diff(bins.edges)),
                 customdata=places,
                 text=limits,
                 textposition="none",
@@ -50,7 +50,7 @@ def histogram_bars(
             continue
         # Outlines from edge to edge of each bin and down to 0 at both ends, because fills would hide each other.
         figure.add_scatter(
-            x=drawn(np.repeat(bins.edges, 2)),
+            x=float32(np.repeat(bins.edges, 2)),
             y=np.concatenate([[0], np.repeat(counts, 2), [0]]),
             mode="lines",
             line={"color": style.colour, "width": 2, "dash": style.dash},
@@ -72,8 +72,8 @@ def ecdf_steps(
     """Draw an empirical distribution function from one end of the axis to the other; `label` as HTML."""
     low, high = ends
     figure.add_scatter(
-        x=drawn([low, *steps.values, high]),
-        y=drawn([0, *steps.share, 1]),
+        x=float32([low, *steps.values, high]),
+        y=float32([0, *steps.share, 1]),
         mode="lines",
         name=label,
         line={"color": style.colour, "width": 2, "dash": style.dash, "shape": "hv"},
@@ -96,8 +96,8 @@ def share_outlines(figure: go.Figure, sets: Sequence[tuple[str, np.ndarray, str,
     bins = histogram([values for _, values, _, _ in sets], edges)
     for (name, values, colour, dash), counts in zip(sets, bins.counts, strict=True):
         figure.add_scatter(
-            x=drawn(np.repeat(edges, 2)),
-            y=drawn(np.concatenate([[0.0], np.repeat(counts / values.size, 2), [0.0]])),
+            x=float32(np.repeat(edges, 2)),
+            y=float32(np.concatenate([[0.0], np.repeat(counts / values.size, 2), [0.0]])),
             mode="lines",
             line={"color": colour, "dash": dash, "width": 1.5},
             name=name,
@@ -112,8 +112,8 @@ def spread_band(
 ) -> None:
     """Draw the area between two lines (P,)."""
     figure.add_scatter(
-        x=drawn(np.concatenate([x, x[::-1]])),
-        y=drawn(np.concatenate([low, high[::-1]])),
+        x=float32(np.concatenate([x, x[::-1]])),
+        y=float32(np.concatenate([low, high[::-1]])),
         fill="toself",
         fillcolor=colour,
         line={"width": 0},
@@ -228,11 +228,11 @@ def percentile_bands(
         ):
             line = {"width": 0, "shape": "linear"}
             figure.add_scatter(
-                x=drawn(x), y=drawn(bands[edge]), mode="lines", line=line, hoverinfo="skip", **look
+                x=float32(x), y=float32(bands[edge]), mode="lines", line=line, hoverinfo="skip", **look
             )
     figure.add_scatter(
-        x=drawn(x),
-        y=drawn(bands[2]),
+        x=float32(x),
+        y=float32(bands[2]),
         mode="lines",
         line={"color": palette.muted, "width": 1.5},
         name="median row",

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, escape
 from diagnostics.lessons import PrunedMatrix
 
@@ -53,7 +53,7 @@ def _cells(figure: go.Figure, place: int, matrix: PrunedMatrix, theme: Theme) ->
     top = float(values.max()) or 1.0
     rows, columns = np.indices(values.shape)
     figure.add_heatmap(
-        z=drawn(np.where(keep, values, np.nan)),
+        z=float32(np.where(keep, values, np.nan)),
         zmin=0,
         zmax=top,
         colorscale=SEQUENTIAL,

@@ -11,7 +11,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cell_size, cells_height, percent_ticks
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.lines import points
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 from diagnostics.format import change, number, rate_label
@@ -89,7 +89,7 @@ def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "lig
         right=16 if quantity == "outcome" and not alike else 8,
     )
     figure.add_heatmap(
-        z=drawn(values),
+        z=float32(values),
         x=blocks,
         y=np.arange(len(shown.kinds), dtype=np.int32),
         colorscale=colours.scale,

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.lines import points
 from diagnostics.figures.marks import share_outlines
 from diagnostics.figures.theme import PALETTES, Theme
@@ -31,8 +31,8 @@ def held_out_figure(
         y_title=f"{what} ({unit})",
     )
     figure.add_scatter(
-        x=drawn(seconds),
-        y=drawn(losses),
+        x=float32(seconds),
+        y=float32(losses),
         mode="lines+markers",
         line={"color": palette.ink, "width": 2},
         marker={"size": 7},

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import PERCENT, drawn, frame, note, spread_labels
+from diagnostics.figures.frame import PERCENT, float32, frame, note, spread_labels
 from diagnostics.figures.iterations import ITERATION
 from diagnostics.figures.lines import points, row_line, series_line
 from diagnostics.figures.row_marks import bordered_mark
@@ -23,8 +23,8 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
         plot_height=340,  # as for the cosines next to it
     )
     figure.add_scatter(
-        x=drawn(scores.weight_fraction),
-        y=drawn(scores.scores),
+        x=float32(scores.weight_fraction),
+        y=float32(scores.scores),
         mode="lines",
         name=f"row {scores.row}",
         line={"color": palette.ink, "width": 1.8},
@@ -43,7 +43,7 @@ def row_scores_figure(scores: RowScores, theme: Theme = "light") -> go.Figure:
             f"<b>{label}</b> prunes {border.pruned:,} of {scores.columns:,} weights"
             f"<br>row sparsity {border.row_sparsity:.2%}<extra></extra>"
         )
-        series_line(figure, label, drawn([border.row_sparsity] * 2), drawn([0, height]), style, hover)
+        series_line(figure, label, float32([border.row_sparsity] * 2), float32([0, height]), style, hover)
         figure.add_annotation(
             x=border.row_sparsity,
             y=height,
@@ -91,7 +91,7 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
     figure.add_hline(y=paths.target, line=target_line, layer="below")
     trim = series_styles(["trim"])[0]
     for position, row in enumerate(paths.rows.tolist()):
-        x, hover = drawn(paths.x[position]), ", iteration %{x}<br>x = %{y:.2%}"
+        x, hover = float32(paths.x[position]), ", iteration %{x}<br>x = %{y:.2%}"
         row_line(figure, row, position, iterations, x, palette.ink, hover, marker={"size": 4})
     ends, marker = [paths.kept_iteration] * len(paths.rows), bordered_mark(trim, palette.surface, 11)
     hover = "<b>row %{customdata}</b> keeps row sparsity %{y:.2%}<extra></extra>"
@@ -137,8 +137,8 @@ def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> g
     floor = top * 10**-PRICE_DECADES
     steps = np.maximum(np.append(prices.prices, prices.prices[-1]), floor)
     figure.add_scatter(
-        x=drawn(prices.row_sparsity),
-        y=drawn(steps),
+        x=float32(prices.row_sparsity),
+        y=float32(steps),
         customdata=np.append(prices.prices, prices.prices[-1]),
         mode="lines",
         name=f"row {prices.row}",
@@ -148,7 +148,7 @@ def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> g
     if prices.common > floor:
         figure.add_scatter(
             x=[0, 1],
-            y=drawn([prices.common] * 2),
+            y=float32([prices.common] * 2),
             mode="lines",
             name="price of the layer",
             line={"color": palette.muted, "width": 1.5, "dash": "dash"},

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.theme import SEQUENTIAL, Theme
 from diagnostics.format import count_rows
 from diagnostics.sensitivity import SensitivityStatistics
@@ -24,9 +24,9 @@ def sensitivity_density_figure(found: SensitivityStatistics, theme: Theme = "lig
         right=8,
     )
     figure.add_heatmap(
-        x=drawn(middles[0]),
-        y=drawn(middles[1]),
-        z=drawn(np.log10(counts, where=counts > 0, out=np.full_like(counts, np.nan))),
+        x=float32(middles[0]),
+        y=float32(middles[1]),
+        z=float32(np.log10(counts, where=counts > 0, out=np.full_like(counts, np.nan))),
         customdata=counts.astype(np.int32),
         colorscale=SEQUENTIAL,
         zmin=0.0,

@@ -5,7 +5,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.lines import series_line
 from diagnostics.figures.marks import spread_band
 from diagnostics.figures.row_marks import bordered_mark, mark_selected
@@ -52,9 +52,9 @@ def row_signal_figure(
     hover = f"<b>row %{{customdata[0]:.0f}}</b><br>{escape(quantity)} %{{y:{form}}} "
     hover += f"± %{{customdata[1]:{form}}}<extra></extra>"
     numbers = np.stack([rows, spread], axis=1)
-    series_line(figure, "mean over draws", drawn(seen), drawn(mean), style, hover, customdata=numbers)
+    series_line(figure, "mean over draws", float32(seen), float32(mean), style, hover, customdata=numbers)
     marked = np.isin(rows, row_indices(selected_rows, draws.shape[1]))
-    bars = {"type": "data", "array": drawn(spread[marked]), "color": palette.ink}
+    bars = {"type": "data", "array": float32(spread[marked]), "color": palette.ink}
     marker, x, y = bordered_mark(style, palette.ink, 9, 2), seen[marked], mean[marked]
     hover = f"<b>row %{{customdata}}</b><br>{escape(quantity)} %{{y:{form}}} ± %{{text}}"
     texts = [format(each, form) for each in spread[marked]]

@@ -3,7 +3,7 @@
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import drawn, edge_label, frame, histogram_axes, note, spread_labels
+from diagnostics.figures.frame import edge_label, float32, frame, histogram_axes, note, spread_labels
 from diagnostics.figures.lines import points, row_line
 from diagnostics.figures.marks import histogram_bars, median_lines, percentile_bands
 from diagnostics.figures.row_marks import bordered_mark
@@ -30,7 +30,7 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
         legend=True,
         right=76 if statistics.curves else 16,
     )
-    x = drawn(statistics.sparsity)
+    x = float32(statistics.sparsity)
     percentile_bands(
         figure,
         theme,
@@ -40,7 +40,7 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
     )
     for position, (row, curve) in enumerate(statistics.curves.items()):
         hover = ": cosine %{y:.4f}<br>at row sparsity %{x:.1%}"
-        row_line(figure, row, position, x, drawn(curve), palette.ink, hover, showlegend=False)
+        row_line(figure, row, position, x, float32(curve), palette.ink, hover, showlegend=False)
     if statistics.curves:
         _marks(figure, statistics, theme)
     _row_labels(figure, statistics, theme)

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import PERCENT, drawn, frame
+from diagnostics.figures.frame import PERCENT, float32, frame
 from diagnostics.figures.lines import reference_line, row_line
 from diagnostics.figures.marks import percentile_bands
 from diagnostics.figures.theme import PALETTES, Theme, escape, series_styles
@@ -33,13 +33,13 @@ def target_paths_figure(paths: TargetPaths, rows: Iterable[int], theme: Theme = 
         paths.bands,
         "median row: %{y:.1%} pruned<br>at a layer target of %{x:.0%}<extra></extra>",
     )
-    ends = drawn(paths.targets[[0, -1]])
+    ends = float32(paths.targets[[0, -1]])
     reference_line(figure, "uniform", ends, ends, palette.faint)
     sparsity = paths.row_sparsity
     for place, row in enumerate(row_indices(rows, sparsity.shape[1]).tolist()):
         x, y, hover = (
-            drawn(paths.targets),
-            drawn(sparsity[:, row]),
+            float32(paths.targets),
+            float32(sparsity[:, row]),
             ": %{y:.1%} pruned<br>at a layer target of %{x:.0%}",
         )
         row_line(figure, row, place, x, y, style.colour, hover, marker={"size": 5, "symbol": style.symbol})

@@ -6,7 +6,7 @@ import numpy as np
 import plotly.graph_objects as go
 
 from diagnostics.figures.cells import BLOCK, KIND, cell_axes, cells_height
-from diagnostics.figures.frame import drawn, frame
+from diagnostics.figures.frame import float32, frame
 from diagnostics.figures.marks import share_outlines
 from diagnostics.figures.theme import PALETTES, SEQUENTIAL, Theme, diverging, escape
 
@@ -51,7 +51,7 @@ def checkpoint_map_figure(
         high = max(-low, high)
         low = -high
     figure.add_heatmap(
-        z=drawn(values),
+        z=float32(values),
         x=np.array(blocks, dtype=np.int32),
         y=np.arange(len(kinds), dtype=np.int32),
         text=[[escape(kind)] * len(blocks) for kind in kinds],

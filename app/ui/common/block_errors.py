@@ -52,10 +52,10 @@ def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
         found = [blocks_finding(run.diagnoses["blocks"]) for run in alike]
         if len(alike) > 1:
             found = [f"{run.name}: {sentence}" for run, sentence in zip(alike, found, strict=True)]
-        seen = " ".join(found)
+        finding = " ".join(found)
         return View(
             block_error_figure(lines, quantity, theme()),
-            seen,
+            finding,
             FORMULA,
             "Lines over the blocks",
             lambda: {

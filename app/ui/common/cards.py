@@ -41,14 +41,14 @@ class View:
 
     Attributes:
         figure: the chart.
-        seen: the finding: one sentence on what the chart shows, plain text.
+        finding: one sentence on what the chart shows, plain text.
         formula: Markdown.
         alt: what is drawn, for readers who cannot see the chart; they read the finding after it.
         numbers: the columns behind the chart; called only when they are downloaded.
     """
 
     figure: go.Figure
-    seen: str
+    finding: str
     formula: str
     alt: str
     numbers: Callable[[], Mapping[str, np.ndarray]]
@@ -112,11 +112,11 @@ def card(
             theme=None,
             height=height,
             config=_CONFIG,
-            alt=SEMINAR.without_paths(f"{view.alt}. {view.seen}"),
+            alt=SEMINAR.without_paths(f"{view.alt}. {view.finding}"),
             on_select=selects or "ignore",
             selection_mode=("points", "box"),
         )
-        st.caption(plain(view.seen))
+        st.caption(plain(view.finding))
         if missing is not None:
             st.caption(missing)
 

@@ -114,7 +114,7 @@ QUANTITY = {
 }
 
 
-def scatter_seen(scatter: RowScatter, *, several: bool = False) -> str:
+def scatter_finding(scatter: RowScatter, *, several: bool = False) -> str:
     """Describe whether row sparsity correlates with another property of the rows, for each allocation."""
     name = f"{scatter.allocation.label}: " if several else ""
     if scatter.correlation is None:

@@ -6,7 +6,7 @@ from diagnostics.figures.model_map import layer_text
 from diagnostics.model_map import MapQuantity, ModelMap
 
 
-def map_seen(shown: ModelMap, quantity: MapQuantity) -> str:
+def map_finding(shown: ModelMap, quantity: MapQuantity) -> str:
     """Describe what one heat map shows, also for readers who cannot see it."""
     if not shown.layers:
         return "No block is done yet."

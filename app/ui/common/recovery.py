@@ -98,14 +98,14 @@ def curve_card(recovery: Recovery) -> None:
     def view(name: str) -> View:
         what, unit = _CURVES[name]
         values = np.array([each[what] for each in curve])  # type: ignore[literal-required]  # a key of the table
-        seen = (
+        finding = (
             f"Held-out {what} {number(values[0])} before, {number(values[best])} after "
             f"{curve[best]['step']:,} steps in "
             f"{seconds[best]:.0f} s."
         )
         return View(
             held_out_figure(seconds, values, best, what=what, unit=unit, theme=theme()),
-            seen,
+            finding,
             CURVE_FORMULA,
             "A line over the time of training",
             lambda: {"step": np.array([each["step"] for each in curve]), "seconds": seconds, what: values},
@@ -139,16 +139,16 @@ def _layers_moved(moved: dict[str, np.ndarray]) -> View:
 
 def _rows_moved(layer: str, rows: np.ndarray) -> View:
     known = rows[np.isfinite(rows)]
-    seen = f"{layer} keeps no weights."
+    finding = f"{layer} keeps no weights."
     if known.size:
-        seen = (
+        finding = (
             f"Rows of {layer} moved by {percent(known.min())} to {percent(known.max())}, half of them "
             f"by {percent(np.median(known))} "
             "or more."
         )
     return View(
         rows_moved_figure(rows, theme()),
-        seen,
+        finding,
         MOVED_FORMULA,
         "A step line",
         lambda: {"row": np.arange(len(rows)), "moved": rows},

@@ -119,7 +119,7 @@ def _studio(view: View, file_name: str) -> None:
 def _caption(view: View) -> str:
     settings = st.session_state.get(_SETTINGS)
     title = view.figure.layout.title
-    parts = [view.seen, plain_text(title.subtitle.text or "")]
+    parts = [view.finding, plain_text(title.subtitle.text or "")]
     text = " ".join(dict.fromkeys(part for part in parts if part))
     return (text + (f" ({settings}.)" if settings else ""))[:MAX_CAPTION_CHARACTERS]
 

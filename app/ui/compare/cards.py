@@ -204,7 +204,7 @@ def pair_cards(
 
 def _by_layer(first: Compared, other: Compared) -> View:
     shares = masks_by_layer(*(STORE.open(each.pick.run_id) for each in (first, other)))
-    seen = compare_text.agreement_by_layer_text(shares, first.letter, other.letter)
+    finding = compare_text.agreement_by_layer_text(shares, first.letter, other.letter)
     return View(
         checkpoint_map_figure(
             *layer_grid(shares),
@@ -213,7 +213,7 @@ def _by_layer(first: Compared, other: Compared) -> View:
             form=".1%",
             theme=theme(),
         ),
-        seen,
+        finding,
         AGREEMENT_FORMULA,
         "Heat map, block by layer type",
         lambda: {"layer": np.array(list(shares), dtype=str), "iou": np.array(list(shares.values()))},

@@ -25,7 +25,7 @@ from trim.runs.layer_diagnoses import agreement_of
 
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
-    from app.ui.layer.more import Seen
+    from app.ui.layer.more import ShownLayer
     from trim.runs.shapes import AgreementFacts
 
 Choice = tuple[str, str]  # a score and an allocation, or "" and a solver, which uses no score
@@ -35,12 +35,12 @@ COST = (
 )
 
 
-def agreement_section(seen: Seen) -> None:
+def agreement_section(shown: ShownLayer) -> None:
     """Choose two masks of the layer at its target, and show how far they agree by row and by column."""
-    if seen.live is None:
-        _stored_section(seen)
+    if shown.live is None:
+        _stored_section(shown)
         return
-    study, outcome = seen.live
+    study, outcome = shown.live
     choices = _choices(study, outcome)
     first, second = st.columns(2)
     with first:
@@ -57,15 +57,15 @@ def agreement_section(seen: Seen) -> None:
     card(
         "masks_agree",
         agreement_views(found, _label(one), _label(other)),
-        file_name=seen.file_name,
+        file_name=shown.file_name,
         bind="query-params",
         brief=True,
     )
 
 
-def _stored_section(seen: Seen) -> None:
+def _stored_section(shown: ShownLayer) -> None:
     """Compare the run's own mask with the library's masks on the layer's inputs."""
-    run, name = seen.stored
+    run, name = shown.stored
 
     def show(found: list[AgreementFacts]) -> None:
         st.caption(plain(agreements_finding(found)))
@@ -76,7 +76,7 @@ def _stored_section(seen: Seen) -> None:
             key="mask_other",
         )
         views = agreement_views(agreement_of(facts), "The run", _label((facts["score"], facts["allocation"])))
-        card("masks_agree", views, file_name=seen.file_name, brief=True)
+        card("masks_agree", views, file_name=shown.file_name, brief=True)
 
     diagnosis(run, "agreement", "Do methods agree?", COST, show, layer=name)
 

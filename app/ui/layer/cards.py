@@ -58,7 +58,7 @@ def gini_view(view: LayerView, rows: list[int]) -> View:
     """Draw how concentrated the rows' scores are."""
     return View(
         gini_histogram(view.gini, rows, theme()),
-        text.gini_seen(view),
+        text.gini_finding(view),
         explanations.GINI_FORMULA,
         "Histogram of the Gini coefficients of the rows' scores",
         lambda: {"row": np.arange(view.rows), "gini": view.coefficients},
@@ -69,7 +69,7 @@ def _lorenz(view: LayerView, score: np.ndarray, rows: list[int]) -> View:
     curves = lorenz_curves(score, rows[:MAX_LINES] or _extremes(view.coefficients))
     return View(
         lorenz_figure(curves, theme()),
-        text.lorenz_seen(curves, bool(rows)),
+        text.lorenz_finding(curves, bool(rows)),
         explanations.LORENZ_FORMULA,
         "Lorenz curves of the scores of single rows",
         lambda: (
@@ -95,7 +95,7 @@ def _gini_after(view: LayerView, score: np.ndarray) -> View:
             names=[each.label for each in view.allocations],
             title="How concentrated is the score that is kept?",
         ),
-        text.kept_seen(view),
+        text.kept_finding(view),
         explanations.GINI_FORMULA,
         f"Histograms of the Gini coefficients of the scores that {_methods(view)} keep",
         lambda: (
@@ -111,7 +111,7 @@ def similarity_card(view: LayerView, rows: list[int], file_name: str) -> None:
         distribution = cosine_distribution(view.cosines, view.dead_rows)
         return View(
             cosine_histogram(distribution, theme()),
-            text.cosine_after_seen(distribution),
+            text.cosine_after_finding(distribution),
             explanations.COSINE_FORMULA,
             f"Histograms of the cosines that {_methods(view)} leave the rows",
             lambda: row_numbers(view),
@@ -132,7 +132,7 @@ def cosine_view(view: LayerView, rows: list[int]) -> View:
     statistics = cosine_statistics(view.cosine_curves, sparsity, view.target, view.cosines, rows[:MAX_LINES])
     return View(
         cosine_figure(statistics, theme()),
-        text.cosine_seen(view),
+        text.cosine_finding(view),
         explanations.COSINE_FORMULA,
         "Percentile bands of the rows' cosine similarity to their dense output, against row sparsity",
         lambda: (
@@ -147,15 +147,17 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
     """Show the distribution of row sparsities, and properties of rows that correlate with them."""
     statistics = row_sparsity_statistics(view.allocations)
 
-    def drawn(figure: go.Figure, seen: str) -> View:
-        return _row_sparsities(view, figure, seen)
+    def drawn(figure: go.Figure, finding: str) -> View:
+        return _row_sparsities(view, figure, finding)
 
     def against(quantity: str, values: np.ndarray) -> View:
         scatters = [row_scatter(each, quantity, values, rows) for each in view.learned or view.allocations]
-        seen = " ".join(explanations.scatter_seen(scatter, several=len(scatters) > 1) for scatter in scatters)
-        return drawn(row_scatter_figure(scatters, rows, theme()), seen)
+        finding = " ".join(
+            explanations.scatter_finding(scatter, several=len(scatters) > 1) for scatter in scatters
+        )
+        return drawn(row_scatter_figure(scatters, rows, theme()), finding)
 
-    seen = text.row_sparsity_seen(view)
+    finding = text.row_sparsity_finding(view)
     changed = {CHANGES[key]: (key, values) for key, values in view.changes.items()}
     card(
         "row_sparsity",
@@ -164,8 +166,8 @@ def row_sparsity_card(view: LayerView, rows: list[int], file_name: str) -> None:
             "Against weight norm": lambda: against("weight_norm", view.weight_norm),
             "Against cosine": lambda: against("cosine", view.cosines[0].cosine),
             **{label: partial(against, *pair) for label, pair in changed.items()},
-            "Sorted": lambda: drawn(sorted_row_sparsity(statistics, rows, theme()), seen),
-            "ECDF": lambda: drawn(row_sparsity_ecdf(statistics, theme()), seen),
+            "Sorted": lambda: drawn(sorted_row_sparsity(statistics, rows, theme()), finding),
+            "ECDF": lambda: drawn(row_sparsity_ecdf(statistics, theme()), finding),
             "Histogram": lambda: row_sparsity_view(view, rows),
         },
         file_name=file_name,
@@ -178,14 +180,14 @@ def row_sparsity_view(view: LayerView, rows: list[int]) -> View:
     """Draw how the rows' sparsities are distributed."""
     statistics = row_sparsity_statistics(view.allocations)
     return _row_sparsities(
-        view, row_sparsity_histogram(statistics, rows, theme()), text.row_sparsity_seen(view)
+        view, row_sparsity_histogram(statistics, rows, theme()), text.row_sparsity_finding(view)
     )
 
 
-def _row_sparsities(view: LayerView, figure: go.Figure, seen: str) -> View:
+def _row_sparsities(view: LayerView, figure: go.Figure, finding: str) -> View:
     return View(
         figure,
-        seen,
+        finding,
         text.row_sparsity_formula(view),
         f"Row sparsities under {_methods(view)}",
         lambda: row_numbers(view),
@@ -209,7 +211,7 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
             search,
             iteration_figure,
             "Layer quality and row variance at each iteration",
-            text.published_seen(search),
+            text.published_finding(search),
         ),
         "Rates": lambda: rate_view(search),
     }
@@ -220,13 +222,15 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
 
 def rate_view(search: SearchView) -> View:
     """Draw the layer quality of each learning rate."""
-    return _searched(search, rate_figure, "Layer quality of each learning rate", text.published_seen(search))
+    return _searched(
+        search, rate_figure, "Layer quality of each learning rate", text.published_finding(search)
+    )
 
 
 def _searched(search: SearchView, draw: Callable[..., go.Figure], alt: str, crosses: str = "") -> View:
     return View(
         draw(search.trace, theme()),
-        text.rate_seen(search) + crosses,
+        text.rate_finding(search) + crosses,
         explanations.RATE_FORMULA,
         alt,
         lambda: rate_numbers(search.trace),
@@ -242,7 +246,7 @@ def linked_view(name: str, view: LayerView, rows: list[int], pinned: bool) -> Vi
         draw = {"gini": gini_view, "cosine": cosine_view, "row_sparsity": row_sparsity_view}[name]
         drawn = draw(view, rows)
     if pinned:
-        return dataclasses.replace(drawn, seen=f"{drawn.seen} {_WITHOUT_PIN}")
+        return dataclasses.replace(drawn, finding=f"{drawn.finding} {_WITHOUT_PIN}")
     return drawn
 
 
@@ -261,7 +265,7 @@ def paths_view(view: LayerView, search: SearchView, rows: list[int]) -> View:
     )
     return View(
         row_paths_figure(paths, theme()),
-        text.row_path_seen(view, search, rows[0]) if len(rows) == 1 else text.paths_seen(search),
+        text.row_path_finding(view, search, rows[0]) if len(rows) == 1 else text.paths_finding(search),
         explanations.ROW_SPARSITY_FORMULA,
         f"x of {'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows))} through the iterations",
         lambda: {"iteration": np.arange(search.x.shape[1])} | {f"x_row_{row}": search.x[row] for row in rows},

@@ -12,7 +12,7 @@ from app.services.runs.layer import LayerView
 from app.ui.common.cards import View, card, theme
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow
-from app.ui.layer.more import Seen
+from app.ui.layer.more import ShownLayer
 from app.ui.layer.related import related_views
 from diagnostics.channels import MOST_PRUNED_SHARE, ChannelPair, channel_pair
 from diagnostics.figures.channels import channels_figure
@@ -29,18 +29,18 @@ that is in the tenth of the second; at random a tenth.
 """
 
 
-def channels_card(seen: Seen) -> None:
+def channels_card(shown: ShownLayer) -> None:
     """Show whether the three layers of an MLP spare the same channels."""
 
     def of_the_mlp(layers: Iterable[str]) -> Iterable[str]:
-        found = mlp_layers(seen.view.name, layers)
+        found = mlp_layers(shown.view.name, layers)
         return () if found is None else found.names
 
-    method = seen.view.own.method
+    method = shown.view.own.method
     missing = None
     try:
-        views = related_views(seen, of_the_mlp)
-        parts = mlp_layers(seen.view.name, views)
+        views = related_views(shown, of_the_mlp)
+        parts = mlp_layers(shown.view.name, views)
         if parts is None:
             st.info("Not all layers of this MLP are in this run.", icon=":material/info:")
             return
@@ -61,27 +61,29 @@ def channels_card(seen: Seen) -> None:
         return
     names = list(pruned)
     pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
-    label = seen.view.own.label
-    seen_text = channels_seen(label, {pair: channel_pair(*(pruned[name] for name in pair)) for pair in pairs})
+    label = shown.view.own.label
+    finding = channels_finding(
+        label, {pair: channel_pair(*(pruned[name] for name in pair)) for pair in pairs}
+    )
     variants: dict[str, Callable[[], View]] = {
         " and ".join(name.partition(" ")[0] for name in pair).capitalize(): partial(
-            _view, pair, pruned, seen.rows if seen.view.name != parts.down else [], seen_text
+            _view, pair, pruned, shown.rows if shown.view.name != parts.down else [], finding
         )
         for pair in pairs
     }
-    card("channels", variants, file_name=seen.file_name, missing=missing, bind="query-params", brief=True)
+    card("channels", variants, file_name=shown.file_name, missing=missing, bind="query-params", brief=True)
 
 
 def _row_sparsity(view: LayerView, method: str) -> np.ndarray:
     return level(view.allocation(method).row_sparsity, view.columns)
 
 
-def _view(pair: tuple[str, str], pruned: dict[str, np.ndarray], rows: list[int], seen: str) -> View:
+def _view(pair: tuple[str, str], pruned: dict[str, np.ndarray], rows: list[int], finding: str) -> View:
     others = [name for name in pruned if name not in pair]
     third = (others[0], pruned[others[0]]) if others else None
     return View(
         channels_figure(channel_pair(*(pruned[name] for name in pair)), pair, third, rows, theme()),
-        seen,
+        finding,
         FORMULA,
         f"A point per channel, {pair[0]} against {pair[1]}",
         lambda: {
@@ -91,7 +93,7 @@ def _view(pair: tuple[str, str], pruned: dict[str, np.ndarray], rows: list[int],
     )
 
 
-def channels_seen(label: str, pairs: dict[tuple[str, str], ChannelPair]) -> str:
+def channels_finding(label: str, pairs: dict[tuple[str, str], ChannelPair]) -> str:
     """Describe for each pair whether both prune the same channels."""
     parts = []
     for (first, second), pair in pairs.items():

@@ -10,7 +10,7 @@ from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow
-from app.ui.layer.more import Seen
+from app.ui.layer.more import ShownLayer
 from app.ui.layer.related import related_views
 from diagnostics.figures.distributions import COSINE, GINI, ROW_SPARSITY, RowQuantity
 from diagnostics.figures.heads import heads_figure
@@ -32,19 +32,19 @@ average, of $n$ rows in all. Row 5 of one expert has nothing to do with row 5 of
 """
 
 
-def experts_card(seen: Seen) -> None:
+def experts_card(shown: ShownLayer) -> None:
     """Show sparsity, Gini and cosine of the rows of all experts of the block; live, of eight neighbouring ones."""
-    name, method = seen.view.name, seen.view.own.method
+    name, method = shown.view.name, shown.view.own.method
 
     def chosen(layers: Iterable[str]) -> list[str]:
         experts = experts_of(name, layers)
-        if seen.live is None:
+        if shown.live is None:
             return experts
         first = min(experts.index(name), max(0, len(experts) - LIVE_EXPERTS))
         return experts[first : first + LIVE_EXPERTS]
 
     try:
-        views = related_views(seen, chosen)
+        views = related_views(shown, chosen)
     except NothingToShow:
         return
     except RunError as error:
@@ -61,11 +61,11 @@ def experts_card(seen: Seen) -> None:
     names, place = [expert_number(each) for each in views], list(views).index(name)
 
     def drawn(quantity: RowQuantity, values: list[np.ndarray]) -> View:
-        found = by_head(seen.view.own.label, np.concatenate(values), names)
+        found = by_head(shown.view.own.label, np.concatenate(values), names)
         style = series_styles(["score" if quantity is GINI else method])
         return View(
             heads_figure([found], style, quantity, theme(), groups="expert", marked=place),
-            experts_seen(found, quantity, place),
+            experts_finding(found, quantity, place),
             FORMULA + explanations.COSINE_FORMULA * (quantity is COSINE),
             f"{quantity.name} by expert",
             lambda: {
@@ -78,13 +78,13 @@ def experts_card(seen: Seen) -> None:
     card(
         "experts",
         {label: partial(drawn, *number) for label, number in numbers.items()},
-        file_name=seen.file_name,
+        file_name=shown.file_name,
         bind="query-params",
         brief=True,
     )
 
 
-def experts_seen(found: HeadNumbers, quantity: RowQuantity, place: int) -> str:
+def experts_finding(found: HeadNumbers, quantity: RowQuantity, place: int) -> str:
     """Describe an expert's rank among the others, and the share of the variance that is between experts."""
     if found.between is None:
         return "All rows of all experts are alike."

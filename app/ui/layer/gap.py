@@ -49,8 +49,8 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
             "captured_of_the_error": curve.loss_captured,
         }
 
-    def view(draw: Callable[..., go.Figure], alt: str, seen: Callable[[GapCurve], str]) -> View:
-        return View(draw(curve, theme()), seen(curve), GAP_FORMULA, alt, numbers)
+    def view(draw: Callable[..., go.Figure], alt: str, finding: Callable[[GapCurve], str]) -> View:
+        return View(draw(curve, theme()), finding(curve), GAP_FORMULA, alt, numbers)
 
     card(
         "gap_curve",
@@ -58,17 +58,17 @@ def _curve_card(curve: GapCurve, file_name: str) -> None:
             "Layer quality": lambda: view(
                 gap_quality_figure,
                 "Layer quality of uniform, TRIM and optimal at targets from 30%",
-                gap_curve_seen,
+                gap_curve_finding,
             ),
             "Error": lambda: view(
                 gap_loss_figure,
                 "Error under TRIM and optimal as a share of uniform's, at targets from 30%",
-                gap_loss_seen,
+                gap_loss_finding,
             ),
             "Share captured": lambda: view(
                 gap_share_figure,
                 "Share of the possible improvement that TRIM captures at targets from 30%",
-                gap_curve_seen,
+                gap_curve_finding,
             ),
         },
         file_name=file_name,
@@ -91,7 +91,7 @@ def _rows_card(study: "Study", outcome: "Outcome", rows: list[int], file_name: s
         scatter = row_scatter(gap.reached, quantity, values, marked, gap.excess)
         return View(
             gap_scatter_figure(scatter, marked, theme()),
-            gap_rows_seen(gap, scatter),
+            gap_rows_finding(gap, scatter),
             EXCESS_FORMULA,
             "Row sparsity under TRIM less row sparsity under the optimum, row by row",
             lambda: {
@@ -175,7 +175,7 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
     return sentence
 
 
-def gap_rows_seen(gap: AllocationGap, scatter: RowScatter) -> str:
+def gap_rows_finding(gap: AllocationGap, scatter: RowScatter) -> str:
     """Describe which rows TRIM prunes too much or too little."""
     if not gap.over:
         return "TRIM and the optimum prune every row alike."
@@ -192,7 +192,7 @@ def gap_rows_seen(gap: AllocationGap, scatter: RowScatter) -> str:
     return sentence
 
 
-def gap_curve_seen(curve: GapCurve) -> str:
+def gap_curve_finding(curve: GapCurve) -> str:
     """Describe what TRIM captures at several targets."""
     known = np.isfinite(curve.captured)
     if not known.any():
@@ -211,7 +211,7 @@ def gap_curve_seen(curve: GapCurve) -> str:
     return sentence
 
 
-def gap_loss_seen(curve: GapCurve) -> str:
+def gap_loss_finding(curve: GapCurve) -> str:
     """Describe the share of uniform's error that is left at several targets."""
     parts = [
         f"{label} leaves {percent(np.nanmin(shares))} to {percent(np.nanmax(shares))}"

@@ -58,7 +58,7 @@ def heads_card(view: LayerView, file_name: str) -> None:
             heads_figure(
                 sets, series_styles(list(values)), quantity, theme(), of="row" if of == "row" else "column"
             ),
-            heads_seen(sets, quantity, of),
+            heads_finding(sets, quantity, of),
             FORMULA + (explanations.COSINE_FORMULA if quantity is COSINE else ""),
             f"{quantity.name} by attention head",
             lambda: {
@@ -114,7 +114,7 @@ def _numbers(
     return found, missing
 
 
-def heads_seen(sets: list[HeadNumbers], quantity: RowQuantity, of: str) -> str:
+def heads_finding(sets: list[HeadNumbers], quantity: RowQuantity, of: str) -> str:
     """Describe the highest and lowest heads, the variance between heads, and whether a head was pruned completely."""
     several = len(sets) > 1
     sentences = []

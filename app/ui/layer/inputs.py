@@ -12,7 +12,7 @@ from app.services.runs.layer import LayerView
 from app.ui.common.cards import View, card, theme
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow
-from app.ui.layer.more import Seen
+from app.ui.layer.more import ShownLayer
 from app.ui.layer.related import related_views
 from diagnostics.figures.inputs import features_by_norm_figure, features_sorted_figure, shared_features_figure
 from diagnostics.format import change, number, percent
@@ -34,9 +34,9 @@ median one. The Gini is that of the numbers of kept weights of the columns: 0 if
 """
 
 
-def inputs_card(seen: Seen) -> None:
+def inputs_card(shown: ShownLayer) -> None:
     """Show which input features a layer keeps."""
-    view = seen.view
+    view = shown.view
     try:
         found = [
             feature_statistics(each.method, each.label, view.masks[each.method](), view.input_norm)
@@ -49,12 +49,12 @@ def inputs_card(seen: Seen) -> None:
     if view.input_norm is not None:
         variants["Against size"] = partial(_by_norm, view, view.input_norm, found)
     variants["Sorted"] = partial(_sorted, view, found)
-    variants["Shared input"] = partial(_shared, seen, found[-1])
+    variants["Shared input"] = partial(_shared, shown, found[-1])
     try:
         card(
             "inputs",
             variants,
-            file_name=seen.file_name,
+            file_name=shown.file_name,
             missing=None if view.input_norm is not None else NO_NORM,
             bind="query-params",
             brief=True,
@@ -83,14 +83,14 @@ def _by_norm(view: LayerView, norm: np.ndarray, found: list[FeatureStatistics]) 
     outliers = outlier_features(norm)
     return View(
         features_by_norm_figure(found, norm, outliers, theme()),
-        norms_seen(norm, outliers, found),
+        norms_finding(norm, outliers, found),
         FORMULA,
         "Share of each column that is kept, against the norm of its input feature",
         lambda: _numbers(view, found),
     )
 
 
-def norms_seen(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatistics]) -> str:
+def norms_finding(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatistics]) -> str:
     """Name the largest features, and describe their share of the kept weights."""
     median, largest = float(np.median(norm)), int(norm.argmax())
 
@@ -130,14 +130,14 @@ def norms_seen(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureStatis
 def _sorted(view: LayerView, found: list[FeatureStatistics]) -> View:
     return View(
         features_sorted_figure(found, theme()),
-        sorted_seen(found),
+        sorted_finding(found),
         FORMULA,
         "Share of each column that is kept, the fullest first",
         lambda: _numbers(view, found),
     )
 
 
-def sorted_seen(found: list[FeatureStatistics]) -> str:
+def sorted_finding(found: list[FeatureStatistics]) -> str:
     """Describe how concentrated the kept weights are over the columns."""
     return " ".join(
         f"{each.label}: the {percent(TOP, 0)} of the features with most of them hold "
@@ -148,20 +148,20 @@ def sorted_seen(found: list[FeatureStatistics]) -> str:
     )
 
 
-def _shared(page: Seen, own: FeatureStatistics) -> View:
+def _shared(page: ShownLayer, own: FeatureStatistics) -> View:
     view = page.view
     sharing = related_views(page, partial(sharing_input, view.name))
     others = {name: _kept(other, own.method) for name, other in sharing.items() if name != view.name}
     return View(
         shared_features_figure(own.share, others, view.name, theme()),
-        shared_seen(own, others),
+        shared_finding(own, others),
         FORMULA,
         "Share of each column kept here and in layers that read the same input",
         lambda: {"feature": np.arange(view.columns), view.name: own.share, **others},
     )
 
 
-def shared_seen(own: FeatureStatistics, others: dict[str, np.ndarray]) -> str:
+def shared_finding(own: FeatureStatistics, others: dict[str, np.ndarray]) -> str:
     """Describe how far layers with the same input keep the same features."""
     if not others:
         return "No other layer that reads the same input is here."

@@ -83,7 +83,7 @@ def _scores_card(view: LayerView, score: np.ndarray, row: int, file_name: str) -
     def drawn() -> View:
         return View(
             row_scores_figure(scores, theme()),
-            text.row_scores_seen(scores),
+            text.row_scores_finding(scores),
             explanations.SCORE_FORMULA[view.score_name],
             f"Scores of row {row} in ascending order, with the borders between pruned and kept",
             lambda: {"score": np.sort(score[row])},
@@ -99,7 +99,7 @@ def _cosine_card(view: LayerView, row: int, file_name: str) -> None:
     def drawn() -> View:
         return View(
             cosine_figure(statistics, theme()),
-            text.row_cosine_seen(view, row),
+            text.row_cosine_finding(view, row),
             explanations.COSINE_FORMULA,
             f"Cosine similarity of row {row} against its sparsity, with the bands of all rows",
             lambda: {"row_sparsity": sparsity, "cosine": curves[row]},
@@ -113,7 +113,7 @@ def _path_card(view: LayerView, row: int, file_name: str) -> None:
     if search is None or search.learning_rate is None:
         with st.container(border=True, height="stretch"):
             st.markdown("**How was its count under TRIM reached?**")
-            st.caption(text.row_stays_seen(view, row))
+            st.caption(text.row_stays_finding(view, row))
         return
     card("row_path", {"Path": lambda: paths_view(view, search, [row])}, file_name=file_name, brief=True)
 
@@ -125,7 +125,7 @@ def _price_card(view: LayerView, row: int, file_name: str) -> None:
     def drawn() -> View:
         return View(
             row_prices_figure(prices, text.price_unit(view), theme()),
-            text.row_prices_seen(prices),
+            text.row_prices_finding(prices),
             explanations.OPTIMAL_FORMULA,
             f"Price of a further weight of row {row} against its sparsity",
             lambda: {
@@ -165,7 +165,7 @@ def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
 def _mask(keep: np.ndarray, allocation: RowAllocation, rows: list[int]) -> View:
     return View(
         mask_figure(pool_mask(keep), rows, theme()),
-        text.mask_seen(allocation),
+        text.mask_finding(allocation),
         explanations.MASK_FORMULA,
         f"Share of the weights kept over the matrix, {allocation.label}",
         lambda: {"row": np.arange(len(keep)), "pruned": np.asarray(allocation.counts)},

@@ -2,7 +2,7 @@
 
 from app.services.runs.layer import LayerView
 from app.ui.common.parts import ALL_LAYERS
-from app.ui.layer.text import ROUNDED_DOWN, cosine_seen, gini_seen, rate_seen, row_sparsity_seen
+from app.ui.layer.text import ROUNDED_DOWN, cosine_finding, gini_finding, rate_finding, row_sparsity_finding
 from diagnostics.format import change, number, percent, rate_label
 from diagnostics.learning_rate import LAYER_UNITS
 from diagnostics.panel_parts import Panel
@@ -107,10 +107,10 @@ def meanings(view: LayerView) -> list[tuple[str, str]]:
 def findings(view: LayerView) -> dict[str, str]:
     """Return one finding for each of the four charts."""
     return {
-        "gini": gini_seen(view),
-        "cosine": cosine_seen(view),
-        "row_sparsity": row_sparsity_seen(view),
-        "rate": "" if view.search is None else rate_seen(view.search),
+        "gini": gini_finding(view),
+        "cosine": cosine_finding(view),
+        "row_sparsity": row_sparsity_finding(view),
+        "rate": "" if view.search is None else rate_finding(view.search),
     }
 
 

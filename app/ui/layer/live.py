@@ -25,7 +25,7 @@ def is_live(study: Study) -> bool:
     return not isinstance(study.layer, ArrayLayer)
 
 
-def which_is_seen(study: Study) -> None:
+def show_live_status(study: Study) -> None:
     """Show in one line whether the live model is shown; until it is, load it without moving the page."""
     shipped = shipped_layer()
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="seen"):

@@ -11,7 +11,7 @@ from app.services.results.tables import model_map
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
-from app.ui.common.maps import map_seen
+from app.ui.common.maps import map_finding
 from app.ui.common.parts import go_to_layer
 from app.ui.common.selection import chosen_data
 from app.ui.common.text import distinct
@@ -68,7 +68,7 @@ def _is_of(entry: StoredRun, study: Study) -> bool:
 def _view(shown: ModelMap, quantity: MapQuantity) -> View:
     return View(
         model_map_figure(shown, quantity, theme()),
-        f"{map_seen(shown, quantity)} Click a cell to open that layer.",
+        f"{map_finding(shown, quantity)} Click a cell to open that layer.",
         MAP_FORMULAS[quantity] + _WHY_OTHER,
         "Heat map, block by layer type",
         shown.columns,

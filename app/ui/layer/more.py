@@ -21,7 +21,7 @@ MORE = "More"
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
+class ShownLayer:
     """The layer of the page.
 
     Attributes:
@@ -47,76 +47,76 @@ class Seen:
         return self.run, self.view.name
 
 
-def more_section(seen: Seen) -> None:
+def more_section(shown: ShownLayer) -> None:
     """Choose one of the further views, which the address holds, and draw it."""
-    views = ({"Experts": _experts} if expert_number(seen.view.name) else {}) | VIEWS
-    if seen.live is None:
+    views = ({"Experts": _experts} if expert_number(shown.view.name) else {}) | VIEWS
+    if shown.live is None:
         del views[SOLVED]  # the rows of a run already show its solved weights
-    views[segments("Further view", views, "more", bind="query-params")](seen)
+    views[segments("Further view", views, "more", bind="query-params")](shown)
 
 
 # Each view imports its own modules, so that the other parts of the page do not wait for Plotly and SciPy.
-def _heads(seen: Seen) -> None:
-    if seen.view.heads is None:
+def _heads(shown: ShownLayer) -> None:
+    if shown.view.heads is None:
         why = (
             ""
-            if seen.run is None or seen.run.heads
+            if shown.run is None or shown.run.heads
             else ", or its run does not say which heads the model has"
         )
         st.info(f"This layer has no attention heads{why}.", icon=":material/info:")
         return
     from app.ui.layer.heads import heads_card
 
-    heads_card(seen.view, seen.file_name)
+    heads_card(shown.view, shown.file_name)
 
 
-def _targets(seen: Seen) -> None:
+def _targets(shown: ShownLayer) -> None:
     from app.ui.layer.targets import targets_section
 
-    targets_section(seen)
+    targets_section(shown)
 
 
-def _inputs(seen: Seen) -> None:
+def _inputs(shown: ShownLayer) -> None:
     from app.ui.layer.inputs import inputs_card
 
-    inputs_card(seen)
+    inputs_card(shown)
 
 
-def _channels(seen: Seen) -> None:
-    if not in_mlp(seen.view.name):
+def _channels(shown: ShownLayer) -> None:
+    if not in_mlp(shown.view.name):
         st.info("This layer is not one of an MLP, whose channels are compared here.", icon=":material/info:")
         return
     from app.ui.layer.channels import channels_card
 
-    channels_card(seen)
+    channels_card(shown)
 
 
-def _experts(seen: Seen) -> None:
+def _experts(shown: ShownLayer) -> None:
     from app.ui.layer.experts import experts_card
 
-    experts_card(seen)
+    experts_card(shown)
 
 
-def _agreement(seen: Seen) -> None:
+def _agreement(shown: ShownLayer) -> None:
     from app.ui.layer.agreement import agreement_section
 
-    agreement_section(seen)
+    agreement_section(shown)
 
 
-def _solved(seen: Seen) -> None:
+def _solved(shown: ShownLayer) -> None:
     from app.ui.layer.solved import solved_section
 
-    solved_section(seen)
+    solved_section(shown)
 
 
-def _signal(seen: Seen) -> None:
+def _signal(shown: ShownLayer) -> None:
     from app.ui.layer.signal import signal_section
 
-    signal_section(seen)
+    signal_section(shown)
 
 
 SOLVED = "Solved"
-VIEWS: dict[str, Callable[[Seen], None]] = {
+VIEWS: dict[str, Callable[[ShownLayer], None]] = {
     "All targets": _targets,
     "Agreement": _agreement,
     SOLVED: _solved,

@@ -12,28 +12,30 @@ from app.services.runs.layer import LayerView
 from app.ui.common.seminar import presenter_only
 from app.ui.common.waiting import NothingToShow, finished, laboratory
 from app.ui.layer.live import is_live
-from app.ui.layer.more import Seen
+from app.ui.layer.more import ShownLayer
 
 
-def related_views(seen: Seen, choose: Callable[[Iterable[str]], Iterable[str]]) -> dict[str, LayerView]:
+def related_views(
+    shown: ShownLayer, choose: Callable[[Iterable[str]], Iterable[str]]
+) -> dict[str, LayerView]:
     """Return the chosen layers by name, which may include the page's own.
 
     Args:
-        seen: the layer of the page.
+        shown: the layer of the page.
         choose: receives all names and returns the chosen ones.
 
     Raises:
         NothingToShow: the layers cannot be prepared; the page says why.
         RunError: the run is damaged.
     """
-    if seen.run is not None:
-        run = seen.run
+    if shown.run is not None:
+        run = shown.run
         return {
-            name: seen.whole if name == seen.view.name else LayerView.of(run, run.layer(name, mask=False))
+            name: shown.whole if name == shown.view.name else LayerView.of(run, run.layer(name, mask=False))
             for name in choose(run.layers)
         }
-    assert seen.live is not None, "a layer is live or stored"
-    study, outcome = seen.live
+    assert shown.live is not None, "a layer is live or stored"
+    study, outcome = shown.live
     if not is_live(study):
         st.info(
             "The other layers are shown as soon as the live model is there.", icon=":material/hourglass_top:"

@@ -23,7 +23,7 @@ from trim.runs.shapes import Drawn, SignalFacts
 if TYPE_CHECKING:
     import trim
     from app.services.layer.study import Outcome, Study
-    from app.ui.layer.more import Seen
+    from app.ui.layer.more import ShownLayer
 
 KINDS: dict[Drawn, str] = {
     "vectors": "Input vectors",
@@ -51,13 +51,13 @@ COST = (
 )
 
 
-def signal_section(seen: Seen) -> None:
+def signal_section(shown: ShownLayer) -> None:
     """Show how certain the layer's row sparsities are, and ask what each draw varies."""
-    if seen.live is not None:
-        _live_section(*seen.live, seen.rows, seen.file_name)
+    if shown.live is not None:
+        _live_section(*shown.live, shown.rows, shown.file_name)
         return
-    run, name = seen.stored
-    columns = seen.view.columns
+    run, name = shown.stored
+    columns = shown.view.columns
 
     def show(facts: SignalFacts) -> None:
         found = signal_of(facts, columns)
@@ -65,7 +65,7 @@ def signal_section(seen: Seen) -> None:
         st.caption(
             plain(f"Drawn again: {of}; {facts['vectors']:,} vectors in each of {len(found.rates)} draws.")
         )
-        signal_card(found, seen.rows, seen.file_name)
+        signal_card(found, shown.rows, shown.file_name)
 
     def options() -> list[str] | None:
         drawn = _ask_draws(None)
@@ -160,7 +160,7 @@ def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: st
 
 def signal_card(found: trim.RowSignal, rows: list[int], file_name: str) -> None:
     """Draw sparsities, Gini and rates over the draws."""
-    seen = signal_finding(found)
+    finding = signal_finding(found)
 
     def view(figure: str) -> View:
         if figure == "Rates":
@@ -169,7 +169,7 @@ def signal_card(found: trim.RowSignal, rows: list[int], file_name: str) -> None:
             drawn = row_signal_figure(found.gini, "Gini of the row's scores", rows, theme(), ".3f")
         else:
             drawn = row_signal_figure(found.sparsity, "row sparsity", rows, theme())
-        return View(drawn, seen, FORMULA, f"{figure} over draws", found.columns)
+        return View(drawn, finding, FORMULA, f"{figure} over draws", found.columns)
 
     variants = {name: lambda name=name: view(name) for name in ("Row sparsity", "Gini", "Rates")}
     card("signal", variants, file_name=file_name)

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     import trim
     from app.services.layer.study import Outcome, Study
-    from app.ui.layer.more import Seen
+    from app.ui.layer.more import ShownLayer
 
 FORMULA = r"""
 $$
@@ -69,10 +69,10 @@ def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer
     return finished(laboratory_.solution(key, model, outcome), key, "Solving the layer")
 
 
-def solved_section(seen: Seen) -> None:
+def solved_section(shown: ShownLayer) -> None:
     """Choose a solver, and show the layer that it solved at its target."""
-    assert seen.live is not None, "the list of views asks"
-    study, outcome = seen.live
+    assert shown.live is not None, "the list of views asks"
+    study, outcome = shown.live
     if not is_live(study):
         st.info("This is computed with the live model, which is being loaded.", icon=":material/bolt:")
         return
@@ -81,17 +81,17 @@ def solved_section(seen: Seen) -> None:
         found = solution_of(study, outcome, solver)
     except NothingToShow:
         return
-    solved_card(found, outcome, seen.rows, seen.file_name)
+    solved_card(found, outcome, shown.rows, shown.file_name)
 
 
 def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file_name: str) -> None:
     """Draw a solved layer next to TRIM and the optimum."""
     view, label = outcome.view, METHOD_LABELS[found.method]
     own = RowAllocation(found.method, label, found.counts, view.columns)
-    seen = solved_seen(found, outcome)
+    finding = solved_finding(found, outcome)
 
     def drawn(figure: go.Figure, alt: str) -> View:
-        return View(figure, seen, FORMULA, alt, lambda: row_numbers(found, outcome))
+        return View(figure, finding, FORMULA, alt, lambda: row_numbers(found, outcome))
 
     def against(method: str) -> View:
         pair = compare_allocations(view.allocation(method), own)
@@ -109,7 +109,7 @@ def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file
 
     def moved() -> View:
         scatter = row_scatter(own, "row_moved", found.moved, rows)
-        alt = explanations.scatter_seen(scatter).removesuffix(".")
+        alt = explanations.scatter_finding(scatter).removesuffix(".")
         return drawn(row_scatter_figure([scatter], rows, theme()), alt)
 
     card(
@@ -125,7 +125,7 @@ def solved_card(found: trim.SolvedLayer, outcome: Outcome, rows: list[int], file
     )
 
 
-def solved_seen(found: trim.SolvedLayer, outcome: Outcome) -> str:
+def solved_finding(found: trim.SolvedLayer, outcome: Outcome) -> str:
     """Describe the layer's error with and without solved weights and under other masks, and how far weights moved."""
     label = METHOD_LABELS[found.method]
     if not np.isfinite(found.of_layer(found.error)):

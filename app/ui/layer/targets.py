@@ -20,7 +20,7 @@ from diagnostics.format import change, percent
 from diagnostics.targets import TargetPaths, target_paths
 
 if TYPE_CHECKING:
-    from app.ui.layer.more import Seen
+    from app.ui.layer.more import ShownLayer
     from trim.runs.shapes import TargetFacts
 
 HIGHEST = 0.9  # beyond it rows reach their caps, and all ridges would be squeezed
@@ -32,37 +32,37 @@ COST = (
 )
 
 
-def targets_section(seen: Seen) -> None:
+def targets_section(shown: ShownLayer) -> None:
     """Show the rows of a layer at targets from 30 to 90%, under each of the shown methods."""
-    if seen.live is not None:
-        study, outcome = seen.live
+    if shown.live is not None:
+        study, outcome = shown.live
         found = study.all_targets(outcome)
         low = found.curve.targets <= HIGHEST + 1e-9
-        methods = [each.method for each in seen.view.learned] or list(found.counts)
+        methods = [each.method for each in shown.view.learned] or list(found.counts)
         _card(
-            [_followed(each, found.curve.targets[low], found.counts[each][low], seen) for each in methods],
-            seen,
+            [_followed(each, found.curve.targets[low], found.counts[each][low], shown) for each in methods],
+            shown,
         )
         return
-    run, name = seen.stored
+    run, name = shown.stored
 
     def show(found: list[TargetFacts]) -> None:
         _card(
             [
-                _followed(each["method"], np.array(each["targets"]), np.array(each["counts"]), seen)
+                _followed(each["method"], np.array(each["targets"]), np.array(each["counts"]), shown)
                 for each in found
             ],
-            seen,
+            shown,
         )
 
     diagnosis(run, "targets", "How do the rows spread at other targets?", COST, show, layer=name)
 
 
-def _followed(method: str, targets: np.ndarray, counts: np.ndarray, seen: Seen) -> TargetPaths:
-    return target_paths(method, METHOD_LABELS[method], targets, counts, seen.view.columns)
+def _followed(method: str, targets: np.ndarray, counts: np.ndarray, shown: ShownLayer) -> TargetPaths:
+    return target_paths(method, METHOD_LABELS[method], targets, counts, shown.view.columns)
 
 
-def _card(found: list[TargetPaths], seen: Seen) -> None:
+def _card(found: list[TargetPaths], shown: ShownLayer) -> None:
     variants = {}
     for paths in found:
         formula = (
@@ -70,8 +70,8 @@ def _card(found: list[TargetPaths], seen: Seen) -> None:
         )
         more = f", {paths.label}" if len(found) > 1 else ""
         variants[f"Ridges{more}"] = partial(_ridges, paths, formula)
-        variants[f"Rows{more}"] = partial(_paths, paths, seen.rows[:MAX_LINES], formula)
-    card("all_targets", variants, file_name=seen.file_name, bind="query-params", brief=True)
+        variants[f"Rows{more}"] = partial(_paths, paths, shown.rows[:MAX_LINES], formula)
+    card("all_targets", variants, file_name=shown.file_name, bind="query-params", brief=True)
 
 
 def _ridges(paths: TargetPaths, formula: str) -> View:
@@ -90,7 +90,7 @@ def _ridges(paths: TargetPaths, formula: str) -> View:
     figure.update_yaxes(title_text="layer target")
     return View(
         figure,
-        targets_seen(paths),
+        targets_finding(paths),
         formula,
         f"Distributions of the row sparsities at layer targets from 30%, {paths.label}",
         partial(_numbers, paths),
@@ -100,7 +100,7 @@ def _ridges(paths: TargetPaths, formula: str) -> View:
 def _paths(paths: TargetPaths, rows: list[int], formula: str) -> View:
     return View(
         target_paths_figure(paths, rows or extremes(paths), theme()),
-        targets_seen(paths),
+        targets_finding(paths),
         formula,
         f"Row sparsity against the layer target, {paths.label}",
         partial(_numbers, paths),
@@ -122,7 +122,7 @@ def _numbers(paths: TargetPaths) -> dict[str, np.ndarray]:
     return {"row": np.arange(paths.counts.shape[1]), **shares}
 
 
-def targets_seen(paths: TargetPaths) -> str:
+def targets_finding(paths: TargetPaths) -> str:
     """Describe where rows differ most, whether they keep their order, and how many give weights back."""
     widths = paths.bands[4] - paths.bands[0]
     widest = int(widths.argmax())

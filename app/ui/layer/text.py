@@ -67,7 +67,7 @@ def row_sparsity_formula(view: LayerView) -> str:
     return "\n".join(f"**{each.label}**\n{_FORMULAS.get(each.method, _OWN_FORMULA)}" for each in shown)
 
 
-def kept_seen(view: LayerView) -> str:
+def kept_finding(view: LayerView) -> str:
     """Describe what the Ginis after pruning show."""
     others = " or ".join(each.label for each in view.learned)
     return (
@@ -76,7 +76,7 @@ def kept_seen(view: LayerView) -> str:
     )
 
 
-def gini_seen(view: LayerView) -> str:
+def gini_finding(view: LayerView) -> str:
     """Describe what the Gini histogram shows."""
     (summary,) = view.gini.summaries
     if summary.undefined == summary.rows:
@@ -89,7 +89,7 @@ def gini_seen(view: LayerView) -> str:
     return f"Half of the rows: {half}; all: {everything}."
 
 
-def lorenz_seen(curves: Sequence[LorenzCurve], selected: bool) -> str:
+def lorenz_finding(curves: Sequence[LorenzCurve], selected: bool) -> str:
     """Describe what Lorenz curves show: what a tenth of the weights holds."""
     zeros = [str(curve.row) for curve in curves if np.isnan(curve.gini)]
     tops = [
@@ -106,7 +106,7 @@ def lorenz_seen(curves: Sequence[LorenzCurve], selected: bool) -> str:
     return " ".join(parts) or "All scores are zero: no row has a curve."
 
 
-def cosine_seen(view: LayerView) -> str:
+def cosine_finding(view: LayerView) -> str:
     """Describe what the cosine curves show at the target."""
     live = view.cosines[0].cosine[~view.dead_rows]
     if live.size == 0:
@@ -121,7 +121,7 @@ def cosine_seen(view: LayerView) -> str:
     )
 
 
-def cosine_after_seen(distribution: CosineDistribution) -> str:
+def cosine_after_finding(distribution: CosineDistribution) -> str:
     """Describe the rows' cosines under the shown allocations."""
     uniform, *others = distribution.medians
     if np.isnan(uniform):
@@ -137,7 +137,7 @@ def cosine_after_seen(distribution: CosineDistribution) -> str:
     return "; ".join(parts) + "."
 
 
-def row_sparsity_seen(view: LayerView) -> str:
+def row_sparsity_finding(view: LayerView) -> str:
     """Describe what the shown row sparsities show."""
     parts = []
     for allocation in view.learned or view.allocations:
@@ -149,7 +149,7 @@ def row_sparsity_seen(view: LayerView) -> str:
     return " ".join(parts)
 
 
-def rate_seen(search: SearchView) -> str:
+def rate_finding(search: SearchView) -> str:
     """Describe what the learning rates show."""
     trace, rate = search.trace, search.learning_rate
     gain = 0.0 if trace.chosen is None else float(trace.kept_gain[trace.chosen])
@@ -179,21 +179,21 @@ def _rate(rate: float) -> str:
     return f"η = {rate_label(rate)}"
 
 
-def published_seen(search: SearchView) -> str:
+def published_finding(search: SearchView) -> str:
     """Explain the crosses over the learning rates."""
     if search.trace.published is None:
         return ""
     return f" Crosses are the publication's own reading, by which TRIM chooses, {ROUNDED_DOWN}."
 
 
-def paths_seen(search: SearchView) -> str:
+def paths_finding(search: SearchView) -> str:
     """Describe what the paths of several rows show."""
     return (
         f"Iteration {search.kept_iteration} was kept; the exact projection then makes whole weights of its x."
     )
 
 
-def row_scores_seen(scores: RowScores) -> str:
+def row_scores_finding(scores: RowScores) -> str:
     """Describe the weights that pruning takes from one row."""
     if all(np.isnan(border.score_share) for border in scores.borders):
         return "All scores of this row are zero: its order is that of the columns."
@@ -201,12 +201,12 @@ def row_scores_seen(scores: RowScores) -> str:
     return f"Score pruned: {'), '.join([f'{first} weights', *others])})."
 
 
-def row_cosine_seen(view: LayerView, row: int) -> str:
+def row_cosine_finding(view: LayerView, row: int) -> str:
     """Describe one row's cosine under the shown allocations."""
     return f"Cosine left: {', '.join(f'{each.label} {number(each.cosine[row])}' for each in view.cosines)}."
 
 
-def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
+def row_path_finding(view: LayerView, search: SearchView, row: int) -> str:
     """Describe how a row's count under TRIM was reached."""
     x, count = float(search.kept_x[row]), int(view.allocation("trim").counts[row])
     return (
@@ -215,7 +215,7 @@ def row_path_seen(view: LayerView, search: SearchView, row: int) -> str:
     )
 
 
-def row_stays_seen(view: LayerView, row: int) -> str:
+def row_stays_finding(view: LayerView, row: int) -> str:
     """Describe why a row has no path: TRIM stayed uniform."""
     return (
         f"No learning rate beat uniform, so the row keeps the layer's target of {percent(view.target, 0)}: "
@@ -223,7 +223,7 @@ def row_stays_seen(view: LayerView, row: int) -> str:
     )
 
 
-def row_prices_seen(prices: RowPrices) -> str:
+def row_prices_finding(prices: RowPrices) -> str:
     """Describe why the optimum takes so many weights of a row."""
     gone = f"{prices.pruned} weights cost at most λ = {number(prices.common, 3)}"
     if np.isnan(prices.next_price):
@@ -236,7 +236,7 @@ def price_unit(view: LayerView) -> str:
     return "error of the output" if view.sensitivity is None else "estimate of the loss"
 
 
-def mask_seen(allocation: RowAllocation) -> str:
+def mask_finding(allocation: RowAllocation) -> str:
     """Describe what the mask shows."""
     sparsity = allocation.row_sparsity
     return f"Row sparsity {between(percent(sparsity.min()), percent(sparsity.max()))}."

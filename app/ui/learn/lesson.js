@@ -60,7 +60,7 @@ function player(step, start, moved) {
   const control = step.control;
   let range, output, button;
   const render = () => {
-    seen.textContent = step.seen[frame];
+    seen.textContent = step.findings[frame];
     if (!control) return;
     range.value = frame;
     range.setAttribute("aria-valuetext", control.shown[frame]);
@@ -321,7 +321,7 @@ function slides(root, data, send) {
       make("h1", {}, `${step.number}. ${step.title}`),
       make("p", { class: "seen" }, `${minutes} min${shown}`),
       make("p", { class: "said" }, step.notes),
-      make("p", { class: "seen" }, step.drawing ? step.seen[frames[at]] : ""),
+      make("p", { class: "seen" }, step.drawing ? step.findings[frames[at]] : ""),
       question(step.check, 2, bars(), null, null),
       make("p", { class: "seen" }, after ? `Next: ${after.number}. ${after.title}` : "The last step."),
     ];
@@ -347,7 +347,7 @@ function slides(root, data, send) {
       const sheet = make("section", { class: "sheet" }, make("h1", {}, `${step.number}. ${step.title}`));
       if (step.drawing) sheet.append(picture(step.drawing, step.alt, frames[index]).svg);
       const setting = step.control ? `${step.control.label}: ${step.control.shown[frames[index]]}. ` : "";
-      sheet.append(make("p", { class: "say" }, step.say), make("p", { class: "seen" }, setting + (step.drawing ? step.seen[frames[index]] : step.empty)));
+      sheet.append(make("p", { class: "say" }, step.say), make("p", { class: "seen" }, setting + (step.drawing ? step.findings[frames[index]] : step.empty)));
       sheet.append(make("p", { class: "seen" }, `${step.check.question} ${step.check.answers.map((text, place) => `(${place + 1}) ${text}`).join("; ")}`));
       sheets.append(sheet);
     });

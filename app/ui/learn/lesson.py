@@ -56,7 +56,7 @@ def _step(mode: Mode, number: int, step: Step, picture: Picture | None) -> dict[
     return packed | {
         "drawing": picture.drawing.to_json(),
         "control": None if picture.control is None else asdict(picture.control),
-        "seen": list(picture.seen),
+        "findings": list(picture.findings),
         "alt": picture.alt,
         "missing": picture.missing,
     }

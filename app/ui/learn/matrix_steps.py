@@ -36,11 +36,11 @@ def _scores() -> Picture:
     from app.services.layer import lessons  # imports torch
 
     found = [lessons.scores(value) for value in LOUDNESS]
-    seen = []
+    findings = []
     for value, lesson in zip(LOUDNESS, found, strict=True):
         gone = [str(row) for row in np.flatnonzero(~lesson.pruned.keep[:, 3])]
         fate = f"pruned in row{'s' * (len(gone) > 1)} {', '.join(gone)}" if gone else "kept in every row"
-        seen.append(
+        findings.append(
             f"Row 0, feature 3: weight {lesson.weight[0, 3]:.1f} times norm {value:.1f} is score "
             f"{lesson.pruned.score[0, 3]:.1f}. The weight at feature 3 is {fate}."
         )
@@ -50,7 +50,7 @@ def _scores() -> Picture:
             "loudness", "How loud is feature 3? (its norm)", tuple(map(str, LOUDNESS)),
             tuple(f"norm {value:.1f}" for value in LOUDNESS), LOUDNESS.index(3.0), 5,
         ),
-        seen,
+        findings,
         "Three tables, one below the other: weights of four rows and eight features, the features' norms, and their "
         "product, the scores, with the lower half of each row crossed out",
         lambda: {
@@ -91,10 +91,10 @@ def _damage() -> Picture:
     from app.services.layer import lessons  # imports torch
 
     matrices = [lessons.damage(pruned) for pruned in range(lessons.COLUMNS + 1)]
-    seen = []
+    findings = []
     for pruned, matrix in enumerate(matrices):
         worst, best = int(matrix.cosine.argmin()), int(matrix.cosine.argmax())
-        seen.append(
+        findings.append(
             "Nothing is pruned: every output is what it was." if pruned == 0
             else "Nothing is left of any row." if pruned == lessons.COLUMNS
             else f"With {pruned} of 8 weights pruned, row {best} keeps a cosine of "
@@ -108,7 +108,7 @@ def _damage() -> Picture:
             "pruned", "Weights pruned in every row (of 8)", tuple(map(str, counts)),
             tuple(f"{pruned} of 8" for pruned in counts), 4, rate=2,
         ),
-        seen,
+        findings,
         "A table of the scores of four rows, the pruned ones crossed out, and beside each row a bar: the cosine of its "
         "output",
         lambda: {
@@ -155,7 +155,7 @@ def _retention() -> Picture:
     lesson = lessons.retention()
     columns = lesson.score.shape[1]
     counts = range(columns + 1)
-    seen = [
+    findings = [
         f"With {pruned} of {columns} weights pruned ({percent(pruned / columns, 0)}): "
         + ", ".join(
             f"{name} {number(value, 2)}"
@@ -170,7 +170,7 @@ def _retention() -> Picture:
             "sparser", f"Weights pruned in every row (of {columns})", tuple(map(str, counts)),
             tuple(f"{pruned} of {columns}" for pruned in counts), 48, 8,
         ),
-        seen,
+        findings,
         "The weights of three rows by their score, and below them the cosine of each row's output against row sparsity",
         lambda: {"pruned": np.arange(columns + 1)}
         | {
@@ -212,11 +212,11 @@ def _lorenz() -> Picture:
     from app.services.layer import lessons  # imports torch
 
     found = [lessons.concentration(factor) for factor in FACTORS]
-    seen = []
+    findings = []
     for curves in found:
         row = curves[lessons.EVEN_ROW]
         place = sorted(curve.gini for curve in curves).index(row.gini)
-        seen.append(
+        findings.append(
             f"Row 1 has a Gini of {number(row.gini, 2)}, {PLACES[place]} of the four. The others stay."
         )
     ginis = np.array([[curve.gini for curve in curves] for curves in found])
@@ -226,7 +226,7 @@ def _lorenz() -> Picture:
             "factor", "Make the weight of row 1 at feature 4 larger (times)",
             tuple(f"{factor:g}" for factor in FACTORS), tuple(f"{factor:.1f} times" for factor in FACTORS), 0, 5,
         ),
-        seen,
+        findings,
         "Lorenz curves of four rows below a diagonal; row 1's sinks as one of its weights grows",
         lambda: {"factor": np.array(FACTORS)} | {f"gini_row_{row}": ginis[:, row] for row in range(lessons.ROWS)},
     )  # fmt: skip
@@ -258,7 +258,7 @@ def _optimum() -> Picture:
     from app.services.layer import lessons  # imports torch
 
     found = [lessons.three_allocations(target) for target in TARGETS]
-    seen = []
+    findings = []
     for uniform, trim, optimal in found:
         captured = captured_share(uniform.layer_cosine, trim.layer_cosine, optimal.layer_cosine)
         qualities = ", ".join(
@@ -269,7 +269,7 @@ def _optimum() -> Picture:
             if captured is None
             else f" TRIM captured {percent(captured, 0)} of the possible gain over uniform."
         )
-        seen.append(f"Cosine of the layer: {qualities}.{gained}")
+        findings.append(f"Cosine of the layer: {qualities}.{gained}")
     return Picture(
         masks_drawing(found),
         Control(
@@ -280,7 +280,7 @@ def _optimum() -> Picture:
             2,
             rate=1,
         ),
-        seen,
+        findings,
         "The same table of scores three times, pruned by uniform, TRIM and the optimum, with each one's cosine",
         lambda: (
             {

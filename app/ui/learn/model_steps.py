@@ -70,7 +70,7 @@ def _rows(run_id: str | None) -> Picture | None:
     return Picture(
         rows_drawing(found),
         control if len(found) > 1 else None,
-        [_rows_seen(lesson) for lesson in found],
+        [_rows_finding(lesson) for lesson in found],
         f"One point for each row of a layer of {name}: its sparsity against its Gini",
         lambda: {
             "block": np.repeat([int(block) for block in blocks], [len(lesson.gini) for lesson in found]),
@@ -81,7 +81,7 @@ def _rows(run_id: str | None) -> Picture | None:
     )
 
 
-def _rows_seen(lesson: RowsLesson) -> str:
+def _rows_finding(lesson: RowsLesson) -> str:
     name = f"{lesson.layer}: {lesson.rows:,} rows of {lesson.columns:,} weights, {percent(lesson.sparsity, 0)} pruned."
     if lesson.rate is None:
         return f"{name} No learning rate beat uniform here, so TRIM left every row at the target."
@@ -112,7 +112,7 @@ def _perplexity(run_id: str | None) -> Picture | None:
     return Picture(
         perplexity_drawing(found),
         control if len(found) > 1 else None,
-        [_perplexity_seen(lesson) for lesson in found],
+        [_perplexity_finding(lesson) for lesson in found],
         f"Bars: perplexities of {whose}, dense and pruned in several ways",
         lambda: (
             {"model_sparsity": np.array([lesson.sparsity for lesson in found])}
@@ -125,7 +125,7 @@ def _perplexity(run_id: str | None) -> Picture | None:
     )
 
 
-def _perplexity_seen(lesson: PerplexityLesson) -> str:
+def _perplexity_finding(lesson: PerplexityLesson) -> str:
     values = ", ".join(f"{label} {number(value)}" for label, _, value in lesson.methods)
     return f"Perplexity at {percent(lesson.sparsity, 0)} model sparsity: {values}."
 

@@ -90,7 +90,7 @@ def _view(step: Step, picture: Picture, frame: int) -> View:
     """Return a frame of a picture as a chart for the studio."""
     return View(
         drawn_figure(picture.drawing, frame, step.title, theme()),
-        picture.seen[frame],
+        picture.findings[frame],
         step.formula,
         picture.alt,
         picture.numbers,

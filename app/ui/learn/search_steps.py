@@ -28,11 +28,11 @@ def _update() -> Picture:
     from app.services.layer import lessons  # imports torch
 
     found = [lessons.one_update(rate) for rate in RATES]
-    seen = []
+    findings = []
     for rate, lesson in zip(RATES, found, strict=True):
         giver, getter = int(lesson.change.argmax()), int(lesson.change.argmin())
         mean = lesson.share.mean()
-        seen.append(
+        findings.append(
             f"Row {giver} gives most, row {getter} gets most back. Row {ROW}: 2η (p − mean) = 2 · "
             f"({signed(rate, 'g')}) · ({number(lesson.share[ROW], 3)} − {number(mean, 3)}) = "
             f"{signed(lesson.change[ROW], '.3f')}, "
@@ -51,7 +51,7 @@ def _update() -> Picture:
             8,
             rate=2,
         ),
-        seen,
+        findings,
         "A line for each of four rows: its cosine, how far it lies between worst and best, and how far one update "
         "moves its sparsity from uniform",
         lambda: {
@@ -94,14 +94,14 @@ def _path() -> Picture:
 
     lesson = lessons.path()
     whole = lesson.update == lesson.update.round()
-    seen = []
+    findings = []
     for frame, update in enumerate(lesson.update):
         x, cosine = lesson.row_sparsity[frame], lesson.cosine[frame]
         best = int(
             np.flatnonzero(whole[: frame + 1])[lesson.quality[: frame + 1][whole[: frame + 1]].argmax()]
         )
         done = "no update" if update == 0 else f"{update:g} update" + ("" if update == 1 else "s")
-        seen.append(
+        findings.append(
             f"After {done} the rows lose between {percent(x.min(), 0)} and {percent(x.max(), 0)}; "
             f"their cosines lie between "
             f"{number(cosine.min(), 2)} and {number(cosine.max(), 2)}. Layer quality "
@@ -114,7 +114,7 @@ def _path() -> Picture:
             "iteration", "Updates done", tuple(f"{update:g}" for update in lesson.update.round(1)),
             tuple(f"{update:.1f}" for update in lesson.update), 0, lessons.PICTURES_AN_UPDATE,
         ),
-        seen,
+        findings,
         "Bars: the sparsities of twelve rows, and below them the layer quality after each update",
         lambda: {"update": lesson.update, "layer_quality": lesson.quality}
         | {f"row_sparsity_{row}": values for row, values in enumerate(lesson.row_sparsity.T)},
@@ -159,7 +159,7 @@ def _sign() -> Picture:
             tuple(map(str, SHARES)),
             tuple(f"{percent}%" for percent in SHARES), SHARES.index(40), 5,
         ),
-        [sign_seen(lesson) for lesson in found],
+        [sign_finding(lesson) for lesson in found],
         "Scores of a loud and a quiet row, what the next pruned weight costs in each, and the gain of nine "
         "learning rates",
         lambda: {
@@ -173,7 +173,7 @@ def _sign() -> Picture:
     )  # fmt: skip
 
 
-def sign_seen(lesson: SignLesson) -> str:
+def sign_finding(lesson: SignLesson) -> str:
     """Describe why this sign won."""
     rate = lesson.trace.rates[lesson.trace.chosen or 0]
     higher = "loud" if lesson.loud_cosine > lesson.quiet_cosine else "quiet"
@@ -222,10 +222,10 @@ def _budgets() -> Picture:
     from app.services.layer import lessons  # imports torch
 
     found = [lessons.budgets(width) for width in WIDTHS]
-    seen = []
+    findings = []
     for width, lesson in zip(WIDTHS, found, strict=True):
         least, most = int(lesson.sparsity.argmin()), int(lesson.sparsity.argmax())
-        seen.append(
+        findings.append(
             "With λ = 0 every layer has the same target: uniform budgets." if width == 0
             else f"Block {least} has the most outliers ({percent(lesson.outliers[least])}) and loses "
             f"{percent(lesson.sparsity[least], 0)}; block {most} has {percent(lesson.outliers[most])} and loses "
@@ -237,7 +237,7 @@ def _budgets() -> Picture:
             "owl", "OWL's λ (lambda): how far apart may layers be?", tuple(f"{width:g}" for width in WIDTHS),
             tuple(f"λ = {width:.3f}" for width in WIDTHS), WIDTHS.index(0.08), 2,
         ),
-        seen,
+        findings,
         "Bars: the layer sparsities of six blocks, around their mean of 70%",
         lambda: {
             "owl_width": np.repeat(WIDTHS, len(found[0].sparsity)),

@@ -54,7 +54,7 @@ class Picture:
     Attributes:
         drawing: the drawing of all frames.
         control: the slider; None: the drawing does not move.
-        seen: the finding of each frame.
+        findings: the finding of each frame.
         alt: a text for readers who cannot see the drawing.
         numbers: the columns behind the drawing; called only when they are downloaded.
         missing: why this is not the requested picture; "": it is.
@@ -62,7 +62,7 @@ class Picture:
 
     drawing: Drawing
     control: Control | None
-    seen: Sequence[str]
+    findings: Sequence[str]
     alt: str
     numbers: Callable[[], Mapping[str, np.ndarray]] = field(repr=False)
     missing: str = ""

@@ -12,12 +12,12 @@ from app.services.results.picks import Pick
 from app.services.runs.recoveries import recovered_bars
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
-from app.ui.common.maps import map_seen
+from app.ui.common.maps import map_finding
 from app.ui.common.present import kept, link
 from app.ui.common.selection import chosen_data
 from app.ui.common.slots import add_to_compare
 from app.ui.common.text import plain
-from app.ui.model.text import PERPLEXITY_FORMULA, lanes_seen
+from app.ui.model.text import PERPLEXITY_FORMULA, lanes_finding
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
@@ -93,10 +93,10 @@ def experts_card(shown: ModelMap, file_name: str) -> None:
     """Show how many tokens reached each expert, and whether its Gini correlates with that."""
 
     def against_gini() -> View:
-        seen = map_seen(shown, "tokens")
+        finding = map_finding(shown, "tokens")
         return View(
             tokens_gini_figure(shown, theme()),
-            seen,
+            finding,
             MAP_FORMULAS["tokens"] + MAP_FORMULAS["median_gini"],
             "Median Gini of each expert over the tokens that it saw",
             shown.columns,
@@ -117,10 +117,10 @@ def agreement_card(maps: Sequence[ModelMap], file_name: str) -> None:
 
 def map_view(shown: ModelMap, quantity: MapQuantity, more: str = "") -> View:
     """Draw one number of every layer; `more` is added to the finding."""
-    seen = map_seen(shown, quantity) + more
+    finding = map_finding(shown, quantity) + more
     return View(
         model_map_figure(shown, quantity, theme()),
-        seen,
+        finding,
         MAP_FORMULAS[quantity],
         "Heat map, block by layer type",
         shown.columns,
@@ -149,7 +149,7 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
     def view() -> View:
         return View(
             outcome_gini_figure(lanes(), theme()),
-            lanes_seen(searched),
+            lanes_finding(searched),
             MAP_FORMULAS["outcome"] + MAP_FORMULAS["median_gini"],
             "Learning-rate outcome of every layer against its median Gini",
             numbers,
@@ -173,16 +173,16 @@ def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_nam
     bars = measured.bars() + recovered_bars(recovered, measured.tokens_sha256)
     without = [bar.label for bar in bars if not math.isfinite(bar.perplexity)]
     bars = [bar for bar in bars if bar.label not in without]
-    seen = _perplexity_seen(bars)
+    finding = _perplexity_finding(bars)
     if without:
-        seen += f" Not drawn, because not finite: {', '.join(without)}."
+        finding += f" Not drawn, because not finite: {', '.join(without)}."
     if left_out := len(runs) - len(measured.runs):
-        seen += f" {left_out} more were not measured on this text."
+        finding += f" {left_out} more were not measured on this text."
 
     def view() -> View:
         return View(
             perplexity_figure(bars, measured.text, theme()),
-            seen,
+            finding,
             PERPLEXITY_FORMULA,
             f"Bars of perplexity on {measured.text}",
             lambda: {
@@ -192,10 +192,12 @@ def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_nam
             },
         )
 
-    card("perplexity", {"Perplexity": view}, file_name=file_name, shared=(tuple(bars), measured.text, seen))
+    card(
+        "perplexity", {"Perplexity": view}, file_name=file_name, shared=(tuple(bars), measured.text, finding)
+    )
 
 
-def _perplexity_seen(bars: Sequence[PerplexityBar]) -> str:
+def _perplexity_finding(bars: Sequence[PerplexityBar]) -> str:
     pruned = [bar for bar in bars if bar.method != "dense"]
     if not pruned:
         return "No pruned model has a finite perplexity."

@@ -87,12 +87,12 @@ def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> Non
     def view(axis: str, field: str) -> View:
         values = np.array([getattr(each, field) for each in layers], dtype=float)
         found = rank_correlation(values, costs)
-        seen = layers_finding(facts)
+        finding = layers_finding(facts)
         if found is not None:
-            seen += f" Cost and {axis.partition(' (')[0]}: Spearman {change(found.coefficient)}."
+            finding += f" Cost and {axis.partition(' (')[0]}: Spearman {change(found.coefficient)}."
         return View(
             cost_scatter_figure([each.name for each in layers], values, costs, errors, axis, theme()),
-            seen,
+            finding,
             MAP_FORMULAS["loss_added"],
             "Scatter of layers' costs",
             lambda: {

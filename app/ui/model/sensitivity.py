@@ -34,23 +34,23 @@ def sensitivity_variants(run: Run, other: Run | None) -> dict[str, Callable[[], 
 
     def statistics() -> tuple[SensitivityStatistics, str]:
         found = sensitivity_statistics(sensitivity_rows(run, run))
-        seen = sensitivity_seen(found)
+        finding = sensitivity_finding(found)
         if other is not None and (rows := sensitivity_rows(other, run)):
-            seen += " " + shares_seen("TRIM", sensitivity_statistics(rows))
-        return found, seen
+            finding += " " + shares_finding("TRIM", sensitivity_statistics(rows))
+        return found, finding
 
     def density() -> View:
-        found, seen = statistics()
+        found, finding = statistics()
         return View(
             sensitivity_density_figure(found, theme()),
-            seen,
+            finding,
             FORMULA,
             "Density of rows by Gini and sensitivity",
             lambda: numbers(found),
         )
 
     def by_layer() -> View:
-        found, seen = statistics()
+        found, finding = statistics()
         return View(
             checkpoint_map_figure(
                 *layer_grid(dict(zip(found.names, found.correlation.tolist(), strict=True))),
@@ -60,7 +60,7 @@ def sensitivity_variants(run: Run, other: Run | None) -> dict[str, Callable[[], 
                 signed=True,
                 theme=theme(),
             ),
-            seen,
+            finding,
             FORMULA,
             "Heat map, block by layer type",
             lambda: numbers(found),
@@ -79,7 +79,7 @@ def numbers(found: SensitivityStatistics) -> dict[str, np.ndarray]:
     }
 
 
-def sensitivity_seen(found: SensitivityStatistics) -> str:
+def sensitivity_finding(found: SensitivityStatistics) -> str:
     """Describe how Gini and sensitivity correlate, and which of the two decides the optimum's order."""
     known = found.correlation[np.isfinite(found.correlation)]
     if not known.size or found.over_all is None:
@@ -87,11 +87,11 @@ def sensitivity_seen(found: SensitivityStatistics) -> str:
     return (
         f"Over {found.over_all.rows:,} rows Gini and sensitivity agree by Spearman "
         f"{change(found.over_all.coefficient)}; within a layer by {change(float(np.median(known)))} in the median, "
-        f"{change(float(known.min()))} to {change(float(known.max()))}. " + shares_seen("This run", found)
+        f"{change(float(known.min()))} to {change(float(known.max()))}. " + shares_finding("This run", found)
     )
 
 
-def shares_seen(name: str, found: SensitivityStatistics) -> str:
+def shares_finding(name: str, found: SensitivityStatistics) -> str:
     """Describe how well the Gini alone, and both, explain a run's order of rows."""
     if not np.isfinite(found.by_gini).any():
         return f"{name} prunes all rows of a layer alike."

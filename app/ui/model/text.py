@@ -12,7 +12,7 @@ perplexity $n$. Only runs measured on the very same windows are shown side by si
 """
 
 
-def lanes_seen(maps: list[ModelMap]) -> str:
+def lanes_finding(maps: list[ModelMap]) -> str:
     """Return the finding of outcomes against Gini."""
     sentences = []
     for shown in maps:

@@ -48,7 +48,7 @@ def test_each_step_has_its_parts(number):
     (shown,) = data["steps"]
     assert data["mode"] == "page"
     assert shown["alt"]
-    assert len(shown["seen"]) == shown["drawing"]["frames"]
+    assert len(shown["findings"]) == shown["drawing"]["frames"]
     links = [link.proto.query_string for link in test.get("page_link")]
     assert links[: len(STEPS)] == [f"step={each}" for each in range(1, len(STEPS) + 1)]
     for place in range(len(step.check.answers)):
@@ -76,7 +76,7 @@ def test_three_motions_have_thirty_pictures_a_second():
         picture = next(step for step in STEPS if step.name == name).picture()
         assert picture.control.rate >= 30
         assert picture.drawing.frames > 80
-        assert len(set(picture.seen)) > 0.9 * picture.drawing.frames
+        assert len(set(picture.findings)) > 0.9 * picture.drawing.frames
 
 
 def test_slides_say_little():
@@ -91,9 +91,9 @@ def test_the_address_holds_a_steps_control():
     assert step.name == "Sign"
     data = sent(opened(7, outliers="80"))
     assert data["steps"][0]["control"]["shown"][data["frame"]] == "80%"
-    assert "A positive rate wins" in data["steps"][0]["seen"][data["frame"]]
+    assert "A positive rate wins" in data["steps"][0]["findings"][data["frame"]]
     data = sent(opened(7))
-    assert "A negative rate wins" in data["steps"][0]["seen"][data["frame"]]
+    assert "A negative rate wins" in data["steps"][0]["findings"][data["frame"]]
     test = opened(7, outliers="<b>8")
     assert sent(test)["frame"] == data["frame"]
     assert "which this step cannot show" in test.warning[0].value
@@ -127,10 +127,12 @@ def test_the_real_layer_is_the_runs_own():
     assert shown["control"]["values"] == ["0", "1"]
     points = [mark for mark in shown["drawing"]["marks"] if mark["tag"] == "circle"]
     assert len(points) == len(record.gini)
-    assert shown["seen"][1].startswith(
+    assert shown["findings"][1].startswith(
         f"1.mlp.gate_proj: {len(record.gini)} rows of {record.columns} weights"
     )
-    assert "of the 2 layers of this kind" in shown["seen"][1] or "No learning rate" in shown["seen"][1]
+    assert (
+        "of the 2 layers of this kind" in shown["findings"][1] or "No learning rate" in shown["findings"][1]
+    )
 
 
 @pytest.mark.parametrize(

@@ -46,23 +46,23 @@ def test_another_layer_by_the_address(layer):
 
 def test_words_are_the_numbers(run, layer):
     drawn, real = (view() for view in figure_1(layer).views.values())
-    assert "uniform takes 4, 4, 4, 4 of 8 weights, and TRIM 7, 1, 4, 4" in drawn.seen
-    assert f"{layer.own.row_sparsity.min():.1%}" in real.seen
+    assert "uniform takes 4, 4, 4, 4 of 8 weights, and TRIM 7, 1, 4, 4" in drawn.finding
+    assert f"{layer.own.row_sparsity.min():.1%}" in real.finding
     (gini,) = figure_3a(layer).views.values()
-    assert f"{np.median(layer.coefficients):.3f}" in gini().seen
+    assert f"{np.median(layer.coefficients):.3f}" in gini().finding
     (cosine,) = figure_3b(layer).views.values()
     at = np.searchsorted(layer.sparsity_grid, 0.9)
     low, high = np.percentile(layer.cosine_curves[:, at], [5, 95])
-    said = cosine().seen.rpartition("between")[2]
+    said = cosine().finding.rpartition("between")[2]
     assert float(said.split()[0]) == pytest.approx(low, abs=0.03)
     assert float(said.split()[2].rstrip(".")) == pytest.approx(high, abs=0.03)
     (outcome,) = figure_3c([run]).views.values()
     rates = [run.numbers(name)["search"]["learning_rate"] for name in run.layers]
-    assert f"of 210 layers {sum((rate or 0) > 0 for rate in rates)} positive" in outcome().seen
-    assert f"{rates.count(None)} stayed uniform" in outcome().seen
+    assert f"of 210 layers {sum((rate or 0) > 0 for rate in rates)} positive" in outcome().finding
+    assert f"{rates.count(None)} stayed uniform" in outcome().finding
     ridges = figure_4(run).views["Blocks"]()
     medians = [float(np.median(run.array(f"{block}.self_attn.k_proj", "gini"))) for block in range(30)]
-    assert f"between {min(medians):.3f} and {max(medians):.3f}" in ridges.seen
+    assert f"between {min(medians):.3f} and {max(medians):.3f}" in ridges.finding
     assert len(ridges.numbers()["block"]) == sum(
         run.numbers(f"{b}.self_attn.k_proj")["rows"] for b in range(30)
     )
@@ -79,7 +79,7 @@ def test_figure_2_begins_at_70_percent_and_names_the_change():
     values = {line: view.numbers()["perplexity"][2 * place + 1] for place, line in enumerate(ends)}
     change = values["TRIM"] / values["Wanda"] - 1
     assert change > 0
-    assert f"TRIM raises uniform's perplexity by {change:.0%}" in view.seen
+    assert f"TRIM raises uniform's perplexity by {change:.0%}" in view.finding
     assert figure_2([]) is None
 
 

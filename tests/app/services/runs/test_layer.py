@@ -7,7 +7,7 @@ import pytest
 
 import trim
 from app.services.runs.layer import LayerView
-from app.ui.common.explanations import scatter_seen
+from app.ui.common.explanations import scatter_finding
 from app.ui.layer import text
 from app.ui.layer.cards import CHANGES, row_numbers
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
@@ -47,7 +47,7 @@ def test_what_became_of_changed_weights(runs):
     for key, values in view.changes.items():
         scatter = row_scatter(view.own, key, values)
         assert row_scatter_figure([scatter]).data
-        assert " pruned " in scatter_seen(scatter)
+        assert " pruned " in scatter_finding(scatter)
 
 
 @pytest.mark.parametrize("allocation", ["uniform", "trim", "optimal"])
@@ -95,11 +95,11 @@ def test_a_run_from_before_exact_qualities_were_kept_says_so(runs):
     view = LayerView.of(runs["trim"], old).search
     np.testing.assert_array_equal(view.trace.quality, record.search.quality)
     assert view.trace.published is None
-    assert "as this run kept it" in text.rate_seen(view)
-    assert text.published_seen(view) == ""
+    assert "as this run kept it" in text.rate_finding(view)
+    assert text.published_finding(view) == ""
     new = LayerView.of(runs["trim"], record).search
-    assert "holds only" not in text.rate_seen(new)
-    assert "Crosses" in text.published_seen(new)
+    assert "holds only" not in text.rate_finding(new)
+    assert "Crosses" in text.published_finding(new)
 
 
 def test_what_a_run_does_not_store(runs):

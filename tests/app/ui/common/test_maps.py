@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from app.ui.common.maps import map_seen
+from app.ui.common.maps import map_finding
 from diagnostics.model_map import ModelMap, layer_facts
 
 
@@ -27,15 +27,17 @@ def shown(*layers: tuple[float | None, float]) -> ModelMap:
 
 
 def test_rates_that_lose_at_exact_counts_are_counted():
-    seen = map_seen(shown((0.01, 0.1), (0.02, -0.1), (-0.01, -0.1), (None, 0.0)), "outcome")
-    assert seen.startswith(
+    finding = map_finding(shown((0.01, 0.1), (0.02, -0.1), (-0.01, -0.1), (None, 0.0)), "outcome")
+    assert finding.startswith(
         "Of 4 layers, 2 chose a positive rate, 1 a negative one, and in 1 nothing beat uniform."
     )
-    assert seen.endswith("at exact counts 2 of the chosen rates lose.")
+    assert finding.endswith("at exact counts 2 of the chosen rates lose.")
     fine = shown((0.01, 0.1), (None, 0.0))
-    assert map_seen(fine, "outcome").endswith("nothing beat uniform.")
-    assert "lose" not in map_seen(dataclasses.replace(fine, layers=fine.layers[:1]), "outcome")
+    assert map_finding(fine, "outcome").endswith("nothing beat uniform.")
+    assert "lose" not in map_finding(dataclasses.replace(fine, layers=fine.layers[:1]), "outcome")
     few = dataclasses.replace(fine.layers[1], outcome=None, tokens=3.0)
-    seen = map_seen(dataclasses.replace(fine, layers=(fine.layers[0], few)), "outcome")
-    assert seen.startswith("Of 1 layers")
-    assert seen.endswith("1 more are of experts that too few tokens reach: every row loses the same there.")
+    finding = map_finding(dataclasses.replace(fine, layers=(fine.layers[0], few)), "outcome")
+    assert finding.startswith("Of 1 layers")
+    assert finding.endswith(
+        "1 more are of experts that too few tokens reach: every row loses the same there."
+    )

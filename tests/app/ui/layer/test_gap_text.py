@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from app.ui.layer.gap import captured_text, gap_curve_seen, gap_loss_seen, gap_rows_seen
+from app.ui.layer.gap import captured_text, gap_curve_finding, gap_loss_finding, gap_rows_finding
 from diagnostics.allocation import RowAllocation, RowScatter, row_scatter
 from diagnostics.gap import AllocationGap, GapCurve, allocation_gap
 
@@ -54,31 +54,31 @@ def test_captured_of_the_error():
 
 def test_rows():
     found = gap(0.5, 0.6, 0.9)
-    said = gap_rows_seen(found, scatter(found, np.array([0.1, 0.2, 0.9, 0.15])))
+    said = gap_rows_finding(found, scatter(found, np.array([0.1, 0.2, 0.9, 0.15])))
     assert said.startswith("The optimum takes 15.0% of the weights from other rows.")
     assert "Row 2: 40.0%, optimally 10.0%" in said
     assert "row 0: 20.0%, optimally 40.0%" in said
     assert "lose too much (Spearman +1)" in said
     same = gap(0.5, 0.6, 0.9, counts=(20, 30, 5, 45))
-    assert "every row alike" in gap_rows_seen(same, scatter(same, np.arange(4.0)))
+    assert "every row alike" in gap_rows_finding(same, scatter(same, np.arange(4.0)))
 
 
 def test_targets():
     curve = GapCurve.of(
         [0.5, 0.6, 0.7], [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)], [(2, 1, 1)] * 3, "mse"
     )
-    said = gap_curve_seen(curve)
+    said = gap_curve_finding(curve)
     assert "at most 20.00%, at a layer target of 50%" in said
     assert said.endswith("Worse than uniform: at 1.")
     assert "At the others the optimum does not gain." in said
-    assert "At no target" in gap_curve_seen(GapCurve.of([0.7], [(0.5, 0.6, 0.4)], [(2, 1, 1)], "mse"))
+    assert "At no target" in gap_curve_finding(GapCurve.of([0.7], [(0.5, 0.6, 0.4)], [(2, 1, 1)], "mse"))
 
 
 def test_what_is_left_of_the_error():
     curve = GapCurve.of([0.5, 0.6], [(0.9, 0.91, 0.95)] * 2, [(4, 3, 2), (5, 5, 3)], "mse")
-    assert gap_loss_seen(curve) == (
+    assert gap_loss_finding(curve) == (
         "Of uniform's error the optimum leaves 50.0% to 60.0%, TRIM leaves 75.0% to 100.0%."
     )
-    assert "Uniform makes no error" in gap_loss_seen(
+    assert "Uniform makes no error" in gap_loss_finding(
         GapCurve.of([0.5], [(1.0, 1.0, 1.0)], [(0, 0, 0)], "mse")
     )

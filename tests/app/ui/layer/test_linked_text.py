@@ -7,7 +7,7 @@ import pytest
 
 from app.services.runs.layer import SearchView
 from app.ui.layer.linked_text import legend
-from app.ui.layer.text import rate_seen
+from app.ui.layer.text import rate_finding
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.panel_parts import Axis, Mark, Panel
 
@@ -41,7 +41,7 @@ def search(tried: list[bool], chosen: int | None, quality: np.ndarray = QUALITY)
     ],
 )
 def test_the_finding_says_which_rate_wins_and_why_another_does_not(search, said):
-    assert rate_seen(search) == said
+    assert rate_finding(search) == said
 
 
 def test_the_legend_explains_each_symbol_that_is_drawn():
