@@ -26,11 +26,11 @@ _STYLE = """
 [class*=st-key-signs-] button:not(:hover, :focus-visible) [data-testid=stMarkdownContainer] { clip-path: inset(50%); }
 [class*=st-key-signs-] button [data-testid=stMarkdownContainer] p { color: #fff; font-size: 0.8rem; overflow: visible; }
 [class*=st-key-signs-] [data-testid=stPopoverButton] div[aria-hidden=true] { display: none; }
+:not(.st-key-heading) > [data-testid=stElementContainer] > [data-testid=stHeading] [data-testid=stMarkdownContainer] {
+  margin-bottom: -0.5rem; }
 @media (min-width: 900px) {
 [data-testid=stMainBlockContainer] { padding: 0.75rem 1.5rem 2rem; }
 [data-testid=stMainBlockContainer] h1 { font-size: 1.4rem; padding: 0; }
-:not(.st-key-heading) > [data-testid=stElementContainer] > [data-testid=stHeading] [data-testid=stMarkdownContainer] {
-  margin-bottom: -0.5rem; }
 [data-testid=stHeader] { background: transparent; pointer-events: none; }
 [data-testid=stHeader] * { pointer-events: none; }
 [data-testid=stHeader] :is(button, a, button *, a *) { pointer-events: auto; }
