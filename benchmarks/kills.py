@@ -39,7 +39,7 @@ from tests.app.small_runs import make_run
 from tests.trim import rough
 from trim import cli
 from trim.files import is_locked
-from trim.recovery import work as recovery_work
+from trim.recovery import run as recovery_run
 
 AGAIN = 0.6  # probability that resumed work is killed again
 MAX_KILLS = 3  # kills of one folder
@@ -178,7 +178,7 @@ class Recover(Kind):
 
     def begin(self, folder: Path) -> int:
         """Recover, or resume."""
-        recovery_work.SAVE_SECONDS = 0.0  # after each step
+        recovery_run.SAVE_SECONDS = 0.0  # after each step
         if (folder / "recovery.json").exists():
             return cli.main(["resume", str(folder)])
         run = self.root / "recovered-run"

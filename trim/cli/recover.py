@@ -81,9 +81,9 @@ class RecoveryTerminal(Terminal):
 
 
 def _recover(chosen: argparse.Namespace) -> None:
-    from trim.recovery.recover import new_path, recover
+    from trim.recovery.recover import default_path, recover
 
-    chosen.folder = chosen.out or new_path(chosen.sparse)
+    chosen.folder = chosen.out or default_path(chosen.sparse)
     terminal = RecoveryTerminal()
     print_recovery(
         recover(

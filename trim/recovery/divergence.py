@@ -1,7 +1,7 @@
 """Compare the predictions of two models by the Kullback-Leibler divergence of the next token.
 
-Both models' logits are held in the type of their forward pass. What has to be float32 is computed for few tokens at a
-time, and the gradient takes the place of the dense model's logits: memory holds two tensors of logits at most.
+Both models' logits stay in the type of their forward pass. The softmax is computed in float32 for a few tokens at a
+time, and the gradient overwrites the dense model's logits, so that memory holds two tensors of logits at most.
 """
 
 import torch
@@ -17,11 +17,11 @@ class _Divergence(torch.autograd.Function):
     @staticmethod
     def forward(ctx: FunctionCtx, student: Tensor, dense: Tensor, scale: float) -> Tensor:
         total = torch.zeros((), device=student.device)
-        for own, other in zip(_slices(student), _slices(dense), strict=True):
-            ours, theirs = own.float().log_softmax(-1), other.float().log_softmax(-1)
-            chances = theirs.exp()
-            total += theirs.sub_(ours).mul_(chances).sum() * scale
-            other.copy_(ours.exp_().sub_(chances).mul_(scale))
+        for own, target in zip(_slices(student), _slices(dense), strict=True):
+            log_q, log_p = own.float().log_softmax(-1), target.float().log_softmax(-1)
+            p = log_p.exp()
+            total += log_p.sub_(log_q).mul_(p).sum() * scale
+            target.copy_(log_q.exp_().sub_(p).mul_(scale))
         ctx.save_for_backward(dense)
         return total
 
@@ -32,12 +32,12 @@ class _Divergence(torch.autograd.Function):
 
 
 def divergence(student: Tensor, dense: Tensor, scale: float) -> Tensor:
-    """Return scale · Σ KL(dense ‖ student) over all tokens, (), in nats; the dense model's logits are used up.
+    """Return scale · Σ KL(dense ‖ student) over all tokens, (), in nats; the dense model's logits are overwritten.
 
     Args:
         student: (windows, length, vocabulary) logits.
         dense: those of the dense model.
-        scale: such as 1 / how many tokens a step has.
+        scale: such as 1 / (number of tokens in a step).
     """
     result: Tensor = _Divergence.apply(student, dense, scale)
     return result
@@ -45,24 +45,27 @@ def divergence(student: Tensor, dense: Tensor, scale: float) -> Tensor:
 
 @torch.no_grad()
 def losses(student: Tensor, dense: Tensor, tokens: Tensor) -> tuple[float, float]:
-    """Sum over the tokens of a text the divergence from the dense model, and −log p of the text's own next token.
+    """Return Σ KL(dense ‖ student), and the student's Σ −log p of the text's next tokens, both in nats.
 
-    `tokens`: (windows, length).
+    Args:
+        student: (windows, length, vocabulary) logits.
+        dense: those of the dense model.
+        tokens: (windows, length), the text.
     """
-    apart = torch.zeros((), device=student.device, dtype=torch.float64)
-    surprise = torch.zeros((), device=student.device, dtype=torch.float64)
-    for window, ours, theirs in zip(tokens, student, dense, strict=True):
-        following = torch.cat([window[1:], window[:1]])  # the last has none, and its place is not counted
+    divergence = torch.zeros((), device=student.device, dtype=torch.float64)
+    negative_log_likelihood = torch.zeros((), device=student.device, dtype=torch.float64)
+    for window, window_student, window_dense in zip(tokens, student, dense, strict=True):
+        following = torch.cat([window[1:], window[:1]])  # the last token has none; it is left out below
         last = len(window) - 1
         start = 0
-        for own, other in zip(_slices(ours), _slices(theirs), strict=True):
-            log_ours, log_theirs = own.float().log_softmax(-1), other.float().log_softmax(-1)
+        for own, target in zip(_slices(window_student), _slices(window_dense), strict=True):
+            log_q, log_p = own.float().log_softmax(-1), target.float().log_softmax(-1)
             stop = start + len(own)
-            picked = log_ours.gather(-1, following[start:stop, None])[:, 0]
-            surprise -= picked[: max(0, last - start)].double().sum()
-            apart += (log_theirs.exp() * (log_theirs - log_ours)).sum().double()
+            next_log_q = log_q.gather(-1, following[start:stop, None])[:, 0]
+            negative_log_likelihood -= next_log_q[: max(0, last - start)].double().sum()
+            divergence += (log_p.exp() * (log_p - log_q)).sum().double()
             start = stop
-    return float(apart), float(surprise)
+    return float(divergence), float(negative_log_likelihood)
 
 
 def _slices(logits: Tensor) -> tuple[Tensor, ...]:

@@ -8,7 +8,16 @@ from trim.pruning.events import Finished, Note, Stopped
 
 @dataclass(frozen=True)
 class Began:
-    """A recovery begins, or is resumed: about how many weights it trains, how, and what memory it needs."""
+    """A recovery begins, or is resumed.
+
+    Attributes:
+        trained: number of trained weights.
+        windows: number of windows in a step.
+        in_one_pass: number of windows in one forward and backward pass.
+        checkpointing: whether blocks are computed again in the backward pass.
+        memory_bytes: the memory that the training needs, estimated.
+        resumed: whether it resumes from a saved state.
+    """
 
     trained: int
     windows: int

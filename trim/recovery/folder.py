@@ -14,13 +14,13 @@ from trim.files import FolderLock, atomic_file, remove_temporary
 from trim.names import RECOVERY
 from trim.recovery.kept import KeptWeights
 from trim.recovery.text import RecoveryText
-from trim.recovery.training import Course, Training
+from trim.recovery.training import Training, TrainingState
 from trim.runs.fields import parse_json, read_fields
 from trim.runs.json_files import settings_fingerprint
 from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
 from trim.runs.writer import FolderWriter, write_record
 
-TEXT, STATE = "text.safetensors", "state.safetensors"
+TEXT_FILE, STATE_FILE = "text.safetensors", "state.safetensors"
 
 
 class RecoveryWriter(FolderWriter):
@@ -35,11 +35,11 @@ class RecoveryWriter(FolderWriter):
         """Begin a recovery in an empty folder.
 
         Raises:
-            RunError: the folder holds something, or cannot be written.
+            RunError: the folder is not empty, or cannot be written.
         """
         writer = cls(path)
         try:
-            harmless = {"lock", ".lock", TEXT, ".DS_Store"}
+            harmless = {"lock", ".lock", TEXT_FILE, ".DS_Store"}
             if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in harmless):
                 hint = f"; resume with: python -m trim resume {path}" if (path / RECOVERY).exists() else ""
                 raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder{hint}")
@@ -59,11 +59,11 @@ class RecoveryWriter(FolderWriter):
     @property
     def has_state(self) -> bool:
         """Return whether there is a state to resume from."""
-        return (self.path / STATE).exists()
+        return (self.path / STATE_FILE).exists()
 
     def write_text(self, text: RecoveryText) -> None:
         """Save the windows until the recovery is complete."""
-        _save(self.path / TEXT, {key: each.int() for key, each in vars(text).items()}, {})
+        _save(self.path / TEXT_FILE, {key: each.int() for key, each in vars(text).items()}, {})
 
     def read_text(self) -> RecoveryText:
         """Read the saved windows.
@@ -72,58 +72,59 @@ class RecoveryWriter(FolderWriter):
             RunError: they are gone or damaged.
         """
         try:
-            return RecoveryText(**{key: each.long() for key, each in load_file(self.path / TEXT).items()})
+            tensors = load_file(self.path / TEXT_FILE)
+            return RecoveryText(**{key: each.long() for key, each in tensors.items()})
         except (OSError, SafetensorError, TypeError) as error:
             raise RunError(
-                f"{self.path / TEXT} is damaged or gone; delete the folder and recover again"
+                f"{self.path / TEXT_FILE} is damaged or gone; delete the folder and recover again"
             ) from error
 
     def write_state(self, training: Training) -> None:
-        """Write all that further steps depend on."""
-        tensors = {key: each.cpu() for key, each in training.kept.state.items()} | {"best": training.best}
-        course = {"course": dataclasses.asdict(training.course), "adam_steps": training.kept.steps}
-        _save(self.path / STATE, tensors, course)
+        """Save the trained weights, the optimizer's state and the progress of the training."""
+        tensors = {key: each.cpu() for key, each in training.kept.state_dict().items()}
+        facts = {"course": dataclasses.asdict(training.state), "adam_steps": training.kept.steps}
+        _save(self.path / STATE_FILE, tensors | {"best": training.best}, facts)
 
-    def read_state(self, kept: KeptWeights) -> tuple[Course, Tensor | None]:
+    def read_state(self, kept: KeptWeights) -> tuple[TrainingState, Tensor | None]:
         """Load the trained weights and the state of the optimizer.
 
         Returns:
-            How far the training was, and the best weights so far; a new course and None where nothing was written.
+            The state of the training, and the best weights so far; a new state and None where nothing was saved.
 
         Raises:
             RunError: the file is damaged.
         """
         if not self.has_state:
-            return Course(), None
+            return TrainingState(), None
         try:
-            with safe_open(self.path / STATE, "pt") as file:
+            with safe_open(self.path / STATE_FILE, "pt") as file:
                 content = cast(dict, parse_json((file.metadata() or {})["trim"]))
-                course = read_fields(Course, content["course"], "course")
+                training_state = read_fields(TrainingState, content["course"], "course")
                 kept.steps = int(content["adam_steps"])
-                for key, state in kept.state.items():
-                    state.copy_(file.get_tensor(key))
+                for key, tensor in kept.state_dict().items():
+                    tensor.copy_(file.get_tensor(key))
                 best: Tensor = file.get_tensor("best")
         except (OSError, SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
             raise RunError(
-                f"{self.path / STATE} is damaged; remove it, and the recovery starts again with: python -m trim resume "
-                f"{self.path}"
+                f"{self.path / STATE_FILE} is damaged; remove it, and the recovery starts again with: "
+                f"python -m trim resume {self.path}"
             ) from error
         kept.write(kept.values)
-        return course, best
+        return training_state, best
 
     def finish(self) -> Recovery:
         """Remove the files that only a resumed recovery needs."""
-        for name in (STATE, TEXT):
+        for name in (STATE_FILE, TEXT_FILE):
             (self.path / name).unlink(missing_ok=True)
         return self.recovery
 
 
 def has_leftovers(path: Path) -> bool:
-    """Return whether a complete recovery still holds what it resumed from: it was killed at its very end."""
-    return any((path / name).exists() for name in (STATE, TEXT))
+    """Return whether a complete recovery still has the files that `finish` removes: it was killed just before."""
+    return any((path / name).exists() for name in (STATE_FILE, TEXT_FILE))
 
 
 def _save(path: Path, tensors: dict[str, Tensor], facts: dict) -> None:
     with atomic_file(path) as file:
-        held = {key: each.contiguous() for key, each in tensors.items()}
-        save_file(held, file.name, {"trim": json.dumps(facts)})
+        contiguous = {key: each.contiguous() for key, each in tensors.items()}
+        save_file(contiguous, file.name, {"trim": json.dumps(facts)})

@@ -1,7 +1,7 @@
 """The weights that a recovery trains, as one vector: the kept weights of the blocks, their biases and norms.
 
-Gradients, the optimizer's state and full-precision values exist for these alone, so that they cost as much memory as
-there are kept weights, and a zero cannot change: nothing ever writes to its place.
+Gradients, the optimizer's state and float32 values exist for these weights alone, so that their memory grows with the
+number of kept weights. Pruned weights stay zero, because nothing writes to their places.
 """
 
 import functools
@@ -38,7 +38,7 @@ class KeptWeights:
     """The trained weights of a model and the state of Adam, whose step also writes them into the model.
 
     Attributes:
-        values: (K,) float32, from which the model's weights are rounded.
+        values: (K,) float32; the model's weights are these, rounded to its type.
         gradient: (K,) float32, added to by each backward pass.
         first, second: (K,) float32, Adam's running averages of the gradient and of its square.
         steps: the number of steps so far.
@@ -61,17 +61,19 @@ class KeptWeights:
         device = next(iter(self._parts.values())).parameter.device
         self.values = torch.empty(start, device=device)
         for part in self._parts.values():
-            self.values[part.start : part.stop] = _picked(part, part.parameter.detach())
+            self.values[part.start : part.stop] = _trained_values(part, part.parameter.detach())
         self.gradient, self.first, self.second = (torch.zeros_like(self.values) for _ in range(3))
         self.steps = 0
 
-    @property
-    def state(self) -> dict[str, Tensor]:
-        """The tensors from which a stopped training resumes, by name."""
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the tensors from which a stopped training resumes, by name; they are not copied."""
         return {"values": self.values, "first": self.first, "second": self.second}
 
     def typical_size(self) -> float:
-        """Return the root mean square of the kept weights in the middle matrix; models differ in it tenfold."""
+        """Return the median over the matrices of the root mean square of their kept weights.
+
+        It scales the learning rate, because models differ in it tenfold.
+        """
         sizes = [
             float(self.values[part.start : part.stop].square().mean().sqrt())
             for part in self._parts.values()
@@ -79,8 +81,8 @@ class KeptWeights:
         ]
         return sorted(sizes)[len(sizes) // 2] if sizes else 1.0
 
-    def begin(self) -> None:
-        """Enable gradients: from now on each backward pass adds to `gradient`, the only place that holds them."""
+    def collect_gradients(self) -> None:
+        """Let each backward pass add to `gradient`; parameters keep no gradients of their own."""
         for part in self._parts.values():
             part.parameter.requires_grad_(True)
             part.parameter.register_post_accumulate_grad_hook(functools.partial(self._collect, part))
@@ -88,22 +90,22 @@ class KeptWeights:
     def _collect(self, part: _Part, parameter: Tensor) -> None:
         """Move a parameter's gradient into the vector as soon as a backward pass has computed it."""
         if parameter.grad is not None:
-            self.gradient[part.start : part.stop] += _picked(part, parameter.grad)
+            self.gradient[part.start : part.stop] += _trained_values(part, parameter.grad)
             parameter.grad = None
 
     def __len__(self) -> int:
         """Return the number of trained weights."""
         return len(self.values)
 
-    def step(self, rate: float, longest: float) -> None:
-        """Make a step of Adam against the gradient, which is cut to the length `longest` and is set to 0 afterwards."""
+    def step(self, rate: float, max_norm: float) -> None:
+        """Make a step of Adam; the gradient is clipped to `max_norm` before, and set to 0 afterwards."""
         self.steps += 1
         norm = torch.linalg.vector_norm(self.gradient)
-        self.gradient.mul_((longest / (norm + EPSILON)).clamp(max=1.0))
+        self.gradient.mul_((max_norm / (norm + EPSILON)).clamp(max=1.0))
         self.first.lerp_(self.gradient, 1 - BETAS[0])
         self.second.mul_(BETAS[1]).addcmul_(self.gradient, self.gradient, value=1 - BETAS[1])
         size = rate / (1 - BETAS[0] ** self.steps)
-        # The gradient is used up: its memory holds the denominator.
+        # The gradient is not needed any more: its memory is reused for the denominator.
         torch.sqrt(self.second, out=self.gradient)
         self.gradient.div_(math.sqrt(1 - BETAS[1] ** self.steps)).add_(EPSILON)
         self.values.addcdiv_(self.first, self.gradient, value=-size)
@@ -121,7 +123,7 @@ class KeptWeights:
                     part.parameter.view(-1)[part.places] = own
 
     def restart(self, values: Tensor) -> None:
-        """Go back to earlier values, and let Adam start from zero."""
+        """Restore earlier values, and reset Adam's averages."""
         self.values.copy_(values)
         for state in (self.gradient, self.first, self.second):
             state.zero_()
@@ -149,6 +151,7 @@ class KeptWeights:
         return [name for name, part in self._parts.items() if part.parameter.ndim == 2]
 
 
-def _picked(part: _Part, tensor: Tensor) -> Tensor:
+def _trained_values(part: _Part, tensor: Tensor) -> Tensor:
+    """Return the numbers of a tensor at the places of a part's trained weights, float32."""
     flat = tensor.reshape(-1)
     return (flat if part.places is None else flat.index_select(0, part.places)).float()

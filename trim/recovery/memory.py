@@ -36,11 +36,11 @@ class Sizes:
     itemsize: int
 
     @property
-    def held(self) -> int:
-        """Bytes of both models, Adam's state and the best weights so far."""
+    def fixed_bytes(self) -> int:
+        """Bytes that do not depend on the pass: both models, Adam's state and the best weights so far."""
         return 2 * self.parameters * self.itemsize + self.trained * (STATE_BYTES + self.itemsize)
 
-    def of_pass(self, tokens: int, checkpointing: bool) -> int:
+    def pass_bytes(self, tokens: int, checkpointing: bool) -> int:
         """Bytes of one forward and backward pass over this many tokens."""
         inside = _CACHED_NUMBERS * self.widths * self.itemsize
         if checkpointing:
@@ -65,7 +65,7 @@ class Plan:
 
 
 def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -> Plan:
-    """Choose the largest pass that fits; blocks are computed again only if not even one window fits otherwise.
+    """Choose the largest pass that fits; blocks are computed again only if a single window does not fit otherwise.
 
     Args:
         sizes: the model's sizes.
@@ -74,14 +74,16 @@ def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -
         device: the device of the training.
 
     Raises:
-        NotEnoughMemoryError: not even one window fits; the message has what is needed and what is free.
+        NotEnoughMemoryError: a single window does not fit; the message names the needed and the free memory.
     """
     free = available_bytes(device)
     needed = 0
     for checkpointing in (False, True):
         count = windows
         while count:
-            needed = int((sizes.held + sizes.of_pass(count * length, checkpointing)) * (1 + _RESERVE))
+            needed = int(
+                (sizes.fixed_bytes + sizes.pass_bytes(count * length, checkpointing)) * (1 + _RESERVE)
+            )
             if needed <= free:
                 return Plan(count, checkpointing, needed)
             count //= 2

@@ -26,8 +26,8 @@ from trim.runs.recovery import is_recovery, open_recovery
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-MIN_SPARSITY = 0.05  # of the blocks' matrices; a dense checkpoint has some zeros by chance
-MIN_LIKENESS = 0.3  # cosine of the kept weights and the parent's; it is 0 for unrelated weights
+MIN_SPARSITY = 0.05  # below this share of zeros in the blocks' matrices a checkpoint counts as dense
+MIN_COSINE = 0.3  # of the kept weights and the parent's; unrelated weights have a cosine near 0
 
 
 @dataclass(frozen=True, eq=False)
@@ -84,7 +84,7 @@ def open_pair(
         progress: called while a checkpoint is read.
 
     Raises:
-        SettingsError: a checkpoint without a parent, or with hardly a zero.
+        SettingsError: a checkpoint without a parent, or with too few zeros.
         RunError: the run is not complete or has no masks, or pruned another model than the parent.
         ModelError: a model cannot be read, or the parent is another model's.
     """
@@ -119,12 +119,12 @@ def open_pair(
         title, files = checkpoint.title, TensorFiles(checkpoint.folder)
     module = blueprint(read_config(files.folder))
     tensors = ModelTensors(module, files)
-    trained = tuple(name for name in _trained(module) if tensors.places(name))
+    trained = tuple(name for name in _trained_names(module) if tensors.places(name))
     if run is not None:
         zeros = int(run.metrics["weights"]["pruned"])
     else:
         parents = ModelTensors(blueprint(read_config(dense.folder)), dense_files)
-        zeros = _compared(title, dense.title, module, tensors, parents, progress)
+        zeros = _check_parent(title, dense.title, module, tensors, parents, progress)
     parameters = dict(module.named_parameters())
     count = sum(parameters[name].numel() for name in trained)
     blocks = find_blocks(module)
@@ -160,17 +160,17 @@ def recovery_dtype(name: str | None, device: torch.device) -> torch.dtype:
     return choose_dtype(name, torch.float32, choose_device(device))
 
 
-def _trained(module: "PreTrainedModel") -> list[str]:
+def _trained_names(module: "PreTrainedModel") -> list[str]:
     """Return the names of the trained parameters: all except embedding tables and the output head, which are dense."""
     tables = [part for part in module.modules() if isinstance(part, nn.Embedding)]
     head = output_head(module)
-    left = {
+    dense = {
         id(each) for part in (*tables, *([head] if head is not None else [])) for each in part.parameters()
     }
-    return [name for name, each in module.named_parameters() if id(each) not in left]
+    return [name for name, each in module.named_parameters() if id(each) not in dense]
 
 
-def _compared(
+def _check_parent(
     title: str,
     parent_title: str,
     module: "PreTrainedModel",
@@ -178,16 +178,16 @@ def _compared(
     dense: ModelTensors,
     progress: ProgressListener | None,
 ) -> int:
-    """Count the zeros of a checkpoint's matrices, and check that it was made from the parent.
+    """Check that a checkpoint was made from the parent, and return the number of zeros in its matrices.
 
     Raises:
-        SettingsError: hardly a zero.
+        SettingsError: too few zeros.
         ModelError: the parent has other layers, or weights that do not resemble those of the checkpoint.
     """
-    names = [name for name in _trained(module) if dict(module.named_parameters())[name].ndim > 1]
+    names = [name for name in _trained_names(module) if dict(module.named_parameters())[name].ndim > 1]
     meter = Meter(progress, of=len(names))
     zeros = count = 0
-    products, own, theirs = 0.0, 0.0, 0.0
+    dot = energy = parent_energy = 0.0
     for number, name in enumerate(names):
         meter.report(f"Comparing {title} with {parent_title}", number)
         weight = tensors.read(name).float()
@@ -204,17 +204,18 @@ def _compared(
         zeros += weight.numel() - int(kept.sum())
         count += weight.numel()
         other *= kept
-        products += float((weight * other).sum())
-        own, theirs = own + float(weight.square().sum()), theirs + float(other.square().sum())
+        dot += float((weight * other).sum())
+        energy += float(weight.square().sum())
+        parent_energy += float(other.square().sum())
     if zeros < MIN_SPARSITY * count:
         raise SettingsError(
             f"of the weights of {title} only {zeros / count:.2%} are zero, so there is nothing to recover; name a "
             "pruned checkpoint. A GGUF file in a few bits does not keep zeros: name the one that it was made from"
         )
-    likeness = products / (own * theirs) ** 0.5 if own * theirs else 0.0
-    if likeness < MIN_LIKENESS:
+    cosine = dot / (energy * parent_energy) ** 0.5 if energy * parent_energy else 0.0
+    if cosine < MIN_COSINE:
         raise ModelError(
-            f"{title} was not made from {parent_title}: the cosine of their weights is {likeness:.2f}; name the model "
+            f"{title} was not made from {parent_title}: the cosine of their weights is {cosine:.2f}; name the model "
             "that it was made from with --parent"
         )
     return zeros

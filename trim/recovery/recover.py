@@ -19,16 +19,15 @@ from trim.recovery.events import FactListener
 from trim.recovery.folder import RecoveryWriter, has_leftovers
 from trim.recovery.memory import plan_memory
 from trim.recovery.pair import Pair, open_pair, recovery_dtype
+from trim.recovery.run import run_recovery
 from trim.recovery.text import RecoveryText
-from trim.recovery.training import Settled
-from trim.recovery.work import work
-from trim.runs import recovery as stored
+from trim.recovery.training import ResolvedSettings
 from trim.runs.facts import compute_facts, versions
 from trim.runs.folder import is_run
 from trim.runs.listing import free_path, runs_folder
 from trim.runs.options import settings_of
 from trim.runs.recover_settings import RecoverSettings
-from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
+from trim.runs.recovery import Recovery, RecoveryRecord, RecoveryTextFacts, open_recovery
 from trim.runs.run_record import ModelFacts
 from trim.runs.writer import new_run_path
 
@@ -66,11 +65,11 @@ def recover(
         changes: options by their names in `RecoverSettings`: minutes, steps, corpus, …
 
     Raises:
-        SettingsError: settings that make no sense, no parent, or hardly a zero in the checkpoint.
-        RunError: the run is not complete or pruned another model, or the folder holds something.
+        SettingsError: invalid settings, no parent, or too few zeros in the checkpoint.
+        RunError: the run is not complete or pruned another model, or the folder is not empty.
         ModelError: a model cannot be read, or one was not made from the other.
-        CorpusError: the text is too short to hold a part of it out.
-        NotEnoughMemoryError: not even one window fits.
+        CorpusError: the text is too short for held-out windows.
+        NotEnoughMemoryError: a single window does not fit.
         NonFiniteError: the pruned or the dense model computes NaN.
     """
     begin = time.perf_counter()
@@ -79,22 +78,22 @@ def recover(
     dtype = recovery_dtype(chosen.dtype, device)
     pair = open_pair(sparse, parent, dtype, progress)
     chosen = _resolved(chosen, pair, device, dtype, tokens)
-    settled = Settled.of(chosen)
-    plan = plan_memory(pair.sizes, settled.batch, settled.length, device)
+    resolved = ResolvedSettings.of(chosen)
+    plan = plan_memory(pair.sizes, resolved.batch, resolved.length, device)
     windows = tokens
     if windows is None:
         windows = load_corpus(
-            settled.corpus,
+            resolved.corpus,
             load_tokenizer(pair.files.folder),
             windows=chosen.windows,
-            length=settled.length,
+            length=resolved.length,
             seed=chosen.seed,
             bos=pair.run.request.bos if pair.run else True,
             progress=progress,
         )
-    text = RecoveryText.of(windows, device, pruned_on(settled.corpus, pair, progress))
-    facts = stored.RecoveryTextFacts(
-        settled.corpus, text_sha256(windows), settled.length, len(text.training), len(text.held_out)
+    text = RecoveryText.of(windows, device, calibration_windows(resolved.corpus, pair, progress))
+    facts = RecoveryTextFacts(
+        resolved.corpus, text_sha256(windows), resolved.length, len(text.training), len(text.held_out)
     )
     record = RecoveryRecord(
         chosen,
@@ -107,10 +106,10 @@ def recover(
         compute_facts(device, dtype, plan.windows, torch.get_num_threads()),
         versions(),
     )
-    path = new_path(sparse) if out is None else Path(out)
+    path = default_path(sparse) if out is None else Path(out)
     title = name or f"{pair.title}, recovered"
     with RecoveryWriter.create(path, record, text, title) as writer:
-        return work(writer, pair, plan, begin, progress, listener)
+        return run_recovery(writer, pair, plan, begin, progress, listener)
 
 
 def resume_recovery(
@@ -137,10 +136,10 @@ def resume_recovery(
         dtype = recovery_dtype(record.request.dtype, device)
         pair = open_pair(record.sparse, record.parent, dtype, progress)
         _require_same(recovery, pair, device, dtype)
-        settled = Settled.of(record.request)
-        plan = plan_memory(pair.sizes, settled.batch, settled.length, device)
+        resolved = ResolvedSettings.of(record.request)
+        plan = plan_memory(pair.sizes, resolved.batch, resolved.length, device)
         plan = dataclasses.replace(plan, windows=record.compute.batch or plan.windows)
-        return work(writer, pair, plan, begin, progress, listener)
+        return run_recovery(writer, pair, plan, begin, progress, listener)
 
 
 def _require_same(recovery: Recovery, pair: Pair, device: torch.device, dtype: torch.dtype) -> None:
@@ -164,7 +163,7 @@ def _require_same(recovery: Recovery, pair: Pair, device: torch.device, dtype: t
 def _resolved(
     chosen: RecoverSettings, pair: Pair, device: torch.device, dtype: torch.dtype, tokens: Tensor | None
 ) -> RecoverSettings:
-    """Return the settings with their open values filled in.
+    """Fill in the settings whose defaults depend on the pruned model and the device.
 
     Raises:
         CorpusError: the run's text was given as tokens, or windows are longer than the model reads.
@@ -194,14 +193,14 @@ def _resolved(
     )
 
 
-def pruned_on(corpus: str, pair: Pair, progress: ProgressListener | None) -> Tensor | None:
+def calibration_windows(corpus: str, pair: Pair, progress: ProgressListener | None) -> Tensor | None:
     """Draw the calibration windows of the run again, if they come from the same text; None: they do not."""
     if pair.run is None or pair.run.text.given or absolute(pair.run.request.corpus, CORPORA) != corpus:
         return None
     return corpus_windows(pair.run.request, load_tokenizer(pair.files.folder), progress)
 
 
-def new_path(sparse: str | Path) -> Path:
+def default_path(sparse: str | Path) -> Path:
     """Return the folder of a new recovery: next to the run, or to its sweep, with "-recovered" after its name.
 
     For a checkpoint it is a new folder in `runs`.

@@ -63,15 +63,15 @@ def write_model(
     tensors = ModelTensors(module, pair.files)
     inside = {id(each) for block in find_blocks(module) for each in block.parameters() if each.ndim > 1}
     matrices = {name for name, each in module.named_parameters() if id(each) in inside}
-    own: dict[str, list[tuple[str, Stored]]] = {}
+    trained: dict[str, list[tuple[str, Stored]]] = {}  # by the tensor's name in the files
     for name in pair.trained:
-        for held in tensors.places(name):
-            own.setdefault(held.name, []).append((name, held))
+        for stored in tensors.places(name):
+            trained.setdefault(stored.name, []).append((name, stored))
     found: Zeros = {"zeros": 0, "of": 0, "rounded": 0}
 
     def change(tensor: str, place: TensorPlace, file: BufferedRandom) -> None:
-        for name, held in own[tensor]:
-            new = held.of(kept.tensor(name, after, place.dtype))
+        for name, stored in trained[tensor]:
+            new = stored.of(kept.tensor(name, after, place.dtype))
             if not bool(new.isfinite().all()):
                 raise ModelError(
                     f"{name} grew beyond what {str(place.dtype).removeprefix('torch.')} holds, the type of "
@@ -79,15 +79,15 @@ def write_model(
                 )
             if name in matrices:
                 zeros = new.numel() - int(new.count_nonzero())
-                old = held.of(kept.tensor(name, before, place.dtype))
+                old = stored.of(kept.tensor(name, before, place.dtype))
                 found["zeros"] += zeros
                 found["of"] += new.numel()
                 found["rounded"] += zeros - (old.numel() - int(old.count_nonzero()))
-            with changed_part(file, place, held) as weight:
+            with changed_part(file, place, stored) as weight:
                 weight.copy_(new)
 
     with disk_errors_named(out), new_folder(out.absolute()) as new:
-        copy_model(pair.files, new, own, change, progress)
+        copy_model(pair.files, new, trained, change, progress)
         (new / "README.md").write_text(card, encoding="utf-8")
     return found
 
@@ -121,7 +121,7 @@ def model_card(recovery: Recovery, steps: int, tokens: int, trained: int) -> str
         f"- dense model: {one_line(record.dense.title)}",
         f"- text: {text.windows:,} windows of {text.length:,} tokens of {one_line(Path(text.corpus).name)}, "
         f"{record.request.sampled or 0:.0%} of what was read written by the dense model itself; "
-        f"{text.held_out:,} windows held out",
+        f"{text.held_out:,} windows stored out",
         f"- trained in {record.compute.dtype} on {record.compute.device_name}",
         f"- recovery: {one_line(recovery.name)}, fingerprint {recovery.fingerprint}",
     ]

@@ -1,4 +1,4 @@
-"""Let a model write text, many windows at a time, drawn at temperature 1."""
+"""Sample text from a model at temperature 1, many windows at a time."""
 
 import time
 
@@ -10,8 +10,8 @@ from trim.errors import NonFiniteError
 from trim.models.loaded import Model
 from trim.progress import Progress, ProgressListener
 
-PIECE_TOKENS = 256  # tokens of one text that the model writes; several fill a window
-PROMPT_TOKENS = 16  # tokens of the calibration text before every other piece; the others begin as texts do
+PIECE_TOKENS = 256  # the most tokens that are sampled in a row; several such pieces fill a window
+PROMPT_TOKENS = 16  # of the calibration text, which every other piece continues; the others begin as texts do
 _MAX_PIECES = {"cpu": 32, "cuda": 2048}  # pieces that are written at once
 _FREE = -1  # marks tokens that the model chooses
 _MEMORY_SHARE = 0.4  # the share of the free memory for the keys and values of all pieces
@@ -22,18 +22,18 @@ def _pieces_at_once(model: Model, length: int) -> int:
     config = model.module.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    each, tokens = _pieces(length)
+    per_window, tokens = _pieces(length)
     cached = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize * tokens
     logits = 3 * 4 * config.vocab_size
     fit = int(_MEMORY_SHARE * available_bytes(model.device) / (cached + logits))
     most = max(1, min(fit, _MAX_PIECES[model.device.type]))
-    return max(each, most // each * each)
+    return max(per_window, most // per_window * per_window)
 
 
 def sample_text(
     model: Model, prompts: Tensor, wanted: int | None, seconds: float, seed: int, report: ProgressListener
 ) -> Tensor:
-    """Let the model write windows, round after round.
+    """Sample windows, round after round.
 
     Args:
         model: the dense model.
@@ -63,12 +63,12 @@ def sample_text(
 
 
 def sample_windows(model: Model, prompts: Tensor, pieces: int, seed: int) -> Tensor:
-    """Let the model write windows, each of a few pieces one after the other, as texts follow each other in training.
+    """Sample windows; each consists of a few pieces in a row, as texts follow each other in training.
 
     Args:
         model: the dense model.
         prompts: (windows, length) int64 of the calibration text; sets the length of windows.
-        pieces: how many pieces, a multiple of those in a window.
+        pieces: number of pieces, a multiple of those in a window.
         seed: the seed of the draws.
 
     Returns:
@@ -76,29 +76,28 @@ def sample_windows(model: Model, prompts: Tensor, pieces: int, seed: int) -> Ten
 
     Raises:
         NonFiniteError: the model computes NaN.
-        NotEnoughMemoryError: not even one piece fits.
+        NotEnoughMemoryError: a single piece does not fit.
     """
     length = prompts.shape[1]
-    each, size = _pieces(length)
+    per_window, size = _pieces(length)
     generator = torch.Generator(model.device).manual_seed(seed)
-    chosen = torch.Generator().manual_seed(seed)
-    beginning = _beginning(model)
-    lead = min(PROMPT_TOKENS, max(1, size // 2))
-    rows = torch.randint(0, len(prompts), (pieces,), generator=chosen)
-    starts = torch.randint(0, length - lead + 1, (pieces,), generator=chosen)
-    begun = prompts[rows[:, None], starts[:, None] + torch.arange(lead)]
-    if beginning is not None:  # every other piece begins as texts do
-        begun[::2, 0], begun[::2, 1:] = beginning, _FREE
-    return _written(model, begun, size, generator).view(-1, each * size)[:, :length]
+    prompt_generator = torch.Generator().manual_seed(seed)
+    prompt_tokens = min(PROMPT_TOKENS, max(1, size // 2))
+    rows = torch.randint(0, len(prompts), (pieces,), generator=prompt_generator)
+    starts = torch.randint(0, length - prompt_tokens + 1, (pieces,), generator=prompt_generator)
+    begin = prompts[rows[:, None], starts[:, None] + torch.arange(prompt_tokens)]
+    if (text_start := _text_start(model)) is not None:  # every other piece begins as texts do
+        begin[::2, 0], begin[::2, 1:] = text_start, _FREE
+    return _sample_rows(model, begin, size, generator).view(-1, per_window * size)[:, :length]
 
 
 def _pieces(length: int) -> tuple[int, int]:
-    """Return how many pieces fill a window, of which the last may be cut off, and the tokens of each."""
+    """Return the number of pieces in a window, and the tokens of each; the window may cut the last one off."""
     count = -(-length // PIECE_TOKENS)
     return count, -(-length // count)
 
 
-def _beginning(model: Model) -> int | None:
+def _text_start(model: Model) -> int | None:
     """Return the token that begins texts, or else the one that ends them; None: the model has neither."""
     tokenizer, config = model.tokenizer, model.module.config.get_text_config()
     size = config.vocab_size
@@ -108,14 +107,15 @@ def _beginning(model: Model) -> int | None:
     return None
 
 
-def _written(model: Model, begin: Tensor, length: int, generator: torch.Generator) -> Tensor:
+def _sample_rows(model: Model, begin: Tensor, length: int, generator: torch.Generator) -> Tensor:
     """Continue all rows to `length` tokens, as many at once as memory holds."""
     done: list[Tensor] = []
     batch = len(begin)
     while (count := sum(map(len, done))) < len(begin):
 
         def write(batch: int, count: int = count) -> Tensor:
-            return _continued(model, begin[count : count + batch].to(model.device), length, generator).cpu()
+            part = begin[count : count + batch].to(model.device)
+            return _sample_batch(model, part, length, generator).cpu()
 
         part, batch = halving(
             write,
@@ -129,27 +129,25 @@ def _written(model: Model, begin: Tensor, length: int, generator: torch.Generato
 
 
 @torch.inference_mode()
-def _continued(model: Model, begun: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """Write rows of `length` tokens that begin with those of `begun` (rows, lead) wherever they are not `_FREE`."""
-    reading, past = begun[:, :1], None
-    found = [reading]
-    finite = torch.ones((), dtype=torch.bool, device=begun.device)
+def _sample_batch(model: Model, begin: Tensor, length: int, generator: torch.Generator) -> Tensor:
+    """Sample rows of `length` tokens; the tokens of `begin` (rows, prompt) are given where they are not `_FREE`."""
+    last, cache = begin[:, :1], None
+    tokens = [last]
+    finite = torch.ones((), dtype=torch.bool, device=begin.device)
     for place in range(1, length):
-        output = model.module(input_ids=reading, past_key_values=past, use_cache=True)
-        past = output.past_key_values
-        chances = output.logits[:, -1].float().softmax(-1)
-        finite &= chances.isfinite().all()
-        # The largest of p / −log u is token i with probability p_i.
-        reading = chances.div_(torch.empty_like(chances).exponential_(generator=generator)).argmax(
-            -1, keepdim=True
-        )
-        if place < begun.shape[1]:
-            given = begun[:, place : place + 1]
-            reading = torch.where(given == _FREE, reading, given)
-        found.append(reading)
+        output = model.module(input_ids=last, past_key_values=cache, use_cache=True)
+        cache = output.past_key_values
+        p = output.logits[:, -1].float().softmax(-1)
+        finite &= p.isfinite().all()
+        # With u uniform, p / −log u is largest at token i with probability p_i.
+        last = p.div_(torch.empty_like(p).exponential_(generator=generator)).argmax(-1, keepdim=True)
+        if place < begin.shape[1]:
+            given = begin[:, place : place + 1]
+            last = torch.where(given == _FREE, last, given)
+        tokens.append(last)
     if not bool(finite):
         raise NonFiniteError(
             f"{model.title} computes NaN or infinity while it writes; compute in a wider type (--dtype float32), or "
             "check the checkpoint"
         )
-    return torch.cat(found, 1)
+    return torch.cat(tokens, 1)

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from trim.errors import CorpusError
 
-HELD_SHARE = 8  # one window in 8 is held out
-HELD_TOKENS = {"cpu": 1024, "cuda": 16384}  # the most tokens held out: measuring them takes little time
-SHARED_TOKENS = 16  # windows with this many tokens in a row in common share text
+WINDOWS_PER_HELD_OUT = 8
+MAX_HELD_OUT_TOKENS = {"cpu": 1024, "cuda": 16384}  # so that measuring them takes little time
+NGRAM_TOKENS = 16  # windows that have an n-gram of this length in common share text
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,10 +28,10 @@ class RecoveryText:
 
     @classmethod
     def of(cls, windows: Tensor, device: torch.device, seen: Tensor | None = None) -> "RecoveryText":
-        """Hold windows out, and leave out those that share text with them: windows are drawn from one text.
+        """Hold some windows out, and drop those that share text with them: windows of one text may overlap.
 
-        Those are held out that share least with what the model was pruned on. On text that it was fitted to, a
-        pruned model is closer to the dense one than on any other, so training would seem to make it worse.
+        The windows that share least with the calibration text are held out. On that text a pruned model is closer to
+        the dense one than on any other, so training would seem to make it worse.
 
         Args:
             windows: (windows, length) int64.
@@ -42,13 +42,13 @@ class RecoveryText:
             CorpusError: nothing is left to train on.
         """
         count, length = windows.shape
-        run = min(SHARED_TOKENS, max(2, length // 2))
-        if seen is not None and seen.shape[1] >= run:
-            share = torch.isin(_hashes(windows, run), _hashes(seen, run)).double().mean(1)
+        ngram = min(NGRAM_TOKENS, max(2, length // 2))
+        if seen is not None and seen.shape[1] >= ngram:
+            share = torch.isin(_hashes(windows, ngram), _hashes(seen, ngram)).double().mean(1)
             windows = windows[share.argsort(stable=True)]
-        most = max(1, HELD_TOKENS[device.type] // length)
-        held = windows[: min(max(1, count // HELD_SHARE), most)]
-        shared = torch.isin(_hashes(windows[len(held) :], run), _hashes(held, run)).any(1)
+        most = max(1, MAX_HELD_OUT_TOKENS[device.type] // length)
+        held = windows[: min(max(1, count // WINDOWS_PER_HELD_OUT), most)]
+        shared = torch.isin(_hashes(windows[len(held) :], ngram), _hashes(held, ngram)).any(1)
         training = windows[len(held) :][~shared]
         if not len(training):
             raise CorpusError(
@@ -59,7 +59,7 @@ class RecoveryText:
         return cls(training, held, windows[:0])
 
     def step(self, number: int, windows: int, sampled: float, seed: int) -> Tensor:
-        """Return the windows of one step, (windows, length): all of a kind are read before any is read again.
+        """Return the windows of one step, (windows, length); each window is read once an epoch.
 
         Args:
             number: the step's number, from 0.
@@ -79,18 +79,18 @@ class RecoveryText:
 
 
 def _in_turn(windows: Tensor, start: int, count: int, seed: int) -> Tensor:
-    """Return windows number `start` and following of an endless row of shuffled rounds through all windows."""
+    """Return `count` windows from number `start` on, counted over epochs that are shuffled anew."""
     chosen = []
     for number in range(start, start + count):
-        turn, place = divmod(number, len(windows))
-        generator = torch.Generator().manual_seed((seed * 1_000_003 + turn) % 2**63)
+        epoch, place = divmod(number, len(windows))
+        generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
         chosen.append(int(torch.randperm(len(windows), generator=generator)[place]))
     return windows[chosen]
 
 
-def _hashes(windows: Tensor, run: int) -> Tensor:
-    """Hash every `run` tokens in a row of each window, (windows, length − run + 1) int64."""
-    total = torch.zeros_like(windows[:, run - 1 :])
-    for place in range(run):  # products wrap around, as hashes may
-        total = total * 6364136223846793005 + windows[:, place : windows.shape[1] - run + 1 + place] + 1
+def _hashes(windows: Tensor, ngram: int) -> Tensor:
+    """Hash every n-gram of each window, (windows, length − n + 1) int64."""
+    total = torch.zeros_like(windows[:, ngram - 1 :])
+    for place in range(ngram):  # products wrap around, as hashes may
+        total = total * 6364136223846793005 + windows[:, place : windows.shape[1] - ngram + 1 + place] + 1
     return total

@@ -1,4 +1,4 @@
-"""The steps of a recovery: what each reads, at which rate, when the held-out windows are read, and the best so far."""
+"""The training loop of a recovery: steps, learning rate, looks at the held-out windows, and the best weights so far."""
 
 import dataclasses
 import math
@@ -19,21 +19,23 @@ from trim.runs.fields import read_fields
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import HeldOut
 
-LOOKS = {"cpu": 6, "cuda": 10}  # at the held-out windows, evenly over the time; on a CPU each costs a step
-PATIENCE = 4  # looks without a better one end the training
-RATE_PER_NAT = 0.004  # of the held-out divergence before the training; times the size of the kept weights
-MAX_DAMAGE = 0.5  # nats that count for it
-WARM_UP = 0.05  # of the time, until the rate is at its highest
+# A look measures the losses on the held-out windows; looks are evenly spaced. On a CPU each takes as long as a step.
+LOOKS = {"cpu": 6, "cuda": 10}
+PATIENCE = 4  # the training ends after this many looks in a row without a smaller loss
+# The highest learning rate is this times the held-out divergence before the training times the size of the weights.
+RATE_PER_NAT = 0.004
+MAX_DAMAGE = 0.5  # a larger divergence, in nats, does not raise the rate further
+WARM_UP = 0.05  # the share of the training in which the rate rises
 MAX_GRADIENT_NORM = 1.0
-PACE_STEPS = 4  # are timed before the number of steps is known
-UNKNOWN_STEPS = 10_000  # until then
+PACE_STEPS = 4  # the steps that are timed before the number of steps is planned
+UNKNOWN_STEPS = 10_000  # the planned number until then
 MAX_RESTARTS = 3
-WORSE = 1.25  # times the best held-out loss: the rate is too high
+MAX_LOSS_RATIO = 1.25  # a held-out loss above this times the best one shows that the rate is too high
 
 
 @dataclass(frozen=True)
-class Settled:
-    """The settings that are open until the pruned model is known."""
+class ResolvedSettings:
+    """The settings whose defaults depend on the pruned model, with their values."""
 
     corpus: str
     length: int
@@ -41,8 +43,8 @@ class Settled:
     sampled: float
 
     @classmethod
-    def of(cls, request: RecoverSettings) -> "Settled":
-        """Read them from the settings of a recovery that has begun.
+    def of(cls, request: RecoverSettings) -> "ResolvedSettings":
+        """Read them from the recorded settings of a recovery.
 
         Raises:
             SettingsError: one is missing.
@@ -51,19 +53,19 @@ class Settled:
 
 
 @dataclass
-class Course:
+class TrainingState:
     """The state of a training, except for tensors.
 
     Attributes:
-        done: steps that were made.
-        planned: how many there will be; changes with the pace where minutes are given.
-        position: from 0 to 1; decides the rate.
-        looks: how often the held-out windows were read, apart from the first time.
-        seconds: that it took.
-        curve: the losses on the held-out windows.
-        best: the place in `curve` of the weights that are the result.
-        restarts: the steps at which it went back to the best weights, because the loss was not a number or far worse.
-        ended: why it ended early; "" if it did not.
+        done: number of finished steps.
+        planned: number of all steps; follows the pace where minutes are given.
+        position: the share of the training that is done, from 0 to 1; sets the learning rate.
+        looks: number of looks at the held-out windows after the first one.
+        seconds: the duration so far.
+        curve: the losses on the held-out windows, one entry a look.
+        best: index in `curve` of the smallest divergence, whose weights are the result.
+        restarts: the steps at which the best weights were restored, because the loss was NaN or far worse.
+        ended: the reason for an early end; "" if there was none.
     """
 
     done: int = 0
@@ -77,7 +79,7 @@ class Course:
     ended: str = ""
 
     def rate(self) -> float:
-        """Return the rate of the next step, as a share of the highest."""
+        """Return the learning rate of the next step, as a share of the highest."""
         middle = self.position + self._step() / 2
         if middle < WARM_UP:
             return middle / WARM_UP * 0.5 ** len(self.restarts)
@@ -98,24 +100,24 @@ class Course:
 
 
 def highest_rate(chosen: float | None, divergence: float) -> float:
-    """Return the highest rate as a share of the size of the kept weights.
+    """Return the highest learning rate, as a share of the typical size of the kept weights.
 
-    A model that lost little is made worse by steps that help one that lost much.
+    It grows with the divergence: rates that help a badly damaged model make a slightly damaged one worse.
 
     Args:
-        chosen: the user's share; None: it follows from the damage.
-        divergence: nats on the held-out windows before the training.
+        chosen: the user's share; None: it is computed from the divergence.
+        divergence: in nats per token, on the held-out windows before the training.
     """
     return RATE_PER_NAT * min(divergence, MAX_DAMAGE) if chosen is None else chosen
 
 
 class Training:
-    """Trains the kept weights of a model until the time is over.
+    """Trains the kept weights of a model for the planned time or steps.
 
     Attributes:
         kept: the trained weights.
         text: the text of the training.
-        course: the state of the training.
+        state: the state of the training.
         best: (K,) float32 in host memory, the weights with the least held-out loss.
     """
 
@@ -125,78 +127,93 @@ class Training:
         student: Model,
         kept: KeptWeights,
         text: RecoveryText,
-        course: Course,
+        state: TrainingState,
         request: RecoverSettings,
         *,
         size: float,
         in_one_pass: int,
     ) -> None:
-        """Prepare the training; `size`: of the kept weights, which the rate is a share of (see `highest_rate`)."""
+        """Prepare the training.
+
+        Args:
+            dense: the dense model.
+            student: the pruned model.
+            kept: the trained weights of the student.
+            text: the text of the training.
+            state: from which to continue.
+            request: the settings.
+            size: the typical size of the kept weights before the training; the learning rate is a share of it.
+            in_one_pass: number of windows in one forward and backward pass.
+        """
         check_windows(dense, text.training)
-        self.kept, self.text, self.course = kept, text, course
+        self.kept, self.text, self.state = kept, text, state
         self.best = kept.values.to("cpu", copy=True)
         self._dense, self._student = dense, student
-        self._request, self._settled = request, Settled.of(request)
+        self._request, self._resolved = request, ResolvedSettings.of(request)
         self._size, self._in_one_pass = size, in_one_pass
         self._looks = LOOKS[dense.device.type]
         self._budget = 60 * request.minutes if request.steps is None else None
-        self._resumed_at, self._before = time.monotonic(), course.seconds
-        self._previous: Tensor | None = None  # the loss of the last step but one
-        self._waiting: Tensor | None = None  # and of the last, not looked at yet
+        self._resumed_at, self._before = time.monotonic(), state.seconds
+        self._loss_before_last: Tensor | None = None
+        self._last_loss: Tensor | None = None  # may still be computed on the GPU
         self._look_seconds = 0.0
         self._timed_from: tuple[int, float] | None = None  # steps and seconds when timing began
         self.consistent = True  # whether weights and averages belong to the same step
 
-    def spend(self) -> float:
-        """Count the seconds so far, and return them."""
-        self.course.seconds = self._before + time.monotonic() - self._resumed_at
-        return self.course.seconds
+    def count_seconds(self) -> float:
+        """Update the seconds of the training, and return them."""
+        self.state.seconds = self._before + time.monotonic() - self._resumed_at
+        return self.state.seconds
 
     @property
     def seconds_left(self) -> float | None:
-        """Estimate how long it will take from now; None: not known yet."""
+        """Estimate the seconds until the end; None: not known yet."""
         if self._budget is not None:
-            return max(0.0, self._budget - self.spend())
-        if self._timed_from is None or self.course.done <= self._timed_from[0]:
+            return max(0.0, self._budget - self.count_seconds())
+        if self._timed_from is None or self.state.done <= self._timed_from[0]:
             return None
-        return self._pace() * (self.course.planned - self.course.done) + self._looks_left()
+        return self._pace() * (self.state.planned - self.state.done) + self._looks_left()
 
     def run(
-        self, tell: Callable[[], None], measured: Callable[[HeldOut, bool], None], note: Callable[[str], None]
+        self,
+        after_step: Callable[[], None],
+        measured: Callable[[HeldOut, bool], None],
+        note: Callable[[str], None],
     ) -> None:
         """Train to the end.
 
         Args:
-            tell: called after each step; may raise to stop.
+            after_step: called after each step; may raise to stop.
             measured: called with each measurement, and whether it is the best so far.
             note: called with notes for the user.
 
         Raises:
             NonFiniteError: the pruned model computes NaN before anything is trained.
         """
-        course = self.course
-        if not course.curve:
+        state = self.state
+        if not state.curve:
             self._look(measured)
-        while course.position < 1 and not course.ended:
+        while state.position < 1 and not state.ended:
             self._one_step()
-            if self._budget is not None and course.planned == UNKNOWN_STEPS and course.done > PACE_STEPS:
+            if self._budget is not None and state.planned == UNKNOWN_STEPS and state.done > PACE_STEPS:
                 self._replan(self._budget)
-            due = course.position >= 1 or int(course.position * self._looks) > course.looks
+            due = state.position >= 1 or int(state.position * self._looks) > state.looks
             if due and self._is_finite():
-                course.looks = int(course.position * self._looks)
+                state.looks = int(state.position * self._looks)
                 self._look(measured)
-                if self._is_finite() and not self._worsened(note):
-                    self._judge(note)
+                if self._is_finite() and not self._restart_if_worse(note):
+                    self._stop_if_stalled(note)
             if not self._is_finite():
-                self._go_back("the loss was not a number", note)
-            tell()
+                self._restart("the loss was not a number", note)
+            after_step()
 
     def _one_step(self) -> None:
-        course = self.course
-        if self._timed_from is None and course.done >= 1:  # the first step of a process is slow
-            self._timed_from = (course.done, self.spend())
-        settled = self._settled
-        windows = self.text.step(course.done, settled.batch, settled.sampled, self._request.seed)
+        """Read the windows of a step in one or several passes, and update the weights."""
+        state = self.state
+        if self._timed_from is None and state.done >= 1:  # the first step of a process is slow
+            self._timed_from = (state.done, self.count_seconds())
+        resolved = self._resolved
+        windows = self.text.step(state.done, resolved.batch, resolved.sampled, self._request.seed)
         device = self._dense.device
         total = torch.zeros((), device=device)
         for part in windows.split(self._in_one_pass):
@@ -209,90 +226,95 @@ class Training:
             loss.backward()
             total += loss.detach()
         self.consistent = False
-        rate = highest_rate(self._request.learning_rate, course.curve[0]["divergence"]) * self._size
-        self.kept.step(rate * course.rate(), MAX_GRADIENT_NORM)
-        course.advance()
-        self.spend()
-        self._previous, self._waiting = self._waiting, total
+        rate = highest_rate(self._request.learning_rate, state.curve[0]["divergence"]) * self._size
+        self.kept.step(rate * state.rate(), MAX_GRADIENT_NORM)
+        state.advance()
+        self.count_seconds()
+        self._loss_before_last, self._last_loss = self._last_loss, total
         self.consistent = True
 
     def _is_finite(self) -> bool:
-        """Return whether the last loss but one was a number: on a GPU looking at the last would wait for it."""
-        return self._previous is None or bool(self._previous.isfinite())
+        """Return whether the loss before the last is finite; reading the last one would wait for the GPU."""
+        return self._loss_before_last is None or bool(self._loss_before_last.isfinite())
 
     def _replan(self, budget: float) -> None:
-        if self._waiting is not None:
-            self._waiting.item()  # the GPU has done all its work
-        self.course.replan(budget - self.spend() - self._looks_left(), self._pace())
+        if self._last_loss is not None:
+            self._last_loss.item()  # wait for the GPU, so that the time is right
+        self.state.replan(budget - self.count_seconds() - self._looks_left(), self._pace())
 
     def _pace(self) -> float:
         steps, seconds = self._timed_from or (0, 0.0)
-        return max((self.course.seconds - seconds) / max(1, self.course.done - steps), 1e-6)
+        return max((self.state.seconds - seconds) / max(1, self.state.done - steps), 1e-6)
 
     def _looks_left(self) -> float:
-        return self._look_seconds * (self._looks - self.course.looks)
+        return self._look_seconds * (self._looks - self.state.looks)
 
     @torch.no_grad()
     def _look(self, measured: Callable[[HeldOut, bool], None]) -> None:
-        """Read the held-out windows; keep the weights if they are the best."""
-        course, begin = self.course, self.spend()
-        found, held_out = [], self.text.held_out
+        """Measure the losses on the held-out windows, and copy the weights if they are the best so far."""
+        state, begin = self.state, self.count_seconds()
+        sums, held_out = [], self.text.held_out
         for part in held_out.split(self._in_one_pass):
             tokens = part.to(self._dense.device)
             dense = self._dense.module(input_ids=tokens, use_cache=False).logits
             student = self._student.module(input_ids=tokens, use_cache=False).logits
-            found.append(losses(student, dense, tokens))
-        apart = sum(each[0] for each in found) / held_out.numel()
-        surprise = sum(each[1] for each in found) / held_out[:, 1:].numel()
-        if not math.isfinite(apart):
-            if not course.curve:
+            sums.append(losses(student, dense, tokens))
+        divergence = sum(each[0] for each in sums) / held_out.numel()
+        negative_log_likelihood = sum(each[1] for each in sums) / held_out[:, 1:].numel()
+        if not math.isfinite(divergence):
+            if not state.curve:
                 raise NonFiniteError(
                     "the pruned or the dense model computes NaN or infinity on the held-out windows; compute in a "
                     "wider type (--dtype float32), or check the checkpoints"
                 )
-            self._previous = torch.tensor(math.nan)
+            self._loss_before_last = torch.tensor(math.nan)
             return
-        best = not course.curve or apart < course.curve[course.best]["divergence"]
+        best = not state.curve or divergence < state.curve[state.best]["divergence"]
         now = HeldOut(
-            step=course.done, seconds=self.spend(), divergence=apart, perplexity=math.exp(min(surprise, 80.0))
+            step=state.done,
+            seconds=self.count_seconds(),
+            divergence=divergence,
+            perplexity=math.exp(min(negative_log_likelihood, 80.0)),
         )
-        course.curve.append(now)
+        state.curve.append(now)
         if best:
-            course.best = len(course.curve) - 1
+            state.best = len(state.curve) - 1
             self.best.copy_(self.kept.values)
         measured(now, best)
-        self._look_seconds = self.spend() - begin
-        if self._budget is not None and course.planned != UNKNOWN_STEPS and course.position < 1:
-            if self._timed_from is not None and course.done > self._timed_from[0]:
-                pace = (begin - self._timed_from[1]) / (course.done - self._timed_from[0])
-                course.replan(self._budget - self.spend() - self._looks_left(), max(pace, 1e-6))
-            self._timed_from = (course.done, self.spend())
+        self._look_seconds = self.count_seconds() - begin
+        if self._budget is not None and state.planned != UNKNOWN_STEPS and state.position < 1:
+            if self._timed_from is not None and state.done > self._timed_from[0]:
+                pace = (begin - self._timed_from[1]) / (state.done - self._timed_from[0])
+                state.replan(self._budget - self.count_seconds() - self._looks_left(), max(pace, 1e-6))
+            self._timed_from = (state.done, self.count_seconds())
 
-    def _worsened(self, note: Callable[[str], None]) -> bool:
-        """Go back to the best weights if the held-out loss is far above theirs, at half the rate."""
-        course = self.course
-        best = course.curve[course.best]["divergence"]
-        if course.position >= 1 or course.curve[-1]["divergence"] <= WORSE * best:
+    def _restart_if_worse(self, note: Callable[[str], None]) -> bool:
+        """Restore the best weights if the held-out loss is far above theirs; return whether it was."""
+        state = self.state
+        best = state.curve[state.best]["divergence"]
+        if state.position >= 1 or state.curve[-1]["divergence"] <= MAX_LOSS_RATIO * best:
             return False
-        self._go_back(f"the held-out loss was more than {WORSE:g} times the best", note)
+        self._restart(f"the held-out loss was more than {MAX_LOSS_RATIO:g} times the best", note)
         return True
 
-    def _go_back(self, why: str, note: Callable[[str], None]) -> None:
-        course = self.course
-        course.restarts.append(course.done)
+    def _restart(self, why: str, note: Callable[[str], None]) -> None:
+        """Restore the best weights, to continue at half the rate, or to end after too many restarts."""
+        state = self.state
+        state.restarts.append(state.done)
         self.kept.restart(self.best.to(self.kept.values.device))
-        self._previous = self._waiting = None
-        if len(course.restarts) > MAX_RESTARTS:
-            course.ended = f"{why} again and again"
+        self._loss_before_last = self._last_loss = None
+        if len(state.restarts) > MAX_RESTARTS:
+            state.ended = f"{why} again and again"
         note(
-            f"{why[0].upper()}{why[1:]} at step {course.done:,}: back to the best weights so far"
-            + (f", which are the result: {course.ended}." if course.ended else ", at half the rate.")
+            f"{why[0].upper()}{why[1:]} at step {state.done:,}: back to the best weights so far"
+            + (f", which are the result: {state.ended}." if state.ended else ", at half the rate.")
         )
 
-    def _judge(self, note: Callable[[str], None]) -> None:
-        course = self.course
-        restarted = course.restarts[-1] if course.restarts else 0
-        since = sum(look["step"] > restarted for look in course.curve[course.best + 1 :])
-        if since >= PATIENCE and course.position < 1:
-            course.ended = f"the held-out loss has not fallen for {PATIENCE} looks"
-            note(f"Ended early at step {course.done:,}: {course.ended}.")
+    def _stop_if_stalled(self, note: Callable[[str], None]) -> None:
+        """End the training if the last `PATIENCE` looks since the best one or a restart were no better."""
+        state = self.state
+        restarted = state.restarts[-1] if state.restarts else 0
+        since = sum(look["step"] > restarted for look in state.curve[state.best + 1 :])
+        if since >= PATIENCE and state.position < 1:
+            state.ended = f"the held-out loss has not fallen for {PATIENCE} looks"
+            note(f"Ended early at step {state.done:,}: {state.ended}.")

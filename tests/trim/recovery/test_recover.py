@@ -21,11 +21,11 @@ from trim.recovery.divergence import divergence, losses
 from trim.recovery.events import Began, Measured
 from trim.recovery.kept import BETAS, KeptWeights
 from trim.recovery.pair import open_pair
-from trim.recovery.recover import new_path, pruned_on
+from trim.recovery.recover import calibration_windows, default_path
 from trim.recovery.result import write_model
+from trim.recovery.run import recomputed
 from trim.recovery.sampling import sample_windows
 from trim.recovery.text import RecoveryText
-from trim.recovery.work import recomputed
 
 LENGTH = 32
 OPTIONS = {"steps": 8, "windows": 24, "batch": 4, "sampled": 0.5, "learning_rate": 0.005, "device": "cpu"}
@@ -141,10 +141,10 @@ def test_where_a_recovery_is_written(tmp_path):
         (tmp_path / run).mkdir(parents=True)
         (tmp_path / run / "manifest.json").touch()
     (tmp_path / "sweep/sweep.json").touch()
-    assert new_path(tmp_path / "first") == tmp_path / "first-recovered"
+    assert default_path(tmp_path / "first") == tmp_path / "first-recovered"
     (tmp_path / "first-recovered").mkdir()
-    assert new_path(tmp_path / "first") == tmp_path / "first-recovered-2"
-    assert new_path(tmp_path / "sweep/cells/wanda-0.5") == tmp_path / "sweep-wanda-0.5-recovered"
+    assert default_path(tmp_path / "first") == tmp_path / "first-recovered-2"
+    assert default_path(tmp_path / "sweep/cells/wanda-0.5") == tmp_path / "sweep-wanda-0.5-recovered"
 
 
 def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch):
@@ -232,7 +232,7 @@ def test_adam_on_kept_weights_is_adam():
     twins = [torch.nn.Parameter(each.detach().clone()) for each in (matrix, vector)]
     mask = (matrix != 0).float().detach()
     kept = KeptWeights([("matrix", matrix), ("vector", vector)])
-    kept.begin()
+    kept.collect_gradients()
     assert len(kept) == int(mask.sum()) + 6
     adam = torch.optim.Adam(twins, lr=0.01, betas=BETAS)
     for _ in range(3):
@@ -295,10 +295,10 @@ def test_held_out_windows_share_least_with_what_the_model_was_pruned_on(run, den
     tokenizer = load_tokenizer(dense)
     expected = load_corpus(request.corpus, tokenizer, windows=4, length=LENGTH, seed=request.seed)
     pair = open_pair(run.path, None, torch.float32, None)
-    found = pruned_on("demo", pair, None)
+    found = calibration_windows("demo", pair, None)
     assert found is not None
     assert torch.equal(found, expected)
-    assert pruned_on("wikitext2", pair, None) is None
+    assert calibration_windows("wikitext2", pair, None) is None
 
 
 def test_the_rate_follows_the_damage():

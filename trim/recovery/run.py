@@ -1,4 +1,4 @@
-"""The work of a recovery that has begun: load both models, let the dense one write, train, write the result."""
+"""Carry out a recovery whose folder exists: load both models, sample text, train, and write the result."""
 
 import contextlib
 import dataclasses
@@ -27,16 +27,16 @@ from trim.recovery.memory import Plan
 from trim.recovery.pair import Pair, recovery_dtype
 from trim.recovery.result import model_card, write_model, write_moved
 from trim.recovery.sampling import sample_text
-from trim.recovery.training import UNKNOWN_STEPS, Settled, Training
+from trim.recovery.training import UNKNOWN_STEPS, ResolvedSettings, Training
 from trim.runs.recovery import HeldOut, Recovery, RecoveryMetrics
 from trim.runs.writer import update_metrics
 
-SAMPLING_SHARE = 0.15  # of the minutes
-SAVE_SECONDS = 60.0
-_TELL_SECONDS = 1.0
+SAMPLING_SHARE = 0.15  # the share of the minutes in which the dense model writes text
+SAVE_SECONDS = 60.0  # between two saved states
+_REPORT_EVERY_SECONDS = 1.0
 
 
-def work(
+def run_recovery(
     writer: RecoveryWriter,
     pair: Pair,
     plan: Plan,
@@ -44,14 +44,17 @@ def work(
     progress: ProgressListener | None,
     listener: FactListener | None,
 ) -> Recovery:
-    """Load both models, let the dense one write, train, and write the result."""
+    """Load both models, sample text from the dense one, train, and write the result.
+
+    `begin`: the value of `time.perf_counter` when the recovery was requested.
+    """
     recovery = writer.recovery
     record, request = recovery.record, recovery.record.request
-    settled = Settled.of(request)
+    resolved = ResolvedSettings.of(request)
     device = choose_device(request.device)
     dtype = recovery_dtype(request.dtype, device)
 
-    def fact(event: events.Fact) -> None:
+    def emit(event: events.Fact) -> None:
         writer.log(to_json(event))
         if listener:
             listener(event)
@@ -61,11 +64,11 @@ def work(
         if progress:
             progress(now)
 
-    with fixed_threads(record.compute.threads or torch.get_num_threads()), end_reported(fact):
-        fact(
+    with fixed_threads(record.compute.threads or torch.get_num_threads()), end_reported(emit):
+        emit(
             events.Began(
                 pair.sizes.trained,
-                settled.batch,
+                resolved.batch,
                 plan.windows,
                 plan.checkpointing,
                 plan.bytes,
@@ -77,21 +80,21 @@ def work(
         named = dict(student.module.named_parameters())
         kept = KeptWeights((name, named[name]) for name in pair.trained)
         for parameter in student.module.parameters():
-            parameter.data = parameter.data.to(dtype).contiguous()  # those of experts may be views
-        kept.begin()
+            parameter.data = parameter.data.to(dtype).contiguous()  # experts' weights may be views
+        kept.collect_gradients()
         before = kept.values.to("cpu", copy=True)
         size = kept.typical_size()
         kept.write(kept.values)
-        course, best = writer.read_state(kept)
-        earlier = course.seconds
+        state, best = writer.read_state(kept)
+        earlier = state.seconds
         text = writer.read_text()
         with _ready(dense, student, plan, device):
-            began = time.monotonic()
-            if settled.sampled and not len(text.sampled):
+            sampling_begin = time.monotonic()
+            if resolved.sampled and not len(text.sampled):
                 wanted = None
                 if request.steps is not None:
                     wanted = max(
-                        1, min(round(settled.sampled * request.steps * settled.batch), request.windows)
+                        1, min(round(resolved.sampled * request.steps * resolved.batch), request.windows)
                     )
                 sampled = sample_text(
                     dense,
@@ -104,14 +107,14 @@ def work(
                 text = dataclasses.replace(text, sampled=sampled)
                 writer.write_text(text)
             if request.steps is not None:
-                course.planned = request.steps
-            course.seconds += time.monotonic() - began
+                state.planned = request.steps
+            state.seconds += time.monotonic() - sampling_begin
             training = Training(
                 dense,
                 student,
                 kept,
                 text,
-                course,
+                state,
                 request,
                 size=size,
                 in_one_pass=plan.windows,
@@ -119,14 +122,15 @@ def work(
             if best is not None:
                 training.best.copy_(best)
             with _state_saved(writer, training):
-                _train(writer, training, report, fact)
-        course = training.course
-        seen = course.done * settled.batch * settled.length
+                _train(writer, training, report, emit)
+        state = training.state
+        seen = state.done * resolved.batch * resolved.length
         report(Progress("Writing the recovered model"))
         with _state_saved(writer, training):
             write_moved(writer.path, student, kept, before, training.best)
-            shutil.rmtree(recovery.model, ignore_errors=True)  # of a process that was killed right after it
-            card = model_card(recovery, course.done, seen, len(kept))
+            # A process that was killed later may have left one.
+            shutil.rmtree(recovery.model, ignore_errors=True)
+            card = model_card(recovery, state.done, seen, len(kept))
             zeros = write_model(recovery.model, pair, kept, before, training.best, card, progress)
             seconds = earlier + time.perf_counter() - begin
             metrics = _metrics(training) | RecoveryMetrics(
@@ -139,28 +143,28 @@ def work(
             )
             update_metrics(writer.path, metrics)
         if zeros["rounded"] > 0:
-            fact(
+            emit(
                 Note(
                     f"{zeros['rounded']:,} kept weights are so small that the type of the files makes them zero."
                 )
             )
-        fact(Finished(metrics["sparsity"], seconds))
+        emit(Finished(metrics["sparsity"], seconds))
         return writer.finish()
 
 
-def _train(writer: RecoveryWriter, training: Training, report: ProgressListener, fact: FactListener) -> None:
-    """Train; the state is on disk from time to time."""
+def _train(writer: RecoveryWriter, training: Training, report: ProgressListener, emit: FactListener) -> None:
+    """Train, report the progress, and save the state every `SAVE_SECONDS`."""
     saved, reported = time.monotonic(), 0.0
 
-    def tell() -> None:
+    def after_step() -> None:
         nonlocal saved, reported
-        course = training.course
-        last = course.curve[-1]
-        planned = f" of about {course.planned:,}" if course.done < course.planned < UNKNOWN_STEPS else ""
-        what = f"Step {course.done:,}{planned}: held-out perplexity {last['perplexity']:.4g}"
+        state = training.state
+        last = state.curve[-1]
+        planned = f" of about {state.planned:,}" if state.done < state.planned < UNKNOWN_STEPS else ""
+        what = f"Step {state.done:,}{planned}: held-out perplexity {last['perplexity']:.4g}"
         left = training.seconds_left
-        if time.monotonic() - reported > _TELL_SECONDS:
-            report(Progress(what, course.position, 1.0, None if left is None else round(left, 1)))
+        if time.monotonic() - reported > _REPORT_EVERY_SECONDS:
+            report(Progress(what, state.position, 1.0, None if left is None else round(left, 1)))
             reported = time.monotonic()
         if time.monotonic() - saved > SAVE_SECONDS:
             writer.write_state(training)
@@ -168,13 +172,13 @@ def _train(writer: RecoveryWriter, training: Training, report: ProgressListener,
 
     def measured(now: HeldOut, best: bool) -> None:
         update_metrics(writer.path, _metrics(training))
-        fact(events.Measured(now["step"], now["seconds"], now["divergence"], now["perplexity"], best))
+        emit(events.Measured(now["step"], now["seconds"], now["divergence"], now["perplexity"], best))
 
     with memory_errors_named(
         "memory filled up while the model was trained; resume it when more is free, or recover again with shorter "
         "windows (--length) or fewer of them in a step (--batch)"
     ):
-        training.run(tell, measured, lambda text: fact(Note(text)))
+        training.run(after_step, measured, lambda text: emit(Note(text)))
 
 
 @contextlib.contextmanager
@@ -183,20 +187,20 @@ def _state_saved(writer: RecoveryWriter, training: Training) -> Iterator[None]:
     try:
         yield
     except BaseException:
-        if training.consistent and training.course.curve:
+        if training.consistent and training.state.curve:
             with contextlib.suppress(RunError):
                 writer.write_state(training)
         raise
 
 
 def _metrics(training: Training) -> RecoveryMetrics:
-    course = training.course
+    state = training.state
     return RecoveryMetrics(
-        curve=course.curve,
-        best=course.best,
-        steps=course.done,
-        restarts=course.restarts,
-        training_seconds=course.seconds,
+        curve=state.curve,
+        best=state.best,
+        steps=state.done,
+        restarts=state.restarts,
+        training_seconds=state.seconds,
     )
 
 
