@@ -19,16 +19,15 @@ MAX_ROWS = 12  # shown at once; the table scrolls
 
 def choose_run(facts: Sequence[RunFacts]) -> str | None:
     """Show search, table and list; return the id of the chosen run, which the address follows; None: there is none."""
-    left, right = st.columns([3, 2], vertical_alignment="bottom")
-    search = left.text_input(
-        "Search",
-        key="search",
-        bind="query-params",
-        placeholder="name, note, model, method, state: every word must be somewhere",
-        max_chars=200,
-        icon=":material/search:",
-    )
-    with right:
+    with st.container(horizontal=True, vertical_alignment="bottom"):  # one below the other on narrow pages
+        search = st.text_input(
+            "Search",
+            key="search",
+            bind="query-params",
+            placeholder="name, note, model, method, state: every word must be somewhere",
+            max_chars=200,
+            icon=":material/search:",
+        )
         kind = segments("Kind", KINDS, "kind", default="All", bind="query-params", labelled=True)
     found = [
         each
