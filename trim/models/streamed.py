@@ -4,7 +4,6 @@ The weights outside its blocks are in memory only while the text is embedded.
 """
 
 import contextlib
-import functools
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
@@ -220,6 +219,8 @@ class Prefetcher:
 
     def __init__(self, tensors: ModelTensors, device: torch.device) -> None:
         self._tensors, self._device = tensors, device
+        # On a stream of their own weights go to the GPU while it computes.
+        self._copying = torch.cuda.Stream(device) if device.type == "cuda" else None
         self._reader = ThreadPoolExecutor(READERS, thread_name_prefix="trim-read")
         self._coming: dict[str, Future[_Arrived]] = {}
 
@@ -228,9 +229,9 @@ class Prefetcher:
         if set(names) == set(self._coming):
             return
         self.forget()
-        onto = self._device if self._device.type == "cuda" and half_is_free(self._device) else None
+        copying = self._copying if self._copying and half_is_free(self._device) else None
         for run in self._tensors.runs(names):
-            self._coming |= dict.fromkeys(run, self._reader.submit(self._read, run, onto))
+            self._coming |= dict.fromkeys(run, self._reader.submit(self._read, run, copying))
 
     def take(self, name: str) -> Tensor:
         """Return a tensor in the type of the file; read it now if it was not requested.
@@ -247,15 +248,12 @@ class Prefetcher:
             coming.cancel()
         self._coming = {}
 
-    def _read(self, run: Run, onto: torch.device | None) -> "_Arrived":
-        with torch.cuda.stream(self._copying) if onto else contextlib.nullcontext():
-            tensors = self._tensors.read_run(run, pinned=self._device.type == "cuda", onto=onto)
-            return _Arrived(tensors, self._copying.record_event() if onto else None)
-
-    @functools.cached_property
-    def _copying(self) -> torch.cuda.Stream:
-        """The stream on which weights go to the GPU while it computes."""
-        return torch.cuda.Stream(self._device)
+    def _read(self, run: Run, copying: torch.cuda.Stream | None) -> "_Arrived":
+        if copying is None:
+            return _Arrived(self._tensors.read_run(run, pinned=self._device.type == "cuda"))
+        with torch.cuda.stream(copying):
+            tensors = self._tensors.read_run(run, pinned=True, onto=self._device)
+            return _Arrived(tensors, copying.record_event())
 
 
 @dataclass
