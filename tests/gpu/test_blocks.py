@@ -132,7 +132,7 @@ def test_outputs_of_experts_are_added_bitwise_the_same(dtype, wide_weight):
         expected = result.clone()
         for place, token in enumerate(tokens):
             expected[token] += (output[place] * weight[place : place + 1]).to(dtype)
-        block_kernels.add_weighed(result, torch.tensor(tokens, device=GPU), output, weight)
+        block_kernels.add_weighted(result, torch.tensor(tokens, device=GPU), output, weight)
         assert torch.equal(result, expected)
 
 

@@ -11,8 +11,8 @@ import trim
 from tests.gpu.layers import Layer, on_gpu
 from tests.trim.pruning.test_experts import TOKENS, folder_of, module_of
 from trim.calibration.capture import LayerSample, scored_layers
-from trim.methods.allocations import joined
-from trim.methods.choices import OF_LAYERS
+from trim.methods.allocations import join_allocations
+from trim.methods.choices import ALLOCATIONS_OF_LAYERS
 from trim.pruning import layer as pruning
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recording import records_to_come
@@ -53,7 +53,7 @@ def records(samples: list[LayerSample], totals: list[int], allocation: str) -> l
     for part in parts:
         own = sensitivities[part] if sensitivities else None
         scored = scored_layers(samples[part], "wanda", own)
-        allocations = OF_LAYERS[allocation](scored, totals[part], settings[part])
+        allocations = ALLOCATIONS_OF_LAYERS[allocation](scored, totals[part], settings[part])
         come = records_to_come(
             [each.name for each in samples[part]],
             scored,
@@ -62,7 +62,7 @@ def records(samples: list[LayerSample], totals: list[int], allocation: str) -> l
             allocation=allocation,
             score_name="wanda",
             quality_measure="cosim_flat",
-            keep=joined(allocations).mask(scored.curves),
+            keep=join_allocations(allocations).mask(scored.curves),
             change=None,
             tokens=[None] * len(allocations),
         )
@@ -73,7 +73,7 @@ def records(samples: list[LayerSample], totals: list[int], allocation: str) -> l
 GROUPED = [False]
 
 
-@pytest.mark.parametrize("allocation", OF_LAYERS)
+@pytest.mark.parametrize("allocation", ALLOCATIONS_OF_LAYERS)
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_together_as_alone(shape, allocation, monkeypatch):
     samples = samples_of(shape)

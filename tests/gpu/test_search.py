@@ -79,7 +79,7 @@ def moved(curves: trim.RetentionCurves) -> trim.RetentionCurves:
     """The very same curves on the CPU."""
     fields = {each.name: getattr(curves, each.name) for each in dataclasses.fields(curves)}
     tensors = {name: value.cpu() for name, value in fields.items() if isinstance(value, torch.Tensor)}
-    return dataclasses.replace(curves, **tensors, side_by_side=None)
+    return dataclasses.replace(curves, **tensors, interleaved=None)
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float32])

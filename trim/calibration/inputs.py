@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.layers import Heard, LastInputReached, require_called
+from trim.calibration.layers import BatchInput, LastInputReached, require_called
 from trim.calibration.products import ProductsRequest, ProductSums, outer_products
 from trim.calibration.residual import ResidualWriter
 from trim.calibration.statistics import as_columns, input_norms, size_of_inputs
@@ -32,8 +32,8 @@ class LayerInputs:
         text: products over the real tokens, except those held out; None: not captured.
         held_out: the same over the tokens held out; None: no tokens were held out.
         dense_inputs: (N, L), the layer's inputs in the dense model for the same tokens; None: not captured.
-        lost: (D, L) float32, the error of the residual stream that the layer writes to, in units of its output; None:
-            it writes to none, or the error was not captured.
+        stream_error: (D, L) float32, the error of the residual stream that the layer writes to, in units of its output;
+            None: it writes to none, or the error was not captured.
         tokens: how many real tokens an expert received, to which everything here is limited; None: not an expert's.
     """
 
@@ -42,7 +42,7 @@ class LayerInputs:
     text: TextProducts | None = field(default=None, repr=False)
     held_out: TextProducts | None = field(default=None, repr=False)
     dense_inputs: Tensor | None = field(default=None, repr=False)
-    lost: Tensor | None = field(default=None, repr=False)
+    stream_error: Tensor | None = field(default=None, repr=False)
     tokens: int | None = None
 
     @property
@@ -53,7 +53,7 @@ class LayerInputs:
     def aim(self, weight: Tensor) -> Tensor:
         """Return the outputs for `inputs` at which changed weights aim, (D, L) float32; `weight` is dense, (D, N)."""
         outputs = full_product(weight, self.inputs if self.dense_inputs is None else self.dense_inputs)
-        return outputs if self.lost is None else outputs + self.lost
+        return outputs if self.stream_error is None else outputs + self.stream_error
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,7 +65,7 @@ class DenseBatch:
         stream: (batch, length, hidden), the residual stream that a single layer writes to; None: it writes to none.
     """
 
-    inputs: Mapping[str, Heard]
+    inputs: Mapping[str, BatchInput]
     stream: Tensor | None
 
 
@@ -91,7 +91,7 @@ class InputListener:
         self.layers = layers
         self.products = products
         self.writer = writer
-        # A group is known by the name of its first layer.
+        # Groups are named by their first layer.
         self._groups: dict[str, list[str]] = {}
         self._squares: dict[str, list[Tensor]] = {}  # one of each batch
         self._vectors: dict[str, list[Tensor]] = {}
@@ -104,7 +104,7 @@ class InputListener:
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense: DenseBatch | None = None
         self._of_writer: tuple[Tensor, Tensor | None, Tensor | None, Tensor] | None = None
-        self._lost: dict[str, list[Tensor]] = {}  # of the writer
+        self._stream_errors: dict[str, list[Tensor]] = {}  # of the writer
         self._chosen: tuple[Routing, tuple[Tensor, ...]] | None = None
 
     @property
@@ -136,7 +136,7 @@ class InputListener:
                     receive = functools.partial(self._receive, name)
                     hooks.enter_context(self.layers[name].register_forward_pre_hook(receive))
                 if self.writer is not None:
-                    hooks.enter_context(self.writer.apart())
+                    hooks.enter_context(self.writer.silence())
                 yield
         finally:
             self._last = self._dense = self._chosen = self._of_writer = None
@@ -147,10 +147,10 @@ class InputListener:
         if self.writer is None or dense_stream is None or self._of_writer is None:
             return
         values, places, dense, kept = self._of_writer
-        lost = (dense_stream - stream).flatten(0, -2)
-        lost = lost if places is None else lost[places]
-        self._lost.setdefault(self.writer.name, []).append(lost[kept].float() / self.writer.scale)
-        self._add_products(self.writer.name, values, places, dense, lost)
+        error = (dense_stream - stream).flatten(0, -2)
+        error = error if places is None else error[places]
+        self._stream_errors.setdefault(self.writer.name, []).append(error[kept].float() / self.writer.scale)
+        self._add_products(self.writer.name, values, places, dense, error)
 
     def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         self._listen(name, module, arguments)
@@ -165,7 +165,7 @@ class InputListener:
                 self._last[1].append(name)
             return
         self._last = (inputs, self._groups.setdefault(name, [name]))
-        heard = Heard.of(module, arguments)
+        heard = BatchInput.of(module, arguments)
         if heard.tokens is None and len(heard.values) != self._part_tokens:
             raise ModelError(
                 f"{name} receives only part of the tokens, and it is not known which; choose layers without it"
@@ -192,7 +192,7 @@ class InputListener:
         sequences: int = self._part.stop - self._part.start
         return sequences * self.calibration.length
 
-    def _real(self, heard: Heard) -> tuple[Tensor, Tensor | None]:
+    def _real(self, heard: BatchInput) -> tuple[Tensor, Tensor | None]:
         """Return the inputs of the real tokens, (n, N), and their places in the batch, ascending; None: all places."""
         if self.calibration.mask is None:
             return heard.values, heard.tokens
@@ -203,7 +203,7 @@ class InputListener:
         return heard.values[real], heard.tokens[real]
 
     def _in_both(
-        self, values: Tensor, places: Tensor | None, dense: Heard
+        self, values: Tensor, places: Tensor | None, dense: BatchInput
     ) -> tuple[Tensor, Tensor | None, Tensor]:
         """Return inputs, places and dense inputs of the tokens that reach the layer in both models."""
         if dense.tokens is None:
@@ -259,7 +259,7 @@ class InputListener:
         values: Tensor,
         places: Tensor | None,
         dense: Tensor | None,
-        lost: Tensor | None = None,
+        stream_error: Tensor | None = None,
     ) -> None:
         held_out_windows = self.products.held_out if self.products else 0
         windows = self.calibration.sequences - held_out_windows - self._part.start
@@ -273,8 +273,8 @@ class InputListener:
                 outer_products(real, real),
                 None if dense is None else outer_products(dense[place], real),
                 None
-                if lost is None or self.writer is None
-                else outer_products(lost[place], real) / self.writer.scale,
+                if stream_error is None or self.writer is None
+                else outer_products(stream_error[place], real) / self.writer.scale,
             )
             if (name, held_out) in self._sums:
                 self._sums[name, held_out].add(sums)
@@ -309,7 +309,7 @@ class InputListener:
         norms = input_norms({name: self._squares[name] for name in names}, of)
         vectors = as_columns({name: self._vectors[name] for name in names})
         dense_vectors = as_columns({name: self._dense_vectors[name] for name in names if self._dense_vectors})
-        lost = as_columns(self._lost)
+        stream_errors = as_columns(self._stream_errors)
         for group in groups:
             norm, is_finite = norms[group[0]]
             if not is_finite:
@@ -318,12 +318,12 @@ class InputListener:
                     "or compute in a wider type (--dtype float32)"
                 )
             text, held_out = (
-                self._sums[group[0], apart].made(group[0]) if (group[0], apart) in self._sums else None
-                for apart in (False, True)
+                self._sums[group[0], last].products(group[0]) if (group[0], last) in self._sums else None
+                for last in (False, True)
             )
             tokens, dense = self._tokens.get(group[0]), dense_vectors.get(group[0])
-            own_lost = lost.get(group[0])
-            inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, own_lost, tokens)
+            stream_error = stream_errors.get(group[0])
+            inputs = LayerInputs(vectors[group[0]], norm, text, held_out, dense, stream_error, tokens)
             result |= dict.fromkeys(group, inputs)
         require_called(chosen, result)
         return result

@@ -46,7 +46,7 @@ def require_called(layers: Iterable[str], called: Iterable[str]) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class Heard:
+class BatchInput:
     """The input of a layer in one batch.
 
     Attributes:
@@ -62,7 +62,7 @@ class Heard:
     expert: int = 0
 
     @classmethod
-    def of(cls, layer: nn.Module, arguments: tuple[Tensor, ...]) -> "Heard":
+    def of(cls, layer: nn.Module, arguments: tuple[Tensor, ...]) -> "BatchInput":
         """Read the arguments of a layer's call."""
         values = arguments[0]
         # Each call waits for its turn with other threads, and a block may have hundreds of experts.
@@ -80,12 +80,14 @@ class LastInputReached(Exception):  # noqa: N818 (no error)
 
 
 @contextlib.contextmanager
-def inputs_of(layers: Mapping[str, nn.Linear], *, to_the_end: bool = False) -> Iterator[dict[str, Heard]]:
+def inputs_of(
+    layers: Mapping[str, nn.Linear], *, to_the_end: bool = False
+) -> Iterator[dict[str, BatchInput]]:
     """Yield the inputs of some layers while a block runs; it stops at the last of them, unless `to_the_end`."""
-    seen: dict[str, Heard] = {}
+    seen: dict[str, BatchInput] = {}
 
     def note(name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        seen[name] = Heard.of(module, arguments)
+        seen[name] = BatchInput.of(module, arguments)
         if len(seen) == len(layers) and not to_the_end:
             raise LastInputReached
 

@@ -1,4 +1,4 @@
-"""The products of a text with itself, summed up batch by batch."""
+"""Sums of outer products of a layer's inputs over a text's tokens, batch by batch."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from trim.methods.least_squares import TextProducts
 
 @dataclass(frozen=True)
 class ProductsRequest:
-    """The products of a text with itself that a listener is to sum up.
+    """The outer products that a listener is to sum up.
 
     Attributes:
         held_out: how many windows, the last ones, are summed up separately.
@@ -25,35 +25,37 @@ class ProductsRequest:
 
 @dataclass(eq=False)
 class ProductSums:
-    """Sums of products over part of the text.
+    """Sums of outer products over part of the text.
 
     Attributes:
         gram: (N, N) float32, Σ x̂ x̂ᵀ, with inputs x̂ of the pruned model.
         cross: (N, N) float32, Σ x x̂ᵀ, with inputs x of the dense model; None: without a dense model.
-        lost: (D, N) float32, Σ (r − r̂) x̂ᵀ, with residual streams r of the dense and r̂ of the pruned model; None:
+        error_cross: (D, N) float32, Σ (r − r̂) x̂ᵀ, with residual streams r of the dense and r̂ of the pruned model; None:
             not captured.
     """
 
     gram: Tensor
     cross: Tensor | None
-    lost: Tensor | None
+    error_cross: Tensor | None
 
     def add(self, other: "ProductSums") -> None:
         """Add the sums of more text."""
         self.gram.add_(other.gram)
         if self.cross is not None and other.cross is not None:
             self.cross.add_(other.cross)
-        if self.lost is not None and other.lost is not None:
-            self.lost.add_(other.lost)
+        if self.error_cross is not None and other.error_cross is not None:
+            self.error_cross.add_(other.error_cross)
 
-    def made(self, name: str) -> TextProducts:
+    def products(self, name: str) -> TextProducts:
         """Return the products from which the layer of this name is solved.
 
         Raises:
             NonFiniteError: the sums overflow.
         """
         try:
-            return TextProducts(self.gram, self.gram if self.cross is None else self.cross, lost=self.lost)
+            return TextProducts(
+                self.gram, self.gram if self.cross is None else self.cross, error_cross=self.error_cross
+            )
         except NonFiniteError as error:
             raise NonFiniteError(
                 f"{name}: {error}; go without --refit, or choose another --allocation"

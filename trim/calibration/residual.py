@@ -2,7 +2,7 @@
 
 Such a layer can make up for errors that earlier layers have left in the stream, besides its own. A trial finds these
 layers, without their names: one window goes through the block twice, the second time with noise added to the layer's
-output, while later layers repeat their outputs. The layer writes to the stream if the block's output moves by a
+output, while later layers repeat their outputs. The layer writes to the stream if the block's output changes by a
 constant times the noise.
 """
 
@@ -35,8 +35,8 @@ class ResidualWriter:
     scale: float
     silenced: Sequence[nn.Linear]
 
-    def apart(self) -> contextlib.AbstractContextManager[None]:
-        """Make a block return the stream before the layer's output is added, inside the `with` block."""
+    def silence(self) -> contextlib.AbstractContextManager[None]:
+        """Make these layers return 0 inside the `with` block, so that a block returns the stream before the addition."""
 
         def zeros(layer: nn.Linear, inputs: Tensor) -> Tensor:
             return inputs.new_zeros(*inputs.shape[:-1], layer.out_features)
@@ -69,35 +69,33 @@ def residual_writer(
     own = outputs.get(name, [])
     if len(own) != 1 or own[0].shape[-1] != before.shape[-1] or own[0].numel() != before.numel():
         return None
-    added = _added(before)
+    noise = _noise(before)
     later = list(outputs)[list(outputs).index(name) :]
-    own[0] = own[0] + added.view_as(own[0])
-    left = {layers[each]: iter(outputs[each]) for each in later}
-    with _with_forward(lambda layer, inputs: next(left[layer]), left):
-        moved = output() - before
-    scale = _constant(moved.float(), added.float())
+    own[0] = own[0] + noise.view_as(own[0])
+    recorded = {layers[each]: iter(outputs[each]) for each in later}
+    with _with_forward(lambda layer, inputs: next(recorded[layer]), recorded):
+        change = output() - before
+    scale = _factor(change.float(), noise.float())
     return None if scale is None else ResidualWriter(name, scale, [layers[each] for each in later])
 
 
-def _added(stream: Tensor) -> Tensor:
-    """Make noise of the stream's size, scaled differently for each token."""
+def _noise(stream: Tensor) -> Tensor:
+    """Draw noise as large as the stream, scaled differently for each token."""
     device = stream.device
     generator = torch.Generator(device).manual_seed(0)
     sizes = torch.rand((*stream.shape[:-1], 1), generator=generator, device=device).add_(0.5)
-    added = torch.randn(stream.shape, generator=generator, device=device).mul_(sizes)
-    return added.mul_(stream.float().square().mean().sqrt()).to(stream.dtype)
+    noise = torch.randn(stream.shape, generator=generator, device=device).mul_(sizes)
+    return noise.mul_(stream.float().square().mean().sqrt()).to(stream.dtype)
 
 
-def _constant(moved: Tensor, added: Tensor) -> float | None:
-    """Return c with `moved` = c · `added`, to three digits; None: there is no such c, or it is 0."""
-    constant = float((moved * added).sum() / added.square().sum())
-    typical = abs(constant) * float(added.abs().median())
-    if (
-        not math.isfinite(constant)
-        or not float((moved - constant * added).abs().median()) <= _TOLERANCE * typical
-    ):
+def _factor(change: Tensor, noise: Tensor) -> float | None:
+    """Return c with `change` = c · `noise`, to three digits; None: there is no such c, or it is 0."""
+    factor = float((change * noise).sum() / noise.square().sum())
+    typical = abs(factor) * float(noise.abs().median())
+    deviation = float((change - factor * noise).abs().median())
+    if not math.isfinite(factor) or not deviation <= _TOLERANCE * typical:
         return None
-    return float(f"{constant:.3g}") or None
+    return float(f"{factor:.3g}") or None
 
 
 @contextlib.contextmanager

@@ -287,10 +287,10 @@ def fixed_threads(threads: int) -> Iterator[None]:
 
 
 class DensePass:
-    """The inputs of the layers, had nothing been pruned.
+    """A pass of the text through the dense model, alongside the pass through the model that is pruned.
 
     Attributes:
-        text: a pass through the dense model, at the same block as the pass through the pruned one.
+        text: the pass, at the same block as the other.
     """
 
     def __init__(self, text: TextPass) -> None:
@@ -299,7 +299,7 @@ class DensePass:
 
     @contextlib.contextmanager
     def block(self, layers: Iterable[nn.Linear]) -> Iterator[None]:
-        """Hold the dense weights of a block's layers inside the `with` block, while they are pruned."""
+        """Keep copies of the dense weights of a block's layers inside the `with` block, while they are pruned."""
         self._weights = [(layer, nn.Parameter(layer.weight.clone(), requires_grad=False)) for layer in layers]
         try:
             yield
@@ -310,32 +310,33 @@ class DensePass:
         """Return the dense weight of a layer of the block."""
         return next(weight for each, weight in self._weights if each is layer)
 
-    def receives(
+    def dense_batches(
         self,
         index: int,
         block: nn.Module,
         layers: Mapping[str, nn.Linear],
         writer: ResidualWriter | None = None,
     ) -> Callable[[slice], DenseBatch]:
-        """Return a function that captures the dense inputs of some layers, and the stream that a writer writes to."""
+        """Return the function of windows that `TextPass.capture` needs; each call runs the dense block on them."""
 
-        def received(part: slice) -> DenseBatch:
+        def dense_batch(part: slice) -> DenseBatch:
             stream = None
             to_the_end = writer is not None
-            apart = writer.apart() if writer else contextlib.nullcontext()
-            with self._dense(), inputs_of(layers, to_the_end=to_the_end) as seen, apart:
+            silenced = writer.silence() if writer else contextlib.nullcontext()
+            with self._dense_weights(), inputs_of(layers, to_the_end=to_the_end) as seen, silenced:
                 stream = self.text.output(index, block, part)
             return DenseBatch(seen, stream)
 
-        return received
+        return dense_batch
 
     def propagate(self, index: int, block: nn.Module, segments: Segments | None = None) -> Segments:
         """Advance to the next block, as `TextPass.propagate` does."""
-        with self._dense():
+        with self._dense_weights():
             return self.text.propagate(index, block, segments)
 
     @contextlib.contextmanager
-    def _dense(self) -> Iterator[None]:
+    def _dense_weights(self) -> Iterator[None]:
+        """Give the block's layers their dense weights inside the `with` block."""
         pruned = [layer.weight for layer, _ in self._weights]
         try:
             for layer, weight in self._weights:

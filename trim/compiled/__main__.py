@@ -20,6 +20,6 @@ def compile_everything() -> None:
 
 if __name__ == "__main__":
     if (folder := environment_folder()) is not None:
-        with contextlib.suppress(OSError):  # another user's environment: the cache then
+        with contextlib.suppress(OSError):  # in another user's environment: TRIM Lab's cache is used instead
             folder.mkdir(parents=True, exist_ok=True)
     compile_everything()

@@ -88,14 +88,14 @@ def prefetch(context, table, row):
 
 
 def _folder() -> Path:
-    """Return the folder of these sources' compiled functions: the environment's if it was filled, or the cache's.
+    """Return the folder of these sources' compiled functions: in the environment if it is there, or in the cache.
 
-    numba itself looks at one file only, not at what that calls.
+    Its name is a digest of all sources: numba checks only the file of a function, not those of the functions it calls.
     """
-    made = environment_folder()
-    if numba.config.CACHE_DIR or made is None or not made.is_dir():
+    folder = environment_folder()
+    if numba.config.CACHE_DIR or folder is None or not folder.is_dir():
         return Path(numba.config.CACHE_DIR or cache_folder() / "compiled") / _digest()
-    return made
+    return folder
 
 
 def environment_folder() -> Path | None:
@@ -113,10 +113,10 @@ def _digest() -> str:
 
 @contextlib.contextmanager
 def _cache_at(folder: Path) -> Iterator[None]:
-    """Let numba cache here what is compiled inside the block; other users of numba in this process keep their place.
+    """Let numba cache in a folder what is compiled inside the `with` block; the setting is restored afterwards.
 
     Raises:
-        OSError: nothing can be written there; numba would look for another place by itself.
+        OSError: nothing can be written there; numba would choose another folder by itself.
     """
     folder.mkdir(parents=True, exist_ok=True)
     tempfile.TemporaryFile(dir=folder).close()

@@ -8,13 +8,14 @@ from trim.compiled.workers import share_rows
 
 
 def nearest_counts(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
-    """Find the counts nearest in shape to what is wanted.
+    """Round wanted counts to whole ones that add up to a total.
 
-    One common shift of all rows, clamped to [0, limit], then the largest remainders, lower rows first among equals.
+    All rows are shifted by the same number, clamped to [0, limit] and rounded by largest remainder, lower rows first
+    among equals.
 
     Args:
-        wanted: (..., D) float64; leading dimensions are candidates, each by itself.
-        total: what the counts of each add up to, from 0 to D · limit.
+        wanted: (..., D) float64; leading dimensions are candidates, each rounded by itself.
+        total: the sum of a candidate's counts, from 0 to D · limit.
         limit: the largest count.
 
     Returns:
@@ -27,40 +28,40 @@ def nearest_counts(wanted: np.ndarray, total: int, limit: int) -> np.ndarray:
 
 
 @inlined
-def _shifted(wanted, shift, limit):
+def _shifted_sum(wanted, shift, limit):
     """Return the sum of shifted and clamped rows, and how many of them are not clamped."""
-    found, free = 0.0, 0
+    total, free = 0.0, 0
     for i in range(len(wanted)):
-        moved = wanted[i] + shift
-        found += min(max(moved, 0.0), limit)
-        free += 0.0 < moved < limit
-    return found, free
+        shifted = wanted[i] + shift
+        total += min(max(shifted, 0.0), limit)
+        free += 0.0 < shifted < limit
+    return total, free
 
 
 @compiled("float64(float64[::1], float64, float64)")
 def _common_shift(wanted, total, limit):
-    # The sum is a rising line with a bend where a row meets a bound: Newton's steps, and where one would leave the
-    # bracket half of it. They end on the right piece of the line, or where the bracket has no number left inside.
+    # The sum is a piecewise linear, rising function of the shift. Newton's steps, or bisection where one would leave
+    # the bracket, end on the piece that reaches the total, or where the bracket has no number left inside.
     least, most = range_of(wanted)
     low, high = -most, limit - least
     shift = (total - sum_of(wanted)) / len(wanted)
     while True:
-        found, free = _shifted(wanted, shift, limit)
-        if found < total:
+        reached, free = _shifted_sum(wanted, shift, limit)
+        if reached < total:
             low = shift
         else:
             high = shift
-        following = shift + (total - found) / free if free else low
-        if not low < following < high:
-            following = low + (high - low) / 2
-        if following == shift or not low < following < high or abs(found - total) <= 1e-12 * total:
+        next_shift = shift + (total - reached) / free if free else low
+        if not low < next_shift < high:
+            next_shift = low + (high - low) / 2
+        if next_shift == shift or not low < next_shift < high or abs(reached - total) <= 1e-12 * total:
             return shift
-        shift = following
+        shift = next_shift
 
 
 @compiled("void(float64[::1], int64, int64, int64[::1])")
 def nearest(wanted, total, limit, counts):
-    """Write the counts nearest in shape to what is wanted of one candidate."""
+    """Write the counts of one candidate, as `nearest_counts` rounds them."""
     rows, missing = len(wanted), total
     remainders = np.empty(rows)
     shift = _common_shift(wanted, total, limit)

@@ -23,10 +23,10 @@ def order_rows(score: np.ndarray) -> tuple[np.ndarray, bool]:
     if score.dtype == np.float64:
         valid = bool(np.isfinite(score).all() and (score >= 0).all())
         return np.argsort(score, axis=1, kind="stable").astype(np.int32), valid
-    order, sound_rows = np.empty(score.shape, np.int32), np.empty(len(score), np.bool_)
+    order, valid_rows = np.empty(score.shape, np.int32), np.empty(len(score), np.bool_)
     bits = np.ascontiguousarray(score).view(np.uint32)
-    share_rows(_order_rows, len(score), _BLOCK_ROWS, bits, order, sound_rows)
-    return order, bool(sound_rows.all())
+    share_rows(_order_rows, len(score), _BLOCK_ROWS, bits, order, valid_rows)
+    return order, bool(valid_rows.all())
 
 
 def kept_in_order(order: np.ndarray, counts: np.ndarray) -> np.ndarray:
@@ -61,7 +61,7 @@ def _kept_in_order(counter, block_rows, order, counts, keep):
 
 
 @compiled("void(int64[::1], int64, uint32[:, ::1], int32[:, ::1], boolean[::1])")
-def _order_rows(counter, block_rows, bits, order, valid):
+def _order_rows(counter, block_rows, bits, order, valid_rows):
     # The bits of a number that is not negative sort like the number. A pair holds them and, below, the column.
     rows, columns = bits.shape
     pairs = np.empty((2, columns), np.uint64)
@@ -72,21 +72,21 @@ def _order_rows(counter, block_rows, bits, order, valid):
             return
         for row in range(top, min(top + block_rows, rows)):
             places[:] = 0
-            good = True
+            valid = True
             for j in range(columns):
                 key = bits[row, j] & np.uint32(0x7FFF_FFFF)  # −0 is 0
-                good &= key < np.uint32(0x7F80_0000) and (key == bits[row, j] or key == 0)
+                valid &= key < np.uint32(0x7F80_0000) and (key == bits[row, j] or key == 0)
                 pairs[0, j] = np.uint64(key) << np.uint64(32) | np.uint64(j)
                 places[0, key & np.uint32(255)] += 1
                 places[1, key >> np.uint32(8) & np.uint32(255)] += 1
                 places[2, key >> np.uint32(16) & np.uint32(255)] += 1
                 places[3, key >> np.uint32(24)] += 1
-            valid[row] = good
-            now, then = pairs[0], pairs[1]
+            valid_rows[row] = valid
+            source, target = pairs[0], pairs[1]
             for digit in range(4):
                 shift = np.uint64(32 + 8 * digit)
                 place = places[digit]
-                if place[now[0] >> shift & np.uint64(255)] == columns:
+                if place[source[0] >> shift & np.uint64(255)] == columns:
                     continue  # the byte is the same everywhere
                 before = 0
                 for value in range(256):
@@ -94,10 +94,10 @@ def _order_rows(counter, block_rows, bits, order, valid):
                     place[value] = before
                     before += number
                 for j in range(columns):
-                    pair = now[j]
+                    pair = source[j]
                     value = pair >> shift & np.uint64(255)
-                    then[place[value]] = pair
+                    target[place[value]] = pair
                     place[value] += 1
-                now, then = then, now
+                source, target = target, source
             for j in range(columns):
-                order[row, j] = now[j] & np.uint64(0xFFFF_FFFF)
+                order[row, j] = source[j] & np.uint64(0xFFFF_FFFF)

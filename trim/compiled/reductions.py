@@ -1,10 +1,10 @@
-"""Numbers that compiled functions compute of an array, (D,) float64, several elements at once."""
+"""Reductions of an array (D,) float64 for compiled functions, in vector registers."""
 
 import numpy as np
 
 from trim.compiled.compiler import inlined
 
-_BELOW_SIGN = np.int64(2**63 - 1)  # all bits of a float64 but its sign
+_MAGNITUDE_BITS = np.int64(2**63 - 1)  # of a float64: all but its sign
 
 
 @inlined
@@ -21,13 +21,13 @@ def range_of(values):
     """Return the least and the largest; none may be NaN."""
     # Compared as integers, several at once: floats sort like their bits, if those of negative ones are inverted.
     bits = values.view(np.int64)
-    keys = np.array([_BELOW_SIGN, ~_BELOW_SIGN])
+    keys = np.array([_MAGNITUDE_BITS, ~_MAGNITUDE_BITS])
     least, most = keys
     for i in range(len(bits)):
-        key = bits[i] ^ (bits[i] >> 63 & _BELOW_SIGN)
+        key = bits[i] ^ (bits[i] >> 63 & _MAGNITUDE_BITS)
         least, most = min(least, key), max(most, key)
     keys[0], keys[1] = least, most
-    return (keys ^ (keys >> 63 & _BELOW_SIGN)).view(np.float64)
+    return (keys ^ (keys >> 63 & _MAGNITUDE_BITS)).view(np.float64)
 
 
 @inlined

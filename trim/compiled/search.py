@@ -10,7 +10,7 @@ from trim.compiled import search_loops
 from trim.measures import LAYER_MEASURES, ROW_MEASURES
 
 
-class Found(NamedTuple):
+class SearchOutcome(NamedTuple):
     """The outcome of a search at R learning rates; index 0 of the iterations is uniform.
 
     Attributes:
@@ -59,13 +59,13 @@ class Tables:
         return dead
 
     @cached_property
-    def rows(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, int]:
-        """The rows of the layer as `search_loops` takes them."""
+    def arrays(self) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, int, int]:
+        """The tables in the form in which `search_loops` takes them."""
         start = np.arange(len(self.norm), dtype=np.uint64) * np.uint64(self.columns + 1)
         return self.curves.reshape(-1, 4), start, self.norm, self.peak, self.columns, self.vectors
 
     @cached_property
-    def whole(self) -> tuple[float, ...]:
+    def layer_summary(self) -> tuple[float, ...]:
         """‖Y‖ of the layer, its largest Y², how many rows it has, how many of them have output, and L."""
         norm, peak = np.sqrt(np.square(self.norm).sum()), self.peak.max()
         alive = len(self.norm) - self.dead_rows.sum()
@@ -84,35 +84,36 @@ class Tables:
         layer_measure: str,
         *,
         complete: bool = False,
-    ) -> Found:
+    ) -> SearchOutcome:
         """Update x at the learning rates that the publication tries, judge every update, and round the best to counts.
 
         Args:
-            rates: R learning rates, in its order; the first `positive` of them are positive.
-            positive: how many.
+            rates: R learning rates, in the order of the publication.
+            positive: how many of them, the first ones, are positive.
             target: T.
             cap: the highest sparsity of a row.
             iterations: K.
             total: how many weights the layer loses, at most D · limit.
             limit: the most that a row may lose.
-            row_measure: one of `ROW_MEASURES`. Rows without output have no `psnr` and stay.
+            row_measure: one of `ROW_MEASURES`. Rows without output have no `psnr` and are not updated.
             layer_measure: one of `LAYER_MEASURES`.
-            complete: evaluate the rates that the publication leaves untried as well.
+            complete: evaluate the rates that the publication leaves untried too.
         """
         shape, rows = (len(rates), iterations + 1), len(self.norm)
         x, quality, row_variance = np.empty((*shape, rows)), np.empty(shape), np.empty(shape)
         best, counts, realised = np.empty(len(rates)), np.empty((2, rows), np.int64), np.empty(2)
         rate, iteration = search_loops.search_rates(
-            self.rows, self.whole, self.dead_rows, np.array(rates), positive, complete, target, cap, total, limit,
-            ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], x, quality, row_variance, best, counts, realised,
+            self.arrays, self.layer_summary, self.dead_rows, np.array(rates), positive, complete, target, cap, total,
+            limit, ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], x, quality, row_variance, best, counts,
+            realised,
         )  # fmt: skip
-        return Found(x, quality, row_variance, best, rate, iteration, counts, realised)
+        return SearchOutcome(x, quality, row_variance, best, rate, iteration, counts, realised)
 
     def judge(self, counts: np.ndarray, layer_measure: str) -> np.ndarray:
         """Look up the quality of the layer, (...), at counts (..., D), by one of `LAYER_MEASURES`."""
         candidates = counts.reshape(-1, counts.shape[-1]).astype(np.float64)
         quality = np.empty(len(candidates))
         search_loops.judge_candidates(
-            self.rows, self.whole, candidates, LAYER_MEASURES[layer_measure], quality
+            self.arrays, self.layer_summary, candidates, LAYER_MEASURES[layer_measure], quality
         )
         return quality.reshape(counts.shape[:-1])

@@ -7,23 +7,25 @@ from trim.compiled.counts import nearest
 from trim.compiled.reductions import range_of, sum_of, variance_of
 from trim.measures import EPSILON, LAYER_MEASURES, NOISE_FLOOR, ROW_MEASURES
 
-# Rows as these functions take them, (table, start, norm, peak, columns, vectors): dot, energy, error and cosine at all
-# counts of all rows, (D · (N + 1), 4); where the entries of each row begin; ‖Y_i‖; the largest Y_i²; N; L.
-_ROWS = "Tuple((float64[:, ::1], uint64[::1], float64[::1], float64[::1], int64, int64))"
+# `tables`, (table, start, norm, peak, columns, vectors): dot, energy, error and cosine at all counts of all rows,
+# (D · (N + 1), 4); where the entries of each row begin, (D,); ‖Y_i‖; the largest Y_i²; N; L.
+_TABLES = "Tuple((float64[:, ::1], uint64[::1], float64[::1], float64[::1], int64, int64))"
+# `layer`: ‖Y‖, the largest Y², D, the number of rows with output, and L.
 _LAYER = "UniTuple(float64, 5)"
-# The layer measures that are a mean over rows of a row measure's values, which have to be looked up for them.
-_COSIM, _PSNR = ROW_MEASURES["cosim"], ROW_MEASURES["psnr"]
-_COSIM_DIM, _PSNR_DIM = LAYER_MEASURES["cosim_dim"], LAYER_MEASURES["psnr_dim"]
+_COSIM, _MSE, _PSNR = (ROW_MEASURES[name] for name in ("cosim", "mse", "psnr"))
+_COSIM_FLAT, _COSIM_DIM, _LAYER_MSE, _SNR, _PSNR_FLAT, _PSNR_DIM = (
+    LAYER_MEASURES[name] for name in ("cosim_flat", "cosim_dim", "mse", "snr", "psnr_flat", "psnr_dim")
+)
 _AHEAD = 32  # rows: while one is added, the entry of a later one is fetched
 
 
 @inlined
 def _measure(measure, norm, peak, vectors, values):
-    """Turn errors into a row measure in place, and return its sum (psnr: over rows with output); cosines stay."""
-    if measure == 1:
+    """Turn errors into a row measure in place, not cosines; return its sum (psnr: over the rows with output)."""
+    if measure == _MSE:
         for i in range(len(values)):
             values[i] = -values[i] / vectors
-    if measure == 2:
+    if measure == _PSNR:
         result = 0.0
         for i in range(len(values)):
             values[i] = 10 * np.log10(peak[i] / (values[i] / vectors + NOISE_FLOOR))
@@ -33,25 +35,25 @@ def _measure(measure, norm, peak, vectors, values):
     return sum_of(values)
 
 
-@compiled(f"void({_ROWS}, float64[::1], float64, int64, int64, float64[::1], float64[::1])")
-def look_up(rows, wanted, scale, row_measure, layer_measure, quality, sums):
+@compiled(f"void({_TABLES}, float64[::1], float64, int64, int64, float64[::1], float64[::1])")
+def look_up(tables, wanted, scale, row_measure, layer_measure, quality, sums):
     """Look up curves at the publication's counts, clip(floor(scale · wanted), 0, N).
 
     Writes the rows' qualities, adds dot, energy and error to sums[0:3], and to sums[3 + m] the sum of a row measure m,
     both of the given one and of one that the layer measure needs.
     """
-    table, start, norm, peak, columns, vectors = rows
-    number = len(start)
-    places = np.empty(number, np.uint64)
-    for i in range(number):
+    table, start, norm, peak, columns, vectors = tables
+    rows = len(start)
+    places = np.empty(rows, np.uint64)
+    for i in range(rows):
         count = wanted[i] * scale
         count = 0.0 if count < 0.0 else count
         # By way of int32, for which processors convert several at once.
         places[i] = start[i] + np.uint64(np.int32(columns if count > columns else count))
-    part = 3 if row_measure == 0 else 2
+    part = 3 if row_measure == _COSIM else 2
     dot = energy = error = 0.0
-    for i in range(number):
-        prefetch(table, places[min(i + _AHEAD, number - 1)])
+    for i in range(rows):
+        prefetch(table, places[min(i + _AHEAD, rows - 1)])
         place = places[i]
         dot += table[place, 0]
         energy += table[place, 1]
@@ -60,13 +62,13 @@ def look_up(rows, wanted, scale, row_measure, layer_measure, quality, sums):
     sums[0] += dot
     sums[1] += energy
     sums[2] += error
-    other = _COSIM if layer_measure == _COSIM_DIM else _PSNR if layer_measure == _PSNR_DIM else -1
-    if other >= 0 and other != row_measure:
-        values = np.empty(number)
-        part = 3 if other == 0 else 2
-        for i in range(number):
+    needed = _COSIM if layer_measure == _COSIM_DIM else _PSNR if layer_measure == _PSNR_DIM else -1
+    if needed >= 0 and needed != row_measure:
+        values = np.empty(rows)
+        part = 3 if needed == _COSIM else 2
+        for i in range(rows):
             values[i] = table[places[i], part]
-        sums[3 + other] += _measure(other, norm, peak, vectors, values)
+        sums[3 + needed] += _measure(needed, norm, peak, vectors, values)
     if row_measure >= 0:
         sums[3 + row_measure] += _measure(row_measure, norm, peak, vectors, quality)
 
@@ -84,66 +86,66 @@ def _update(before, quality, rate, target, cap, after):
     scale = 2 * rate / (most - least + 1e-6)
     mean = sum_of(quality) / rows * scale
     for i in range(rows):
-        moved = before[i] + quality[i] * scale - mean
-        moved = cap if moved > cap else moved
-        after[i] = 0.0 if moved < 0.0 else moved
+        x = before[i] + quality[i] * scale - mean
+        x = cap if x > cap else x
+        after[i] = 0.0 if x < 0.0 else x
     excess = sum_of(after) / rows - target
     for i in range(rows):
         after[i] -= excess
 
 
 @compiled(f"float64(int64, float64[::1], {_LAYER})")
-def _layer_quality(measure, sums, whole):
+def _layer_quality(measure, sums, layer):
     """Judge the layer by one of `LAYER_MEASURES`, from what `look_up` summed."""
-    norm, peak, rows, alive, vectors = whole
+    norm, peak, rows, alive, vectors = layer
     noise = sums[2] / (rows * vectors)
-    if measure == 0:
+    if measure == _COSIM_FLAT:
         return min(max(sums[0] / ((norm + EPSILON) * (np.sqrt(sums[1]) + EPSILON)), -1.0), 1.0)
-    if measure == 1:
+    if measure == _COSIM_DIM:
         return sums[3] / rows
-    if measure == 2:
+    if measure == _LAYER_MSE:
         return -noise
-    if measure == 3:
+    if measure == _SNR:
         signal = norm**2 / (rows * vectors)
         return np.inf if noise < NOISE_FLOOR else 10 * np.log10(signal / (noise + NOISE_FLOOR))
-    if measure == 4:
+    if measure == _PSNR_FLAT:
         return 10 * np.log10(peak / (noise + NOISE_FLOOR))
     return sums[5] / max(alive, 1.0)
 
 
-@compiled(f"void({_ROWS}, {_LAYER}, float64[:, ::1], int64, float64[::1])")
-def judge_candidates(rows, whole, counts, measure, quality):
+@compiled(f"void({_TABLES}, {_LAYER}, float64[:, ::1], int64, float64[::1])")
+def judge_candidates(tables, layer, counts, measure, quality):
     """Judge the layer at the counts of each candidate."""
-    each = np.empty(counts.shape[1])
+    unused = np.empty(counts.shape[1])
     for candidate in range(len(counts)):
         sums = np.zeros(6)
-        look_up(rows, counts[candidate], 1.0, -1, measure, each, sums)
-        quality[candidate] = _layer_quality(measure, sums, whole)
+        look_up(tables, counts[candidate], 1.0, -1, measure, unused, sums)
+        quality[candidate] = _layer_quality(measure, sums, layer)
 
 
 @inlined
-def _round_and_judge(rows, whole, x, total, limit, measure, counts, quality):
+def _round_and_judge(tables, layer, x, total, limit, measure, counts, quality):
     """Write the exact counts that x becomes, and uniform ones, and judge the layer at both."""
-    number, columns = len(x), rows[4]
+    rows, columns = len(x), tables[4]
     nearest(x * columns, total, limit, counts[0])
-    each, left_over = total // number, total % number
-    for i in range(number):
-        counts[1, i] = each + (1 if i < left_over else 0)
-    judge_candidates(rows, whole, counts.astype(np.float64), measure, quality)
+    base, left_over = total // rows, total % rows
+    for i in range(rows):
+        counts[1, i] = base + (1 if i < left_over else 0)
+    judge_candidates(tables, layer, counts.astype(np.float64), measure, quality)
 
 
 @inlined
-def _some(rows, index):
-    table, start, norm, peak, columns, vectors = rows
+def _select_rows(tables, index):
+    table, start, norm, peak, columns, vectors = tables
     return table, start[index], norm[index], peak[index], columns, vectors
 
 
 @compiled(
-    f"void({_ROWS}, {_LAYER}, float64[::1], float64, float64, float64, int64, int64, float64[::1], boolean, "
+    f"void({_TABLES}, {_LAYER}, float64[::1], float64, float64, float64, int64, int64, float64[::1], boolean, "
     "float64[::1], float64[:, ::1], float64[::1], float64[::1])"
 )
 def _follow(
-    rows, whole, others, rate, target, cap, row_measure, measure, at_uniform, differing, retained, x, quality,
+    tables, layer, fixed_sums, rate, target, cap, row_measure, measure, at_uniform, rows_differ, retained, x, quality,
     row_variance,
 ):  # fmt: skip
     """Update x at one rate, from step 1 on."""
@@ -151,55 +153,58 @@ def _follow(
     x[0] = target
     retained[:] = at_uniform
     for step in range(1, len(x)):
-        if differing:
+        if rows_differ:
             _update(x[step - 1], retained, rate, target, cap, x[step])
         else:
             x[step] = target
-        sums[:] = others
-        look_up(rows, x[step], rows[4], row_measure, measure, retained, sums)
-        quality[step], row_variance[step] = _layer_quality(measure, sums, whole), variance_of(retained)
+        sums[:] = fixed_sums
+        look_up(tables, x[step], tables[4], row_measure, measure, retained, sums)
+        quality[step], row_variance[step] = _layer_quality(measure, sums, layer), variance_of(retained)
 
 
 @compiled(
-    f"UniTuple(int64, 2)({_ROWS}, {_LAYER}, boolean[::1], float64[::1], int64, boolean, float64, float64, int64, "
+    f"UniTuple(int64, 2)({_TABLES}, {_LAYER}, boolean[::1], float64[::1], int64, boolean, float64, float64, int64, "
     "int64, int64, int64, float64[:, :, ::1], float64[:, ::1], float64[:, ::1], float64[::1], int64[:, ::1], "
     "float64[::1])"
 )
 def search_rates(
-    rows, whole, dead, rates, positive, complete, target, cap, total, limit, row_measure, measure, x, quality,
+    tables, layer, dead, rates, positive, complete, target, cap, total, limit, row_measure, measure, x, quality,
     row_variance, best, counts, realised,
 ):  # fmt: skip
     """Run the search, as `search.Tables.search`; return the best rate and its best update, as indices."""
-    everywhere, columns = np.full(len(dead), target), rows[4]
-    moving, others = rows, np.zeros(6)
-    partly = row_measure == 2 and dead.any()
-    if partly:  # rows that stay add the same to every sum
-        moving, stay = _some(rows, np.flatnonzero(~dead)), _some(rows, np.flatnonzero(dead))
-        look_up(stay, everywhere[dead], columns, -1, measure, np.empty(len(stay[1])), others)
-    number, sums = len(moving[1]), others.copy()
-    at_uniform, retained = np.empty(number), np.empty(number)
-    look_up(moving, everywhere[:number], columns, row_measure, measure, at_uniform, sums)
+    everywhere, columns = np.full(len(dead), target), tables[4]
+    updated, fixed_sums = tables, np.zeros(6)
+    partly = row_measure == _PSNR and dead.any()
+    if partly:  # rows without output are not updated: they add the same to every sum
+        updated, fixed = (
+            _select_rows(tables, np.flatnonzero(~dead)),
+            _select_rows(tables, np.flatnonzero(dead)),
+        )
+        look_up(fixed, everywhere[dead], columns, -1, measure, np.empty(len(fixed[1])), fixed_sums)
+    rows, sums = len(updated[1]), fixed_sums.copy()
+    at_uniform, retained = np.empty(rows), np.empty(rows)
+    look_up(updated, everywhere[:rows], columns, row_measure, measure, at_uniform, sums)
     quality[:], row_variance[:], best[:] = np.nan, np.nan, np.nan
-    quality[:, 0], row_variance[:, 0] = _layer_quality(measure, sums, whole), variance_of(at_uniform)
-    # Rows that are all alike stay: rounding in a mean must not carry N · T across a whole number.
-    differing = (at_uniform[1:] != at_uniform[:-1]).any()
-    # As the publication tries rates: up to and with the first that is not better than the one before it; negative
-    # ones if no positive one beats uniform.
+    quality[:, 0], row_variance[:, 0] = _layer_quality(measure, sums, layer), variance_of(at_uniform)
+    # Rows of equal quality are not updated: rounding in a mean must not carry N · T across a whole number.
+    rows_differ = (at_uniform[1:] != at_uniform[:-1]).any()
+    # The publication tries rates up to the first that is not better than the previous one, and negative ones if no
+    # positive one beats uniform.
     trying, previous, chosen = True, np.nan, -1
     for rate in range(len(rates)):
         if rate == positive:
             trying, previous = chosen < 0 or not best[chosen] > quality[0, 0], np.nan
         if not (trying or complete):
             continue
-        path = np.empty((x.shape[1], number)) if partly else x[rate]
+        path = np.empty((x.shape[1], rows)) if partly else x[rate]
         _follow(
-            moving, whole, others, rates[rate], target, cap, row_measure, measure, at_uniform, differing, retained,
-            path, quality[rate], row_variance[rate],
+            updated, layer, fixed_sums, rates[rate], target, cap, row_measure, measure, at_uniform, rows_differ,
+            retained, path, quality[rate], row_variance[rate],
         )  # fmt: skip
         if partly:
             x[rate] = target
-            for place, row in enumerate(np.flatnonzero(~dead)):
-                x[rate, :, row] = path[:, place]
+            for index, row in enumerate(np.flatnonzero(~dead)):
+                x[rate, :, row] = path[:, index]
         if trying:
             best[rate] = quality[rate].max()
             if chosen < 0 or best[rate] > best[chosen]:
@@ -207,5 +212,5 @@ def search_rates(
             trying = not best[rate] <= previous
             previous = best[rate]
     step = quality[chosen].argmax()
-    _round_and_judge(rows, whole, x[chosen, step], total, limit, measure, counts, realised)
+    _round_and_judge(tables, layer, x[chosen, step], total, limit, measure, counts, realised)
     return chosen, step

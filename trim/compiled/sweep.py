@@ -6,9 +6,9 @@ from trim.compiled.compiler import compiled, inlined, next_block
 from trim.compiled.workers import share_rows
 from trim.measures import EPSILON
 
-_BLOCK_ROWS = 4  # what a dense product takes at once
-# Input vectors are taken this many at a time: a row's running output and what is added to it fit the first cache, and
-# no float32 sum has more terms than this.
+_BLOCK_ROWS = 4  # of a dense product; `_multiply` and `_terms` are written for four
+# Input vectors at a time: a row's running output and the input columns added to it fit into the first cache, and no
+# float32 sum has more terms than this.
 _TILE = 128
 _LANES = 8
 
@@ -24,14 +24,14 @@ def sweep(weight: np.ndarray, inputs: np.ndarray, order: np.ndarray) -> tuple[np
         order: (D, N) int32, each row's columns by ascending score.
 
     Returns:
-        dot, energy, error and cosine, (D, N + 1, 4) float64, side by side as a search looks them up; the output, (D, L)
+        dot, energy, error and cosine, (D, N + 1, 4) float64, interleaved as a search looks them up; the output, (D, L)
         float32; whether all of them are finite.
     """
     rows, columns = weight.shape
-    # All that a search looks up at one count lies in one cache line.
-    room = np.empty(rows * (columns + 1) * 4 + 7)
-    first = -room.ctypes.data // room.itemsize % 8
-    curves = room[first : first + rows * (columns + 1) * 4].reshape(rows, columns + 1, 4)
+    # Aligned, so that the four values that a search looks up at one count lie in one cache line.
+    buffer = np.empty(rows * (columns + 1) * 4 + 7)
+    first = -buffer.ctypes.data // buffer.itemsize % 8
+    curves = buffer[first : first + rows * (columns + 1) * 4].reshape(rows, columns + 1, 4)
     output, finite = np.empty((rows, inputs.shape[1]), np.float32), np.empty(rows, np.bool_)
     share_rows(
         _sweep, rows, _BLOCK_ROWS, np.ascontiguousarray(weight), _tiles(inputs), np.ascontiguousarray(order),
@@ -41,7 +41,7 @@ def sweep(weight: np.ndarray, inputs: np.ndarray, order: np.ndarray) -> tuple[np
 
 
 def kept_output(weight: np.ndarray, inputs: np.ndarray, ranks: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Multiply what is left of a layer when row i loses its `counts[i]` lowest-score weights.
+    """Compute the output of a layer of which row i has lost its `counts[i]` lowest-score weights.
 
     Args:
         weight: (D, N) float32.
@@ -129,9 +129,9 @@ def _adding_columns(subtract):
 
     @inlined
     def add(x, order, weight, dense, pruned, first, last, error, energy):
-        """Add columns first to last − 1 to the pruned part P of one row's tile Y; after each, ‖P‖² to the error.
+        """Add columns first to last − 1 to the pruned part P of one row's tile Y; after each, add ‖P‖² to the error.
 
-        If asked to subtract, add ‖Y − P‖² to the energy, too.
+        With `subtract`, also add ‖Y − P‖² to the energy.
         """
         width = len(pruned)
         k = first
@@ -227,32 +227,32 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
             for k in range(1, columns + 1):
                 dot[k] = below - dot[k]
             dot[0] = norm
-            by_sums = 0
-            while by_sums < columns and dot[by_sums + 1] >= 0.5 * norm:
-                by_sums += 1
+            from_sums = 0
+            while from_sums < columns and dot[from_sums + 1] >= 0.5 * norm:
+                from_sums += 1
             energy[:] = 0
             error[:] = 0
             for tile in range(tiles):
                 pruned[:] = 0
                 x = inputs[tile]
                 own = dense[i, tile]
-                _add_columns(x, columns_of, ascending, own, pruned, 0, by_sums, error, energy)
+                _add_columns(x, columns_of, ascending, own, pruned, 0, from_sums, error, energy)
                 _add_columns_and_subtract(
-                    x, columns_of, ascending, own, pruned, by_sums, columns, error, energy
+                    x, columns_of, ascending, own, pruned, from_sums, columns, error, energy
                 )
-            for k in range(1, by_sums + 1):
+            for k in range(1, from_sums + 1):
                 energy[k] = error[k] - norm + 2 * dot[k]
             energy[0] = error[columns] = norm
             energy[columns] = error[0] = 0.0
-            everything = 0.0
+            total = 0.0
             for k in range(columns + 1):
-                everything += dot[k] + energy[k] + error[k]
+                total += dot[k] + energy[k] + error[k]
                 curves[row, k, 0] = dot[k]
                 curves[row, k, 1] = energy[k]
                 curves[row, k, 2] = error[k]
                 cosine = dot[k] / ((np.sqrt(norm) + EPSILON) * (np.sqrt(energy[k]) + EPSILON))
                 curves[row, k, 3] = min(max(cosine, -1.0), 1.0)
-            finite[row] = np.isfinite(everything)
+            finite[row] = np.isfinite(total)
 
 
 @compiled(

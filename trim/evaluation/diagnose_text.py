@@ -147,8 +147,8 @@ def signal_finding(found: RowSignal) -> str:
         return f"Row sparsities are the same in every row and draw; {chosen}"
     return (
         f"{share:.0%} of the variance of row sparsities is between rows, the rest is their own uncertainty. A row's "
-        f"sparsity is certain to ± {np.median(found.uncertainty):.2%} (median); {found.meant_share:.0%} of the rows "
-        f"differ from the layer's by more than twice their uncertainty; {chosen}"
+        f"sparsity is certain to ± {np.median(found.uncertainty):.2%} (median); {found.significant_share:.0%} of the "
+        f"rows differ from the layer's by more than twice their uncertainty; {chosen}"
     )
 
 

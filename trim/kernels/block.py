@@ -113,7 +113,7 @@ def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tenso
     return of_gate, of_up
 
 
-def add_weighed(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
+def add_weighted(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
     """Add output · weight to some rows of a result, in place, as `index_add_` does: products and sums are rounded.
 
     Args:
@@ -124,13 +124,13 @@ def add_weighed(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) 
     """
     rows, columns = output.shape
     block = min(ADDED_BLOCK, triton.next_power_of_2(columns))
-    _add_weighed[(rows, triton.cdiv(columns, block))](
+    _add_weighted[(rows, triton.cdiv(columns, block))](
         result, tokens, output, weight, rows, columns, BLOCK=block, num_warps=4, enable_fp_fusion=False
     )
 
 
 @triton.jit(do_not_specialize=["rows"])
-def _add_weighed(result, tokens, output, weight, rows, columns, BLOCK: tl.constexpr):
+def _add_weighted(result, tokens, output, weight, rows, columns, BLOCK: tl.constexpr):
     """Add all outputs of one row, if the first of them is this program's."""
     here = tl.program_id(0).to(tl.int64)
     column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)

@@ -28,7 +28,7 @@ WARPS = 16
 
 
 @dataclass(frozen=True)
-class Found:
+class SearchOutcome:
     """The outcome of the kernels for one layer, R rates and K updates, as in `search_types.SearchTrace`.
 
     Attributes:
@@ -54,7 +54,7 @@ def run(
     limit: int,
     row_measure: str,
     layer_measure: str,
-) -> list[Found]:
+) -> list[SearchOutcome]:
     """Search layers of one shape.
 
     Args:
@@ -92,7 +92,7 @@ def run(
     )
     looked_up = (
         curves.energy, curves.error, curves.output_energy, curves.output_norm, curves.output_peak,
-        curves.whole_layer,
+        curves.layer_summary,
     )  # fmt: skip
     _follow[(parts, len(rates), layers)](
         *looked_up, parameters, x, scratch, partials, sums,
@@ -105,7 +105,7 @@ def run(
         rows, columns, limit, ROW_MEASURES[row_measure], LAYER_MEASURES[layer_measure], with_ratio,
         PARTS=parts, SUMS=SUMS, BLOCK=BLOCK, WIDE_BLOCK=WIDE_BLOCK, num_warps=WARPS,
     )  # fmt: skip
-    return [Found(*each) for each in zip(*out.cpu(), x, counts, strict=True)]
+    return [SearchOutcome(*each) for each in zip(*out.cpu(), x, counts, strict=True)]
 
 
 def _parts(rows: int, paths: int, device: torch.device) -> int:

@@ -1,4 +1,7 @@
-"""Compare two masks of one layer: the share of the weights that both keep among those that either keeps (no torch)."""
+"""Compare two masks of one layer: the share of the weights that both keep among those that either keeps.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass
 
@@ -40,12 +43,12 @@ def mask_agreement(first: np.ndarray, second: np.ndarray) -> MaskAgreement:
     both, either = first & second, first | second
     rows, columns = ((both.sum(axis), either.sum(axis)) for axis in (1, 0))
     kept = np.stack([first.sum(1), second.sum(1)]).astype(np.float64)
-    met = float((kept[0] * kept[1]).sum()) / first.shape[1]
+    expected_both = float((kept[0] * kept[1]).sum()) / first.shape[1]
     return MaskAgreement(
         float(iou(rows[0].sum(), rows[1].sum())),
         iou(*rows),
         iou(*columns),
-        float(iou(met, kept.sum() - met)),
+        float(iou(expected_both, kept.sum() - expected_both)),
     )
 
 

@@ -1,7 +1,8 @@
 """Allocations: how many weights each row of a layer loses, given how many the layer loses.
 
-Each takes the scored layer, its total and the search's settings; `ALLOCATIONS` lists them. Those of `OF_LAYERS` take
-layers that were swept together, each with its own total, and with settings that differ only in the target.
+Each takes the scored layer, its total and the search's settings; `ALLOCATIONS` lists them. Those of
+`ALLOCATIONS_OF_LAYERS` take layers that were swept together, a total for each, and settings that differ only in the
+target.
 """
 
 from collections.abc import Iterator, Sequence
@@ -28,7 +29,7 @@ class ScoredLayer:
     Attributes:
         curves: the layer's retention curves, the lowest scores first.
         score: (D, N).
-        sensitivity: (D,) the rows' weights f in an optimal allocation; None: all rows weigh alike.
+        sensitivity: (D,) the rows' weights f in an optimal allocation; None: equal weights.
     """
 
     curves: RetentionCurves
@@ -57,15 +58,15 @@ class Allocation:
         return curves.keep_mask(self.counts) if self.keep is None else self.keep
 
 
-def joined(allocations: Sequence[Allocation]) -> Allocation:
-    """Join the counts of layers that were swept together; a mask passes through for a single layer only."""
+def join_allocations(allocations: Sequence[Allocation]) -> Allocation:
+    """Join the counts of layers that were swept together; the allocation of a single layer is returned unchanged."""
     if len(allocations) == 1:
         return allocations[0]
     return Allocation(torch.cat([each.counts for each in allocations]))
 
 
 def allocate_uniform(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
-    """Prune every row the same, as plain Wanda does; the remainder is spread over the first rows."""
+    """Prune equally many weights of every row, as plain Wanda does; the first rows take the remainder."""
     return uniform_of_layers(layer, [total], [settings])[0]
 
 
@@ -105,17 +106,18 @@ def optimal_of_layers(
 
 
 def allocate_variant(layer: ScoredLayer, total: int, settings: SearchSettings) -> Allocation:
-    """Prune as Wanda's variant (appendix of arXiv 2306.11695): in each row the lowest scores that hold a share α.
+    """Prune as Wanda's variant (appendix of arXiv 2306.11695): each row's lowest scores, up to a share α of their sum.
 
     α is the same for all rows of the layer: bisection finds the largest that does not prune more than the total. Rows
     are not capped, and the total is met only as nearly as thresholds allow.
     """
-    held = layer.score.gather(1, layer.curves.order).double().cumsum_(dim=1)
-    totals = held[:, -1:].clone()
+    cumulative = layer.score.gather(1, layer.curves.order).double().cumsum_(dim=1)
+    sums = cumulative[:, -1:].clone()
 
     def counts_at(share: float) -> Tensor:
         # A row of zeros has no share of scores: it loses the average number of weights.
-        return torch.where(totals[:, 0] > 0, (held <= share * totals).sum(dim=1), round(total / len(held)))
+        average = round(total / len(sums))
+        return torch.where(sums[:, 0] > 0, (cumulative <= share * sums).sum(dim=1), average)
 
     low, high = 0.0, 1.0
     for _ in range(60):
@@ -142,12 +144,10 @@ def allocate_pattern(layer: ScoredLayer, pattern: Pattern) -> Allocation:
 
 
 class MaskRetained(Retained):
-    """The retained output under any mask, from one product instead of the curves.
-
-    `weight`: (D, N) float32, the changed weights, 0 where pruned; None: the kept weights are unchanged.
-    """
+    """The retained output under any mask, from one product instead of the curves."""
 
     def __init__(self, curves: RetentionCurves, keep: Tensor, weight: Tensor | None = None) -> None:
+        """Take a mask, and the changed weights (D, N) float32, 0 where pruned; None: the kept ones are unchanged."""
         super().__init__(curves, (~keep).sum(dim=1))
         self.pruned_weight = curves.weight * keep if weight is None else weight
 

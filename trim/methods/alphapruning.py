@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from trim.errors import SettingsError
-from trim.methods.budgets import Shapes, _by_block, _scaled
+from trim.methods.budgets import Shapes, layer_ratios, scale_linearly
 from trim.methods.choices import ALPHA_FITS
 
 
@@ -25,8 +25,8 @@ def alpha_budgets(exponents: list[float], shapes: Shapes, target: float, width: 
         target: T.
         width: ε; before scaling to the target, sparsities lie between 1 − ε and 1 + ε.
     """
-    ratios = _scaled(exponents, 1 - width, 1 + width)
-    return _by_block(ratios, shapes, lambda mean: target / mean, np.multiply)
+    ratios = scale_linearly(exponents, 1 - width, 1 + width)
+    return layer_ratios(ratios, shapes, lambda mean: target / mean, np.multiply)
 
 
 def squared_singular_values(weight: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def _common_shift(wanted: np.ndarray, weights: np.ndarray, limits: np.ndarray, t
     return float(np.interp(total, np.maximum.accumulate(sums), bends))
 
 
-def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
+def scale_linearly(values: list[float], low: float, high: float) -> np.ndarray:
     """Map values linearly from `low` (the smallest) to `high` (the largest); equal values all to the middle."""
     numbers = np.asarray(values, dtype=np.float64)
     finite = numbers[np.isfinite(numbers)]
@@ -147,10 +147,17 @@ def _scaled(values: list[float], low: float, high: float) -> np.ndarray:
     return np.where(np.isfinite(numbers), scaled, middle)
 
 
-def _by_block(
+def layer_ratios(
     ratios: np.ndarray, shapes: Shapes, correction: Callable[[float], float], apply: np.ufunc
 ) -> dict[str, float]:
-    """Give each layer its block's ratio, corrected so that their parameter-weighted mean is the target."""
+    """Give each layer its block's ratio, corrected so that the mean over all weights is the target.
+
+    Args:
+        ratios: one for each block, in order.
+        shapes: (D, N) of the layers, named by block index first.
+        correction: returns the correction from the mean over all weights.
+        apply: applies it to the ratios, such as `np.add`.
+    """
     blocks = sorted({block_of(name) for name in shapes})
     ratio_of = dict(zip(blocks, ratios.tolist(), strict=True))
     weights = np.array([math.prod(shape) for shape in shapes.values()], dtype=np.float64)

@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from trim.methods.search_settings import SearchSettings
     from trim.methods.solve import Solution
 
+    AllocateLayers = Callable[[ScoredLayer, Sequence[int], Sequence[SearchSettings]], list[Allocation]]
+
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -53,14 +55,12 @@ ALLOCATIONS: "Registry[Callable[[ScoredLayer, int, SearchSettings], Allocation]]
     variant="allocate_variant",
     layer="allocate_layer",
 )
-# The allocations that can take layers of one shape together, with lists of totals and settings.
-OF_LAYERS: "Registry[Callable[[ScoredLayer, Sequence[int], Sequence[SearchSettings]], list[Allocation]]]" = (
-    Registry(
-        "trim.methods.allocations",
-        uniform="uniform_of_layers",
-        trim="trim_of_layers",
-        optimal="optimal_of_layers",
-    )
+# The allocations of several layers of one shape at once: they take lists of totals and settings.
+ALLOCATIONS_OF_LAYERS: "Registry[AllocateLayers]" = Registry(
+    "trim.methods.allocations",
+    uniform="uniform_of_layers",
+    trim="trim_of_layers",
+    optimal="optimal_of_layers",
 )
 # Solvers choose a layer's mask and its kept weights at once. Each takes the weight (D, N), the text's products, the
 # number of pruned weights, and by name the rows' sensitivities (D,), an n:m pattern and a progress listener, or None.

@@ -1,4 +1,4 @@
-"""Round the search's real-valued row sparsities to exact counts of pruned weights. Arrays need no torch."""
+"""Round the search's real-valued row sparsities to exact counts of pruned weights. Only tensors import torch."""
 
 from __future__ import annotations
 
@@ -39,10 +39,10 @@ def total_count(target_sparsity: float, rows: int, columns: int, max_row_sparsit
 
 
 def exact_counts(row_sparsity: np.ndarray, total: int, columns: int, max_row_sparsity: float) -> np.ndarray:
-    """Find the exact counts nearest in shape to `row_sparsity`.
+    """Round row sparsities to counts that add up to the total.
 
-    All rows are shifted by the same number and clamped to [0, floor(cap · N)], so that the counts add up to the total.
-    They are rounded by largest remainder, lower rows first among equals.
+    All rows are shifted by the same number and clamped to [0, floor(cap · N)], so that their sum is the total. They are
+    rounded by largest remainder, lower rows first among equals.
 
     Args:
         row_sparsity: (..., D) float64, the search's x; leading dimensions are candidates.
@@ -74,7 +74,7 @@ def project_counts(row_sparsity: Tensor, total: int, columns: int, max_row_spars
 
 
 def check_total(total: int, rows: int, limit: int) -> None:
-    """Require that rows which may lose `limit` weights each can lose `total` together.
+    """Require that rows that may lose `limit` weights each can lose `total` together.
 
     Raises:
         SparsityError: the rows cannot lose `total` weights.
@@ -88,5 +88,5 @@ def uniform_counts(rows: int, total: int | Tensor) -> Tensor:
     import torch
 
     total = torch.as_tensor(total)[..., None]
-    each = total // rows
-    return each + (torch.arange(rows, device=total.device) < total - each * rows)
+    base = total // rows
+    return base + (torch.arange(rows, device=total.device) < total - base * rows)

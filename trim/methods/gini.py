@@ -11,7 +11,7 @@ from trim.methods.scores import as_array
 
 
 def gini(score: Tensor, order: Tensor | None = None) -> Tensor:
-    """Compute the Gini coefficient of each row: 0 is spread evenly, towards 1 is held by few weights.
+    """Compute the Gini coefficient of each row: 0 where scores are equal, close to 1 where few weights have nearly all.
 
     With a row's scores a ascending, G = Σ_j (2j − N − 1)·a_(j) / (N·Σ_j a_(j)).
 
@@ -33,6 +33,6 @@ def gini(score: Tensor, order: Tensor | None = None) -> Tensor:
     from trim.compiled.order import order_rows
 
     values = as_array(score if score.dtype == torch.float64 else score.float())
-    places = order_rows(values)[0] if order is None else as_array(order.int())
-    result = torch.from_numpy(gini_of_rows(values, places)).to(score.device)
+    columns_in_order = order_rows(values)[0] if order is None else as_array(order.int())
+    result = torch.from_numpy(gini_of_rows(values, columns_in_order)).to(score.device)
     return result.clamp_(0.0, (columns - 1) / columns)

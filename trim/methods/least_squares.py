@@ -5,8 +5,8 @@ Among all ŵ with a row's mask, the one whose output in the pruned model is near
     ‖w X + e − ŵ X̂‖² + λ ‖w − ŵ‖²
 
 where X are the layer's inputs in the dense model, and X̂ its inputs after earlier layers were pruned. e is 0, or the
-error of the residual stream that the output is added to, for which the layer is to make up as well. The text enters
-only through X̂ X̂ᵀ, X X̂ᵀ and E X̂ᵀ.
+error of the residual stream that the output is added to, which the layer is to compensate as well. The text enters only
+through X̂ X̂ᵀ, X X̂ᵀ and E X̂ᵀ.
 """
 
 import contextlib
@@ -26,23 +26,24 @@ _BLOCK_ENTRIES = 2**25  # entries of the layer solved at a time; six matrices of
 
 @dataclass(frozen=True, eq=False)
 class TextProducts:
-    """The products of a text's inputs from which a layer is solved.
+    """The sums of outer products of a layer's inputs over a text, from which the layer is solved.
 
     Attributes:
         gram: (N, N) float32, Σ x̂ x̂ᵀ over the text's tokens.
         cross: (N, N) float32, Σ x x̂ᵀ; the same tensor as `gram` where the aim is the dense layer's output for x̂.
         damping: λ as a share of the mean of the Gram matrix's diagonal.
-        lost: (D, N) float32, Σ e x̂ᵀ, with the errors e (D,) for which the layer is to make up; None: e is 0.
+        error_cross: (D, N) float32, Σ e x̂ᵀ, with the errors e (D,) that the layer is to compensate; None: e is 0.
     """
 
     gram: Tensor = field(repr=False)
     cross: Tensor = field(repr=False)
     damping: float = DAMPING
-    lost: Tensor | None = field(default=None, repr=False)
+    error_cross: Tensor | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         # One NaN or infinity reaches a sum.
-        sums = torch.stack([each.sum() for each in (self.gram, self.cross, self.lost) if each is not None])
+        products = (self.gram, self.cross, self.error_cross)
+        sums = torch.stack([each.sum() for each in products if each is not None])
         if not bool(sums.isfinite().all()):
             raise NonFiniteError("the sums of squares of its inputs overflow float32")
 
@@ -75,15 +76,16 @@ class TextProducts:
         """Add the products of another text."""
         gram = self.gram + other.gram
         cross = gram if self.cross is self.gram else self.cross + other.cross
-        lost = None if self.lost is None or other.lost is None else self.lost + other.lost
-        return TextProducts(gram, cross, self.damping, lost)
+        if self.error_cross is None or other.error_cross is None:
+            return TextProducts(gram, cross, self.damping)
+        return TextProducts(gram, cross, self.damping, self.error_cross + other.error_cross)
 
     def drift(self, dense: Tensor) -> Tensor | None:
         """Return (W (X − X̂) + E) X̂ᵀ, (D, N) float32: the error before the layer is pruned; None: it is 0."""
         if self.cross is self.gram:
-            return self.lost
+            return self.error_cross
         drift = full_product(dense, self.cross - self.gram)
-        return drift if self.lost is None else drift.add_(self.lost)
+        return drift if self.error_cross is None else drift.add_(self.error_cross)
 
     def gradient(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
         """Return minus half the objective's gradient at some rows, (D, N) float32; a solution has 0 at kept weights.
@@ -91,18 +93,18 @@ class TextProducts:
         It is (W (X − X̂) + E) X̂ᵀ + (W − Ŵ) X̂ X̂ᵀ: near a solution both terms are small, so float32 cancels little.
         """
         missing = dense - fitted
-        moved = full_product(missing, self.gram).addcmul_(missing, self.ridge)
-        return moved if drift is None else moved.add_(drift)
+        gradient = full_product(missing, self.gram).addcmul_(missing, self.ridge)
+        return gradient if drift is None else gradient.add_(drift)
 
     def objective(self, dense: Tensor, fitted: Tensor, drift: Tensor | None) -> Tensor:
         """Return ‖w X + e − ŵ X̂‖² + λ ‖w − ŵ‖² of each row, minus its value at ŵ = w: (D,) float64."""
-        both = self.gradient(dense, fitted, drift)
+        gradient = self.gradient(dense, fitted, drift)
         if drift is not None:
-            both.add_(drift)
-        return both.mul_(dense - fitted).sum(dim=1, dtype=torch.float64)
+            gradient.add_(drift)
+        return gradient.mul_(dense - fitted).sum(dim=1, dtype=torch.float64)
 
 
-def raise_inverse(inverse: Tensor, rho: float, more: float) -> None:
+def shift_inverse(inverse: Tensor, rho: float, delta: float) -> None:
     """Turn (A + ρI)⁻¹ into (A + (ρ + δ)I)⁻¹, in place, for A without negative eigenvalues, in two products.
 
     If S is the first inverse, the second is S (I + δS)⁻¹. The eigenvalues of δS lie between 0 and δ / ρ, where a cubic
@@ -111,10 +113,12 @@ def raise_inverse(inverse: Tensor, rho: float, more: float) -> None:
     Args:
         inverse: (N, N) float32.
         rho: ρ.
-        more: δ, positive.
+        delta: δ, positive.
     """
-    cubic = Chebyshev.interpolate(lambda x: 1 / (1 + x), 3, domain=[0, more / rho])
-    a, b, c, d = (float(part) * more**power for power, part in enumerate(cubic.convert(kind=Polynomial).coef))
+    cubic = Chebyshev.interpolate(lambda x: 1 / (1 + x), 3, domain=[0, delta / rho])
+    a, b, c, d = (
+        float(part) * delta**power for power, part in enumerate(cubic.convert(kind=Polynomial).coef)
+    )
     with fast_products(inverse.device):
         square = inverse @ inverse
         cube = torch.mul(inverse, c).add_(square, alpha=d)
@@ -154,9 +158,9 @@ def descend(
         part = slice(first, first + rows)
         dense, kept = weight[part].float(), keep[part]
         fitted = (dense if start is None else start[part]) * kept
-        wanted = None if drift is None else drift[part]
+        drift_part = None if drift is None else drift[part]
         for _ in range(rounds):
-            residual = text.gradient(dense, fitted, wanted).mul_(kept)
+            residual = text.gradient(dense, fitted, drift_part).mul_(kept)
             with fast_products(weight.device):
                 fitted += _conjugate_gradients(residual, kept, text, iterations)
         parts.append(fitted)
@@ -173,18 +177,18 @@ def _conjugate_gradients(residual: Tensor, keep: Tensor, text: TextProducts, ite
     rz = (residual * z).sum(dim=1, keepdim=True)
     for _ in range(iterations):
         ap = (p @ gram).addcmul_(p, ridge).mul_(keep)
-        alpha = _share(rz, (p * ap).sum(dim=1, keepdim=True))
+        alpha = _divide(rz, (p * ap).sum(dim=1, keepdim=True))
         x.addcmul_(p, alpha)
         residual.addcmul_(ap, -alpha)
         torch.mul(residual, inverse_diagonal, out=z)
-        before, rz = rz, (residual * z).sum(dim=1, keepdim=True)
-        p.mul_(_share(rz, before)).add_(z)
+        rz_before, rz = rz, (residual * z).sum(dim=1, keepdim=True)
+        p.mul_(_divide(rz, rz_before)).add_(z)
     return x
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
-    """Divide part by whole; 0 where the whole is 0."""
-    return torch.where(whole > 0, part / whole, 0.0)
+def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    """Return the quotient; 0 where the denominator is 0."""
+    return torch.where(denominator > 0, numerator / denominator, 0.0)
 
 
 def fast_products(device: torch.device) -> contextlib.AbstractContextManager[None]:

@@ -38,22 +38,21 @@ def keep_largest(values: Tensor, kept: int, *, exactly: bool = True) -> Tensor:
     keep = values >= least
     if exactly and (extra := int(keep.sum()) - kept):
         equal = values == least
-        place = equal.flatten().cumsum(0).view_as(equal)
-        keep.logical_and_(equal.logical_and_(place <= extra).logical_not_())
+        rank = equal.flatten().cumsum(0).view_as(equal)  # among the equal values, from 1
+        keep.logical_and_(equal.logical_and_(rank <= extra).logical_not_())
     return keep
 
 
 def _kth_largest(values: Tensor, k: int) -> Tensor:
     """Find the k-th largest of float32 values that are not negative, ()."""
     if not values.is_cuda:
-        place = values.numel() - k
-        return torch.tensor(np.partition(as_array(values).ravel(), place)[place])
+        index = values.numel() - k
+        return torch.tensor(np.partition(as_array(values).ravel(), index)[index])
     # Search from the end with fewer values: topk copies them.
     largest = 2 * k <= values.numel()
-    some = (
-        values.flatten().topk(k if largest else values.numel() - k + 1, largest=largest, sorted=False).values
-    )
-    return some.min() if largest else some.max()
+    number = k if largest else values.numel() - k + 1
+    found = values.flatten().topk(number, largest=largest, sorted=False).values
+    return found.min() if largest else found.max()
 
 
 def keep_largest_of_groups(values: Tensor, pattern: Pattern) -> Tensor:
@@ -65,11 +64,9 @@ def keep_largest_of_groups(values: Tensor, pattern: Pattern) -> Tensor:
 
 def pack_bits(keep: Tensor) -> Tensor:
     """Pack (D, N) bool into (D, ceil(N / 8)) uint8 in `numpy.packbits` order, on the device of the mask."""
-    # Eight bytes of 0 or 1 are one number of 64 bits; the product brings the bit of byte i to place 63 − i.
-    eights = torch.nn.functional.pad(keep.contiguous().view(torch.uint8), (0, -keep.shape[1] % 8)).view(
-        torch.int64
-    )
-    return (eights * _GATHER_BITS).bitwise_right_shift_(56).to(torch.uint8)
+    # Eight bytes of 0 or 1 are one 64-bit integer; the product moves the bit of byte i to bit 63 − i.
+    padded = torch.nn.functional.pad(keep.contiguous().view(torch.uint8), (0, -keep.shape[1] % 8))
+    return (padded.view(torch.int64) * _GATHER_BITS).bitwise_right_shift_(56).to(torch.uint8)
 
 
 _GATHER_BITS: int = sum(2 ** (63 - 9 * byte) for byte in range(8)) - 2**64  # as a signed number
@@ -81,7 +78,7 @@ def apply_mask(weight: Tensor, keep: Tensor, kept: Tensor | None = None) -> None
     Args:
         weight: (D, N).
         keep: (D, N) bool, True where a weight is kept.
-        kept: (K,) new values of the kept weights, row by row; None: they stay as they are.
+        kept: (K,) new values of the kept weights, row by row; None: they are unchanged.
     """
     with torch.no_grad():
         weight.masked_fill_(~keep, 0)

@@ -1,4 +1,4 @@
-"""The allocation that loses least: a layer's counts, and one price of a weight for any set of layers.
+"""The optimal allocation: the counts that minimise a layer's weighted error, and totals of layers that share a price.
 
 Minimise Σ_i f_i · error_i(k_i) over the rows, with Σ k_i fixed and 0 ≤ k_i ≤ limit. For a price λ of a weight each row
 takes argmin_k f_i · error_i(k) − λ · k on its own, and a λ whose counts add up solves the problem (Everett,
@@ -20,7 +20,7 @@ from trim.errors import NonFiniteError, SettingsError, ShapeError, SparsityError
 from trim.methods.counts import check_total
 from trim.methods.scores import as_array
 
-_KERNEL_ENTRIES = 2**26  # curve entries that the kernels handle at a time, with 8 bytes of memory for each
+_KERNEL_ENTRIES = 2**26  # curve entries that the kernels process at a time, with 8 bytes of memory for each
 # Layers that share a price sum up their prices in bins: 64 to the octave are 1.1% wide.
 BINS_PER_OCTAVE = 64
 _FREE = -(2**30)  # the bin of all edges that cost 0 or less
@@ -49,7 +49,7 @@ class Hull:
         """Return what each edge costs per weight, f_i · slope, (E,) float64.
 
         Args:
-            sensitivity: (D,) the rows' weights f, finite and not negative; None: all alike.
+            sensitivity: (D,) the rows' weights f, finite and not negative; None: equal weights.
 
         Raises:
             ShapeError: `sensitivity` does not hold one number for each row.
@@ -83,8 +83,8 @@ class Hull:
                 order = order[torch.sort(self.price(sensitivity)[order], stable=True).indices]
             return order
         price = as_array(self.price(sensitivity))
-        for known, order in self._orders:  # the last one, which another thread may replace at any time
-            if np.array_equal(known, price):
+        for cached_price, order in self._orders:  # the last one, which another thread may replace at any time
+            if np.array_equal(cached_price, price):
                 return order
         order = torch.from_numpy(np.lexsort((as_array(self.slope), price)))
         self._orders[:] = [(price, order)]
@@ -115,7 +115,7 @@ def lower_hull(error: Tensor, limit: int) -> Hull:
 
 
 def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) -> Tensor:
-    """Find the counts that lose least.
+    """Find the counts of the least weighted error, Σ f_i · error_i(k_i).
 
     Edges are taken in the order of `Hull.by_price`. The flatter edge goes first among equal prices, which decides
     between rows of weight 0. The first edge that does not fit is taken in part.
@@ -123,7 +123,7 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
     Args:
         hull: the lower hull of the layer's error curves.
         total: Σ k_i.
-        sensitivity: (D,) the rows' weights f, finite and not negative; None: all alike.
+        sensitivity: (D,) the rows' weights f, finite and not negative; None: equal weights.
 
     Returns:
         (D,) int64, from 0 to the hull's limit.
@@ -136,12 +136,12 @@ def optimal_counts(hull: Hull, total: int, sensitivity: Tensor | None = None) ->
 
 
 def optimal_counts_of_layers(hull: Hull, totals: Sequence[int], sensitivity: Tensor | None = None) -> Tensor:
-    """Find the counts that lose least for each of G layers, (G, D), as `optimal_counts` does.
+    """Find the counts of each of G layers, (G, D), as `optimal_counts` does.
 
     Args:
         hull: the hull of the rows of all layers, layer after layer.
         totals: how many weights each layer loses.
-        sensitivity: (G · D,) the rows' weights; None: all alike.
+        sensitivity: (G · D,) the rows' weights; None: equal weights.
     """
     rows = hull.rows // len(totals)
     for total in totals:

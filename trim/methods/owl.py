@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from trim.methods.budgets import Shapes, _by_block, _scaled
+from trim.methods.budgets import Shapes, layer_ratios, scale_linearly
 
 
 def outlier_share(scores: list[Tensor], multiple: float) -> float:
@@ -26,4 +26,6 @@ def owl_budgets(outliers: list[float], shapes: Shapes, target: float, width: flo
         target: T.
         width: λ; keep ratios differ by at most 2λ.
     """
-    return _by_block(1 - _scaled(outliers, 0.0, 2 * width), shapes, lambda mean: target - mean, np.add)
+    return layer_ratios(
+        1 - scale_linearly(outliers, 0.0, 2 * width), shapes, lambda mean: target - mean, np.add
+    )

@@ -37,5 +37,5 @@ class Pattern:
         return self.zeros / self.group
 
     def count(self, columns: int) -> int:
-        """Return how many weights a row of `columns` weights loses; groups divide it."""
+        """Return how many weights a row of `columns` weights loses; `columns` is a multiple of m."""
         return columns // self.group * self.zeros

@@ -54,19 +54,19 @@ def _noise_power(retained: Retained) -> Tensor:
 
 
 def row_psnr(retained: Retained) -> Tensor:
-    """Compute `psnr` of each row, (..., D)."""
+    """Compute each row's peak signal-to-noise ratio, 10 log₁₀(peak / mean squared error), (..., D) decibels."""
     return _decibel(retained.curves.output_peak, retained.error / retained.curves.row_vectors)
 
 
 def cosim_flat(retained: Retained) -> Tensor:
-    """Compute `cosim_flat`, (...)."""
+    """Compute the cosine of the layer's output with its dense output, as one vector each, (...)."""
     curves = retained.curves
     dot, energy = (curves.by_layer(each).sum(dim=-1) for each in (retained.dot, retained.energy))
     return row_cosine(dot, curves.total_output_norm, energy)
 
 
 def snr(retained: Retained) -> Tensor:
-    """Compute `snr`, (...)."""
+    """Compute the layer's signal-to-noise ratio, (...) decibels; infinite where the noise is below its floor."""
     noise = _noise_power(retained)
     curves = retained.curves
     signal = curves.by_layer(curves.output_energy).sum(dim=-1) / (curves.layer_rows * curves.layer_vectors)
@@ -74,14 +74,14 @@ def snr(retained: Retained) -> Tensor:
 
 
 def psnr_dim(retained: Retained) -> Tensor:
-    """Compute `psnr_dim`, (...)."""
+    """Average `row_psnr` over the rows with output, (...) decibels; 0 without such rows."""
     alive = ~retained.curves.dead_rows
     ratios, alive = map(retained.curves.by_layer, (torch.where(alive, row_psnr(retained), 0.0), alive))
     return ratios.sum(dim=-1) / alive.sum(dim=-1).clamp(min=1)
 
 
 def _direct(measure: Callable[[Tensor, Tensor], Tensor]) -> Callable[[Retained], Tensor]:
-    """Apply a measure of y and ŷ, (D, L) float64 each, to one candidate after the other."""
+    """Make a quality of a measure of Y and Ŷ, (D, L) float64 each, applied to one candidate after the other."""
 
     def quality(retained: Retained) -> Tensor:
         dense = retained.curves.output.double()
@@ -108,27 +108,27 @@ def _psnr_sample(dense: Tensor, pruned: Tensor) -> Tensor:
 
 
 def mse(retained: Retained) -> Tensor:
-    """Compute `mse`, (...)."""
+    """Compute minus the mean squared error over all D · L outputs, (...)."""
     return -_noise_power(retained)
 
 
 def row_cosim(retained: Retained) -> Tensor:
-    """Compute `cosim`, (..., D)."""
+    """Return each row's cosine with its dense output, (..., D)."""
     return retained.cosine
 
 
 def row_mse(retained: Retained) -> Tensor:
-    """Compute `mse` of each row, (..., D)."""
+    """Compute minus each row's mean squared error, (..., D)."""
     return -retained.error / retained.curves.row_vectors
 
 
 def cosim_dim(retained: Retained) -> Tensor:
-    """Compute `cosim_dim`, (...)."""
+    """Average the rows' cosines, (...)."""
     return retained.curves.by_layer(retained.cosine).mean(dim=-1)
 
 
 def psnr_flat(retained: Retained) -> Tensor:
-    """Compute `psnr_flat`, (...)."""
+    """Compute the layer's peak signal-to-noise ratio, (...) decibels."""
     peak = retained.curves.by_layer(retained.curves.output_peak)
     return _decibel(peak.amax(dim=-1), _noise_power(retained))
 

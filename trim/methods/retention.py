@@ -42,9 +42,9 @@ class RetentionCurves:
         sorted_columns: (D, N), `order` in an integer type that is large enough.
         captured_weight, captured_inputs: `weight` and `inputs` in the type in which the curves were computed.
         output: (D, L) float32, the dense output Y.
-        side_by_side: (D, N + 1, 4) float64, dot, energy, error and cosine in host memory; None: computed on a GPU.
+        interleaved: (D, N + 1, 4) float64, dot, energy, error and cosine in host memory; None: computed on a GPU.
         layers: G.
-        own_vectors: L of each layer, where some have fewer vectors and are padded with zeros; None: all have L.
+        own_vectors: how many of the L vectors each layer has, the others being zeros; None: all have L.
     """
 
     dot: Tensor
@@ -54,7 +54,7 @@ class RetentionCurves:
     captured_weight: Tensor
     captured_inputs: Tensor
     output: Tensor = field(repr=False)
-    side_by_side: np.ndarray | None = field(default=None, repr=False)
+    interleaved: np.ndarray | None = field(default=None, repr=False)
     layers: int = 1
     own_vectors: tuple[int, ...] | None = None
 
@@ -115,18 +115,19 @@ class RetentionCurves:
         """Each row's columns by ascending score, (D, N) int64."""
         return self.sorted_columns.long()
 
-    def apart(self) -> "list[RetentionCurves]":
-        """Return the curves of each of several layers, as views."""
+    def split_layers(self) -> "list[RetentionCurves]":
+        """Return the curves of each of the G layers, as views."""
         if self.layers == 1:
             return [self]
         rows = (self.dot, self.energy, self.error, self.sorted_columns, self.captured_weight, self.output)
         of_layers = zip(*(each.unflatten(0, (self.layers, -1)) for each in rows), strict=True)
-        table = self.side_by_side
-        tables = [None] * self.layers if table is None else np.split(table, self.layers)
+        split = [None] * self.layers if self.interleaved is None else np.split(self.interleaved, self.layers)
         return [
-            RetentionCurves(dot, energy, error, order, weight, inputs[:, :vectors], output[:, :vectors], own)
-            for (dot, energy, error, order, weight, output), inputs, own, vectors in zip(
-                of_layers, self.captured_inputs, tables, self.vectors_of_layers, strict=True
+            RetentionCurves(
+                dot, energy, error, order, weight, inputs[:, :vectors], output[:, :vectors], interleaved
+            )
+            for (dot, energy, error, order, weight, output), inputs, interleaved, vectors in zip(
+                of_layers, self.captured_inputs, split, self.vectors_of_layers, strict=True
             )
         ]
 
@@ -142,7 +143,7 @@ class RetentionCurves:
 
     @cached_property
     def total_output_norm(self) -> Tensor:
-        """‖Y‖ of the whole layer, () float64."""
+        """The layer's ‖Y‖, () float64, or (G,)."""
         return self.by_layer(self.output_energy).sum(dim=-1).sqrt()
 
     @cached_property
@@ -157,8 +158,8 @@ class RetentionCurves:
         return self.output_energy == 0
 
     @cached_property
-    def whole_layer(self) -> Tensor:
-        """‖Y‖² of the whole layer, its largest Y² and how many rows have output, (3,) float64."""
+    def layer_summary(self) -> Tensor:
+        """The layer's ‖Y‖², its largest Y² and how many rows have output, (3,) float64, or (G, 3)."""
         energy, peak, dead = map(self.by_layer, (self.output_energy, self.output_peak, self.dead_rows))
         alive = (~dead).sum(dim=-1).double()
         return torch.stack([energy.sum(dim=-1), peak.amax(dim=-1), alive], dim=-1)
@@ -168,7 +169,7 @@ class RetentionCurves:
         """Return the tables that compiled searches look up, in host memory."""
         from trim.compiled.search import Tables
 
-        curves = self.side_by_side
+        curves = self.interleaved
         if curves is None:
             curves = (
                 torch.stack([self.dot, self.energy, self.error, self.cosine], dim=-1).double().cpu().numpy()
@@ -201,8 +202,8 @@ class RetentionCurves:
     @cached_property
     def cosine(self) -> Tensor:
         """Row i's cosine similarity to its dense output after k pruned weights, (D, N + 1), of the curves' type."""
-        if self.side_by_side is not None:
-            return torch.from_numpy(self.side_by_side[..., 3]).to(self.dot.device)
+        if self.interleaved is not None:
+            return torch.from_numpy(self.interleaved[..., 3]).to(self.dot.device)
         blocks = zip(
             *(values.split(COSINE_ROWS) for values in (self.dot, self.output_norm, self.energy)), strict=True
         )
@@ -215,8 +216,8 @@ class RetentionCurves:
 
     def cosine_at(self, counts: Tensor) -> Tensor:
         """Compute the cosine after some numbers of pruned weights only, counts (P,) int64: (D, P) float64."""
-        if self.side_by_side is not None:
-            return torch.from_numpy(self.side_by_side[:, counts.cpu().numpy(), 3]).to(self.dot.device)
+        if self.interleaved is not None:
+            return torch.from_numpy(self.interleaved[:, counts.cpu().numpy(), 3]).to(self.dot.device)
         dot, energy = (curve.index_select(1, counts).double() for curve in (self.dot, self.energy))
         return row_cosine(dot, self.output_norm[:, None], energy)
 
@@ -235,12 +236,12 @@ def dense_curves(weight: Tensor, inputs: Tensor) -> RetentionCurves:
     """
     output = full_product(weight, inputs)
     energy = output.double().square().sum(dim=1, keepdim=True)
-    nowhere = torch.empty(len(weight), 0, dtype=torch.int64, device=weight.device)
-    return RetentionCurves(energy, energy, torch.zeros_like(energy), nowhere, weight, inputs, output)
+    no_order = torch.empty(len(weight), 0, dtype=torch.int64, device=weight.device)
+    return RetentionCurves(energy, energy, torch.zeros_like(energy), no_order, weight, inputs, output)
 
 
 class Retained:
-    """The curves looked up at some counts; each is looked up when it is first used."""
+    """The values of the curves at some counts of pruned weights, each looked up when it is first used."""
 
     def __init__(self, curves: RetentionCurves, counts: Tensor) -> None:
         self.curves = curves

@@ -56,7 +56,7 @@ def search_layers(
     if settings[0].layer_quality in DIRECT_QUALITIES:
         return [
             _search_directly(*each, complete=complete)
-            for each in zip(curves.apart(), settings, totals, strict=True)
+            for each in zip(curves.split_layers(), settings, totals, strict=True)
         ]
     device = curves.dot.device
     if has_kernels(device):
@@ -64,7 +64,7 @@ def search_layers(
     convert = torch.from_numpy if device.type == "cpu" else lambda values: torch.from_numpy(values).to(device)
     return [
         search_tables(layer.tables, own, convert, total, complete=complete)
-        for layer, own, total in zip(curves.apart(), settings, totals, strict=True)
+        for layer, own, total in zip(curves.split_layers(), settings, totals, strict=True)
     ]
 
 
@@ -111,9 +111,9 @@ def _search_by_kernels(
         updates = dict(zip(rates, found.updates, strict=True))
         trace = SearchTrace(rates, found.quality, found.row_variance, updates, found.exact_quality)
         chosen = choose(own, dict(zip(rates, found.quality.tolist(), strict=True)).__getitem__)
-        place, exact = rates.index(chosen.rate), found.exact_quality.tolist()
-        counts = found.counts[place, chosen.iteration], found.counts[0, 0]
-        qualities = exact[place][chosen.iteration], exact[0][0]
+        index, exact = rates.index(chosen.rate), found.exact_quality.tolist()
+        counts = found.counts[index, chosen.iteration], found.counts[0, 0]
+        qualities = exact[index][chosen.iteration], exact[0][0]
         results.append(SearchResult.of(own, chosen, trace, counts, qualities, dead))
     return results
 
@@ -122,30 +122,28 @@ def _search_directly(
     curves: RetentionCurves, settings: SearchSettings, total: int, *, complete: bool
 ) -> SearchResult[Tensor]:
     """Search by a layer quality that needs masked products; the updates of a rate do not depend on that quality."""
-    followed = full_trace(curves, dataclasses.replace(settings, layer_quality=SearchSettings.layer_quality))
-    quality, updates = torch.full_like(followed.quality, torch.nan), {}
+    full = full_trace(curves, dataclasses.replace(settings, layer_quality=SearchSettings.layer_quality))
+    quality, updates = torch.full_like(full.quality, torch.nan), {}
 
     @functools.cache
     def quality_of(rate: float) -> list[float]:
-        place, updates[rate] = followed.rates.index(rate), followed.updates[rate]
-        counts = (
-            (updates[rate] * curves.columns).clamp_(0, curves.columns).long()
-        )  # the publication's floor counts
-        quality[place] = layer_quality(curves.at(counts), settings.layer_quality).cpu()
-        judged: list[float] = quality[place].tolist()
+        index, updates[rate] = full.rates.index(rate), full.updates[rate]
+        floor_counts = (updates[rate] * curves.columns).clamp_(0, curves.columns).long()
+        quality[index] = layer_quality(curves.at(floor_counts), settings.layer_quality).cpu()
+        judged: list[float] = quality[index].tolist()
         return judged
 
     chosen = choose(settings, quality_of)
     if complete:
-        for rate in followed.rates:
+        for rate in full.rates:
             quality_of(rate)
     quality[:, 0] = quality[0, 0]
-    row_variance = torch.where(quality.isnan(), torch.nan, followed.row_variance)
+    row_variance = torch.where(quality.isnan(), torch.nan, full.row_variance)
     x = updates[chosen.rate][chosen.iteration]
     counts = project_counts(x, total, curves.columns, settings.max_row_sparsity)
     uniform = uniform_counts(curves.rows, total).to(counts.device)
     judged = _judge(curves, torch.stack([counts, uniform]), settings.layer_quality).tolist()
-    trace = SearchTrace(followed.rates, quality, row_variance, updates)
+    trace = SearchTrace(full.rates, quality, row_variance, updates)
     return SearchResult.of(
         settings, chosen, trace, (counts, uniform), (judged[0], judged[1]), curves.dead_rows
     )

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 Values = TypeVar("Values", np.ndarray, "Tensor")
-Others = TypeVar("Others", np.ndarray, "Tensor")
+OtherValues = TypeVar("OtherValues", np.ndarray, "Tensor")
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,7 +124,7 @@ class SearchResult(Generic[Values]):
     dead_rows: Values = field(repr=False)
     trace: SearchTrace[Values] = field(repr=False)
 
-    def converted(self, convert: Callable[[Values], Others]) -> SearchResult[Others]:
+    def converted(self, convert: Callable[[Values], OtherValues]) -> SearchResult[OtherValues]:
         """Return the same result with its values converted."""
         trace = self.trace
         updates = {rate: convert(x) for rate, x in trace.updates.items()}
@@ -158,7 +158,7 @@ class SearchResult(Generic[Values]):
 
         Args:
             settings: the search's settings.
-            chosen: index of the chosen rate.
+            chosen: the rates that were tried, and the chosen one.
             trace: the search's trace.
             counts: the exact counts of TRIM and of uniform.
             qualities: the layer's quality at both.

@@ -1,20 +1,23 @@
-"""Measure how much of the spread of a layer's learned row sparsities is common to draws of its inputs (no torch)."""
+"""Measure how much of the spread of a layer's learned row sparsities is the same whichever inputs are drawn.
+
+Imports no torch.
+"""
 
 from dataclasses import dataclass, field
 from functools import cached_property
 
 import numpy as np
 
-MEANT = 2.0  # standard deviations by which a row's sparsity must differ from the layer's to count as meant
+SIGNIFICANT = 2.0  # standard deviations by which a row's sparsity must differ from the layer's
 
 
 @dataclass(frozen=True, eq=False)
 class RowSignal:
-    """The outcomes of TRIM in several draws.
+    """The outcomes of TRIM in several draws of the calibration inputs.
 
     Attributes:
         sparsity: (draws, D) row sparsities.
-        gini: (draws, D) of the rows' scores; NaN for a row of zeros.
+        gini: (draws, D) Gini coefficients of the rows' scores; NaN for a row of zeros.
         rates: the learning rate of each draw; None where uniform was best.
         titles: the names of the draws, such as "seed 3".
     """
@@ -49,18 +52,18 @@ class RowSignal:
         return rows / (rows + draws) if rows + draws else float("nan")
 
     @property
-    def meant_share(self) -> float:
+    def significant_share(self) -> float:
         """Return the share of rows whose sparsity differs from the layer's by more than twice their uncertainty."""
         distance = np.abs(self.mean - self.mean.mean())
-        return float((distance > np.maximum(MEANT * self.uncertainty, 1e-12)).mean())
+        return float((distance > np.maximum(SIGNIFICANT * self.uncertainty, 1e-12)).mean())
 
     def columns(self) -> dict[str, np.ndarray]:
         """Return a table with one line per row."""
         with np.errstate(invalid="ignore"):
-            of_gini = {"gini": self.gini.mean(axis=0), "gini_uncertainty": self.gini.std(axis=0, ddof=1)}
+            gini = {"gini": self.gini.mean(axis=0), "gini_uncertainty": self.gini.std(axis=0, ddof=1)}
         return {
             "row": np.arange(len(self.mean)),
             "row_sparsity": self.mean,
             "uncertainty": self.uncertainty,
-            **of_gini,
+            **gini,
         }

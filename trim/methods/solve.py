@@ -6,10 +6,10 @@ Among all Ŵ with K entries that are not 0, find the one that minimises
 
 with the terms of `trim.methods.least_squares` and the rows' sensitivities f. A layer that writes to the residual stream
 makes up for the stream's earlier error e; other layers have e = 0. Meng et al., "ALPS" (arXiv 2406.07831, sections 3.1
-and 3.2) solve the case f = 1, e = 0 and X = X̂ by the alternating direction method of multipliers (ADMM): one iterate
-solves the problem without zeros, another has K entries, and a multiplier pulls them together, whose weight ρ grows
-depending on how much the chosen set still changes. Columns are scaled to one size, and rows by √f_i. The K entries are
-the largest of the whole layer, so rows keep different numbers. Conjugate gradients on the chosen entries come last.
+and 3.2) solve the case f = 1, e = 0 and X = X̂ by the alternating direction method of multipliers (ADMM): the iterate B
+has no zeros, Z has K entries, and a multiplier V pulls them together, with a weight ρ that grows depending on how much
+the chosen set still changes. Columns are scaled to one size, and rows by √f_i. The K entries are the largest of the
+whole layer, so rows keep different numbers. Conjugate gradients on the chosen entries come last.
 """
 
 from collections.abc import Callable
@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from trim.methods.least_squares import TextProducts, descend, fast_products, raise_inverse
+from trim.methods.least_squares import TextProducts, descend, fast_products, shift_inverse
 from trim.methods.masks import keep_largest, keep_largest_of_groups
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
@@ -69,7 +69,7 @@ def solve(
         weight: (D, N), dense and finite.
         text: the products of the calibration text.
         total: how many weights are pruned, from 0 to D · N; not used with a pattern.
-        sensitivity: (D,) the rows' weights f, not negative; None: all alike.
+        sensitivity: (D,) the rows' weights f, not negative; None: equal weights.
         pattern: an n:m pattern instead of the largest entries of the whole layer; None: no pattern.
         descent: rounds and iterations of the final conjugate gradients; None: as many as the device needs.
         progress: called every few steps; an exception from it ends the work.
@@ -82,14 +82,14 @@ def solve(
 
     row_scale = _row_scale(weight, sensitivity)[:, None]
     scaled = weight * text.column_scale * row_scale
-    begin = select(scaled.abs())
+    initial = select(scaled.abs())
     if pattern is None and total in (0, weight.numel()):
-        return Solution(begin, refit(weight, begin, text), 0)
+        return Solution(initial, refit(weight, initial, text), 0)
     drift = text.drift(weight.float())
     try:
-        found, steps = _alternate(scaled, drift, row_scale, text, begin, select, Meter(progress))
+        found, steps = _alternate(scaled, drift, row_scale, text, initial, select, Meter(progress))
     except torch.linalg.LinAlgError:
-        return Solution(begin, refit(weight, begin, text), 0, diverged=True)
+        return Solution(initial, refit(weight, initial, text), 0, diverged=True)
     del scaled
     keep = select(found.abs())
     start = found.div_(text.column_scale).div_(row_scale)
@@ -97,11 +97,12 @@ def solve(
     solved = descend(weight, keep, text, start=start, drift=drift, rounds=rounds, iterations=iterations)
     dense = weight.float()
     costs = [
-        text.objective(dense, each, drift) @ row_scale[:, 0].double() ** 2 for each in (solved, dense * begin)
+        text.objective(dense, each, drift) @ row_scale[:, 0].double() ** 2
+        for each in (solved, dense * initial)
     ]
     if bool(costs[0] <= costs[1]):  # False for NaN
         return Solution(keep, solved, steps)
-    return Solution(begin, refit(weight, begin, text), steps, diverged=True)
+    return Solution(initial, refit(weight, initial, text), steps, diverged=True)
 
 
 def _row_scale(weight: Tensor, sensitivity: Tensor | None) -> Tensor:
@@ -118,27 +119,28 @@ def _alternate(
     drift: Tensor | None,
     row_scale: Tensor,
     text: TextProducts,
-    begin: Tensor,
+    initial: Tensor,
     select: Callable[[Tensor, bool], Tensor],
     meter: Meter,
 ) -> tuple[Tensor, int]:
-    """Find the iterate of ADMM without zeros, (D, N) float32, and after how many steps the set was final.
+    """Find the iterate B of ADMM, (D, N) float32, and the number of steps after which the set was final.
 
-    With C = B + V / ρ (`both`), Z is its chosen entries and V is ρ times the others (`pruned`): they stand for Z and V.
-    B is computed as a small change of the dense weights, so that the rounding of a product is small too.
+    With C = B + V / ρ, the next Z is C at the chosen entries, and the next V is ρ times C at the others (`c_pruned`):
+    neither is stored. B is computed as a small change of the dense weights, so that the rounding of a product is small
+    too.
 
     Args:
         scaled: (D, N) float32, the dense weights.
         drift: the text's drift, not scaled; None: it is 0.
         row_scale: (D, 1) float32.
         text: its column scale and inverses are used.
-        begin: (D, N) bool, the initial set.
+        initial: (D, N) bool, the initial set.
         select: chooses the set from the entries' sizes; the flag is `exactly` of `keep_largest`.
         meter: reports how much of the set changed last.
     """
     inverse = text.inverse(RHO)
-    both, pruned = scaled * begin, torch.zeros_like(scaled)
-    work, free, offset = (torch.empty_like(scaled) for _ in range(3))
+    c, c_pruned = scaled * initial, torch.zeros_like(scaled)
+    work, b, offset = (torch.empty_like(scaled) for _ in range(3))
 
     def set_offset(rho: float) -> None:
         if drift is None:
@@ -146,38 +148,38 @@ def _alternate(
         else:
             torch.div(drift, text.column_scale, out=offset).mul_(row_scale).sub_(scaled, alpha=rho)
 
-    rho = before = RHO
+    rho = rho_before = RHO
     set_offset(rho)
-    keep = last = begin
-    moved = False
+    keep = last = initial
+    has_changed = False
     for step in range(1, MAX_STEPS + 1):
-        torch.add(offset, both, alpha=rho, out=work).sub_(pruned, alpha=before + rho)
+        torch.add(offset, c, alpha=rho, out=work).sub_(c_pruned, alpha=rho_before + rho)
         with fast_products(scaled.device):
-            torch.addmm(scaled, work, inverse, out=free)
-        torch.add(free, pruned, alpha=before / rho, out=both)
-        before = rho
-        look = step % STEPS_PER_RHO == 0
-        keep = select(torch.abs(both, out=work), look)
-        torch.mul(both, ~keep, out=pruned)
-        if not look:
+            torch.addmm(scaled, work, inverse, out=b)
+        torch.add(b, c_pruned, alpha=rho_before / rho, out=c)
+        rho_before = rho
+        check = step % STEPS_PER_RHO == 0
+        keep = select(torch.abs(c, out=work), check)
+        torch.mul(c, ~keep, out=c_pruned)
+        if not check:
             continue
         changed, kept = torch.stack([(keep != last).sum(), keep.sum()]).tolist()
         share = changed / max(1, kept)
         meter.report(f"Solving, step {step}: {share:.2%} of the kept weights changed")
         last = keep
-        moved = moved or share > GROWTH[1][0]
-        if (moved and not changed) or (step > MIN_STEPS and share < SETTLED):
+        has_changed = has_changed or share > GROWTH[1][0]
+        if (has_changed and not changed) or (step > MIN_STEPS and share < SETTLED):
             break
-        if moved:
+        if has_changed:
             rho *= next(factor for least, factor in GROWTH if share > least)
         else:
             rho *= SHRINK
             if changed:
-                torch.mul(scaled, begin, out=both)
-                pruned.zero_()
-        if rho > before and inverse.is_cuda:  # where a decomposition takes as long as dozens of products
-            raise_inverse(inverse, before, rho - before)
-        elif rho != before:
+                torch.mul(scaled, initial, out=c)
+                c_pruned.zero_()
+        if rho > rho_before and inverse.is_cuda:  # where a decomposition takes as long as dozens of products
+            shift_inverse(inverse, rho_before, rho - rho_before)
+        elif rho != rho_before:
             inverse = text.inverse(rho)
         set_offset(rho)
-    return free, step
+    return b, step

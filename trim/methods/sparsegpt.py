@@ -45,38 +45,40 @@ def sparsegpt(
         NonFiniteError: the Gram matrix cannot be inverted.
     """
     columns = weight.shape[1]
-    left = weight.float().clone()
-    silent = text.gram.diagonal() == 0
-    left[:, silent] = 0
-    factor = _factor(text, silent)
-    keep = torch.ones_like(left, dtype=torch.bool)
+    updated = weight.float().clone()
+    dead = text.gram.diagonal() == 0
+    updated[:, dead] = 0
+    factor = _factor(text, dead)
+    keep = torch.ones_like(updated, dtype=torch.bool)
     meter = Meter(progress, of=columns)
     for first in range(0, columns, block):
         meter.report("Pruning column by column", first)
         last = min(first + block, columns)
-        part, part_factor = left[:, first:last], factor[first:last, first:last]
+        part, part_factor = updated[:, first:last], factor[first:last, first:last]
         diagonal = part_factor.diagonal()
-        kept = keep[:, first:last]
+        keep_part = keep[:, first:last]
         if pattern is None:
             pruned = total * last // columns - total * first // columns
-            kept.copy_(keep_largest((part / diagonal).square(), part.numel() - pruned))
+            keep_part.copy_(keep_largest((part / diagonal).square(), part.numel() - pruned))
         errors = torch.empty_like(part)
         for column in range(last - first):
             if pattern is not None and (first + column) % pattern.group == 0:
                 group = slice(column, column + pattern.group)
-                kept[:, group] = keep_largest_of_groups((part[:, group] / diagonal[group]).square(), pattern)
-            error = (part[:, column] * ~kept[:, column]) / diagonal[column]
+                keep_part[:, group] = keep_largest_of_groups(
+                    (part[:, group] / diagonal[group]).square(), pattern
+                )
+            error = (part[:, column] * ~keep_part[:, column]) / diagonal[column]
             part[:, column:].addr_(error, part_factor[column, column:], alpha=-1)
-            part[:, column] *= kept[:, column]
+            part[:, column] *= keep_part[:, column]
             errors[:, column] = error
-        left[:, last:] -= errors @ factor[first:last, last:]
-    return Solution(keep, left, columns)
+        updated[:, last:] -= errors @ factor[first:last, last:]
+    return Solution(keep, updated, columns)
 
 
-def _factor(text: TextProducts, silent: Tensor) -> Tensor:
+def _factor(text: TextProducts, dead: Tensor) -> Tensor:
     """Return the upper Cholesky factor U of the inverse Gram matrix, (N, N) float32."""
     gram = text.gram.double()
-    gram.diagonal()[silent] = 1
+    gram.diagonal()[dead] = 1
     gram.diagonal().add_(text.damping * gram.diagonal().mean())
     factor, failed = torch.linalg.cholesky_ex(gram)
     if bool(failed):

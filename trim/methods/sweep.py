@@ -18,7 +18,7 @@ from trim.methods.scores import as_array, check_score
 def retention_curves(
     weight: Tensor, inputs: Tensor, score: Tensor, *, name: str = "the layer"
 ) -> RetentionCurves:
-    """Sweep a layer once.
+    """Compute a layer's retention curves in one sweep over the sorted columns of its rows.
 
     Products are float32, sums over columns and over rows float64. The error is accumulated from the least
     important column up and never formed as a difference of large sums, which would be wrong near k = 0.
@@ -60,8 +60,8 @@ def curves_of_layers(
     """
     weight, inputs, score = weight.detach(), inputs.detach(), score.detach()
     by_kernels = has_kernels(weight.device) and score.dtype != torch.float64
-    curves, sound = (_curves_by_kernels if by_kernels else _compiled_curves)(weight, inputs, score)
-    if not sound:  # find the precise error only now
+    curves, valid = (_curves_by_kernels if by_kernels else _compiled_curves)(weight, inputs, score)
+    if not valid:  # find the precise error only now
         for layer in zip(weight, inputs, score, names, strict=True):
             _check_finite(*layer)
         _check_overflow(curves, names)
@@ -69,14 +69,14 @@ def curves_of_layers(
 
 
 def _compiled_curves(weight: Tensor, inputs: Tensor, score: Tensor) -> tuple[RetentionCurves, bool]:
-    """Sweep on the CPU, and return the curves on the device of the tensors."""
+    """Sweep on the CPU; return the curves on the device of the tensors, and whether scores and curves are valid."""
     from trim.compiled.order import order_rows
     from trim.compiled.sweep import sweep
 
     device, layers, weight, inputs = weight.device, len(weight), weight.float(), inputs.float()
-    order, sound_scores = order_rows(as_array(score.flatten(0, 1)))
+    order, valid = order_rows(as_array(score.flatten(0, 1)))
     arrays = zip(as_array(weight), as_array(inputs), np.split(order, layers), strict=True)
-    tables, outputs, sound = zip(*(sweep(*each) for each in arrays), strict=True)
+    tables, outputs, finite = zip(*(sweep(*each) for each in arrays), strict=True)
     table, dense = (parts[0] if layers == 1 else np.concatenate(parts) for parts in (tables, outputs))
     dot, energy, error, _ = torch.from_numpy(table).unbind(-1)
     if device.type != "cpu":
@@ -84,10 +84,11 @@ def _compiled_curves(weight: Tensor, inputs: Tensor, score: Tensor) -> tuple[Ret
     sorted_columns, output = (torch.from_numpy(array).to(device) for array in (order, dense))
     captured = weight.flatten(0, 1), inputs.squeeze(0)
     curves = RetentionCurves(dot, energy, error, sorted_columns, *captured, output, table, layers)
-    return curves, sound_scores and all(sound)
+    return curves, valid and all(finite)
 
 
 def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor) -> tuple[RetentionCurves, bool]:
+    """Sweep on a GPU; return the curves, and whether scores and curves are valid."""
     from trim.kernels.sweep import retention
 
     layers = len(weight)
@@ -98,7 +99,7 @@ def _curves_by_kernels(weight: Tensor, inputs: Tensor, score: Tensor) -> tuple[R
     captured = weight, inputs.squeeze(0)
     curves = RetentionCurves(dot, energy, error, order, *captured, output, layers=layers)
     # Every search begins with these, so launch them before waiting for the sweep.
-    _ = curves.output_norm, curves.whole_layer
+    _ = curves.output_norm, curves.layer_summary
     return curves, not bool(invalid.any())
 
 
@@ -117,7 +118,7 @@ def _check_finite(weight: Tensor, inputs: Tensor, score: Tensor, name: str) -> N
 
 def _check_overflow(curves: RetentionCurves, names: Sequence[str]) -> None:
     """Raise where a number overflowed: in Y, a square or a product, it shows in the sum over a curve."""
-    for name, layer in zip(names, curves.apart(), strict=True):
+    for name, layer in zip(names, curves.split_layers(), strict=True):
         for curve in (layer.dot, layer.energy, layer.error):
             if not math.isfinite(curve.sum(dtype=torch.float64)):
                 raise NonFiniteError(

@@ -87,7 +87,7 @@ class Expert(nn.Module):
     act_fn: Callable[[Tensor], Tensor]
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return the output of tokens (n, hidden), before they are weighed."""
+        """Return the output of tokens (n, hidden), before weighting."""
         output: Tensor = self.down_proj(self.act_fn(self.gate_proj(states)) * self.up_proj(states))
         return output
 
@@ -99,7 +99,7 @@ class OwnGateExpert(Expert):
     interleaved: bool
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return the output of tokens (n, hidden), before they are weighed."""
+        """Return the output of tokens (n, hidden), before weighting."""
         both = self.gate_proj(states), self.up_proj(states)
         joined = torch.stack(both, dim=-1).flatten(-2) if self.interleaved else torch.cat(both, dim=-1)
         output: Tensor = self.down_proj(self.apply_gate(joined))
@@ -110,7 +110,7 @@ class UngatedExpert(Expert):
     """An expert that computes down(act(up(x)))."""
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return the output of tokens (n, hidden), before they are weighed."""
+        """Return the output of tokens (n, hidden), before weighting."""
         output: Tensor = self.down_proj(self.act_fn(self.up_proj(states)))
         return output
 
@@ -137,7 +137,7 @@ class Experts(nn.Module):
                     layer.belong(number, self._running)
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
-        """Return the weighed sum of the chosen experts' outputs.
+        """Return the weighted sum of the chosen experts' outputs.
 
         Args:
             states: (..., hidden).
@@ -152,10 +152,10 @@ class Experts(nn.Module):
         routed, shares = self._routed(index, weights)
         with self._receiving(routed):
             for expert, tokens, weight in zip(self.experts(), routed.by_expert, shares, strict=True):
-                self.add_weighed(result, tokens, self._run(expert, flat[tokens]), weight)
+                self.add_weighted(result, tokens, self._run(expert, flat[tokens]), weight)
         return result.view(states.shape)
 
-    def add_weighed(self, result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
+    def add_weighted(self, result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
         """Add an expert's output (n, hidden), times the tokens' weights (n,), to the result, in place."""
         result.index_add_(0, tokens, (output * weight[:, None]).to(result.dtype))
 
@@ -218,7 +218,7 @@ class PassingExperts(Experts):
     """Experts of which the last ones have no weights and return their input."""
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
-        """Return the weighed sum of the chosen experts' outputs, as `Experts` does."""
+        """Return the weighted sum of the chosen experts' outputs, as `Experts` does."""
         result = super().forward(states, *routing, **named)
         if isinstance(states, FakeTensor):
             return result

@@ -71,7 +71,7 @@ def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
                 stack.enter_context(replaced(part, "forward", functools.partial(_gated, part, device)))
             elif isinstance(part, Experts):
                 stack.enter_context(
-                    replaced(part, "add_weighed", functools.partial(_add_weighed, part, device))
+                    replaced(part, "add_weighted", functools.partial(_add_weighted, part, device))
                 )
         for names in rotary_places(block):
             stack.enter_context(_replaced(names, ROTARY, functools.partial(_rotary, names[ROTARY], device)))
@@ -117,18 +117,18 @@ def _gated(part: Gated, device: torch.device, *arguments: Tensor, **options: obj
     return part.down_proj(product)
 
 
-def _add_weighed(
+def _add_weighted(
     part: Experts, device: torch.device, result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor
 ) -> None:
     """Add experts' outputs; in float32, where products are not rounded, the plain code is as good."""
     fits = result.dtype in HALF and _fit(device, result, output) and _frozen(result, output, weight)
     if not fits or weight.dtype not in (result.dtype, torch.float32) or not weight.is_contiguous():
-        type(part).add_weighed(part, result, tokens, output, weight)
+        type(part).add_weighted(part, result, tokens, output, weight)
     elif len(tokens):
         from trim.kernels import block as block_kernels
 
         with _on(device, result):
-            block_kernels.add_weighed(result, tokens, output, weight)
+            block_kernels.add_weighted(result, tokens, output, weight)
 
 
 def _rotary(

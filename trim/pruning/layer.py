@@ -14,8 +14,8 @@ from trim.calibration.inputs import LayerInputs
 from trim.calibration.products import ProductsRequest
 from trim.devices import has_kernels, memory_errors_named
 from trim.kernels.padding import padded_vectors
-from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern, joined
-from trim.methods.choices import ALLOCATIONS, DIRECT_QUALITIES, OF_LAYERS, SOLVERS
+from trim.methods.allocations import Allocation, MaskRetained, ScoredLayer, allocate_pattern, join_allocations
+from trim.methods.choices import ALLOCATIONS, ALLOCATIONS_OF_LAYERS, DIRECT_QUALITIES, SOLVERS
 from trim.methods.least_squares import TextProducts
 from trim.methods.masks import apply_masks
 from trim.methods.pattern import Pattern
@@ -98,7 +98,7 @@ def in_groups(
         alone = (
             not has_kernels(layer.weight.device)
             or totals[name] == 0
-            or own.allocation not in OF_LAYERS
+            or own.allocation not in ALLOCATIONS_OF_LAYERS
             or own.pattern is not None
             or own.layer_quality in DIRECT_QUALITIES
             or received[name].text is not None
@@ -159,7 +159,7 @@ def prune_layers(
             allocations = [allocation]
         else:
             allocations = _allocate(scored, [totals[name] for name in names], method)
-        keep = joined(allocations).mask(scored.curves)
+        keep = join_allocations(allocations).mask(scored.curves)
         if totals[first] and method.refit and solved is None:
             solved = _refit(first, weights[0], keep, inputs, method.tune, listener)
         if solved is not None:
@@ -246,6 +246,6 @@ def _allocate(layers: ScoredLayer, totals: Sequence[int], method: Method) -> lis
         return [allocate_pattern(layers, method.pattern)]
     weights = layers.score.numel() // layers.curves.layers
     settings = [method.search_settings(each / weights) for each in totals]
-    if method.allocation in OF_LAYERS:
-        return OF_LAYERS[method.allocation](layers, totals, settings)
+    if method.allocation in ALLOCATIONS_OF_LAYERS:
+        return ALLOCATIONS_OF_LAYERS[method.allocation](layers, totals, settings)
     return [ALLOCATIONS[method.allocation](layers, total, settings[0])]

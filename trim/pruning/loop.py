@@ -283,7 +283,7 @@ class _BlockPruner:
                 writer = None
                 if dense and products and products.stream and len(group) == 1:
                     writer = text.residual_writer(index, block, group[0])
-                dense_batches = dense.receives(index, block, chosen, writer) if dense else None
+                dense_batches = dense.dense_batches(index, block, chosen, writer) if dense else None
                 received = text.capture(index, block, chosen, products, dense_batches, writer)
             if norms:
                 received = {name: replace(received[name], input_norm=norms[name]) for name in group}

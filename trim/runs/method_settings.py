@@ -56,7 +56,7 @@ class MethodSettings:
             "layer": "the lowest scores of the whole layer, whatever their rows, as published for magnitude",
             "variant": "Wanda's variant, each row loses the lowest scores that together hold the same share of its "
             "score",
-            "solved": "mask and kept weights solved together, to the outputs of the dense model, rows weighed by what "
+            "solved": "mask and kept weights solved together, to the outputs of the dense model, rows weighted by what "
             "the loss is sensitive to; loses least",
             "alps": "mask and kept weights solved together, every layer and row for itself (ALPS)",
             "sparsegpt": "column by column, the rest of a row makes up for each (SparseGPT)",

@@ -139,7 +139,7 @@ def records_to_come(
         tensors["search_row_sparsity"] = torch.cat(paths)
     number, columns, vectors = curves.layers, curves.columns, curves.vectors_of_layers
     searched_exactly = all(each.trace.exact_quality is not None for each in searches)
-    own_curves = [curves] * number if searched_exactly else curves.apart()
+    own_curves = [curves] * number if searched_exactly else curves.split_layers()
     found = [_search_numbers(*each) for each in zip(searches, own_curves, strict=False)]
     copies = _stored(numbers, tensors, number)
 

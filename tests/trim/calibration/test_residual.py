@@ -84,18 +84,18 @@ def test_what_a_stream_has_lost(llama, tmp_path):
                 block,
                 chosen,
                 ProductsRequest(1, stream=True),
-                dense.receives(0, block, chosen, writer),
+                dense.dense_batches(0, block, chosen, writer),
                 writer,
             )[name]
     lost = wanted - got
     for products, windows in ((received.text, slice(0, 3)), (received.held_out, slice(3, 4))):
         real = mask[windows]
         expected = lost[windows][real].T @ inputs[0][windows][real]
-        torch.testing.assert_close(products.lost, expected, rtol=1e-4, atol=1e-5)
-        assert products.drift(torch.zeros_like(expected)).equal(products.lost)
+        torch.testing.assert_close(products.error_cross, expected, rtol=1e-4, atol=1e-5)
+        assert products.drift(torch.zeros_like(expected)).equal(products.error_cross)
     there = lost.gather(1, calibration.positions[..., None].expand(-1, -1, lost.shape[-1])).flatten(0, 1)
-    torch.testing.assert_close(received.lost.T, there, rtol=1e-4, atol=1e-5)
-    assert received.aim(torch.zeros(lost.shape[-1], len(received.inputs))).equal(received.lost)
+    torch.testing.assert_close(received.stream_error.T, there, rtol=1e-4, atol=1e-5)
+    assert received.aim(torch.zeros(lost.shape[-1], len(received.inputs))).equal(received.stream_error)
 
 
 def _both(attended: list[Tensor], text: object, block: nn.Module) -> Tensor:

@@ -35,12 +35,12 @@ def test_the_share_of_signal_is_that_of_its_definition():
     rows = np.var([row.mean() for row in sparsity.T], ddof=1) - draws / 10
     assert found.signal_share == pytest.approx(rows / (rows + draws), rel=1e-9)
     distance, width = abs(sparsity.mean(0) - sparsity.mean()), 2 * sparsity.std(0, ddof=1)
-    assert found.meant_share == pytest.approx(np.mean(distance > width))
+    assert found.significant_share == pytest.approx(np.mean(distance > width))
     noise = RowSignal(0.5 + rng.normal(0, 0.05, (10, 4000)), sparsity, (None,) * 10, ("",) * 10)
     assert noise.signal_share < 0.01
-    assert noise.meant_share < 0.01
+    assert noise.significant_share < 0.01
     alike = RowSignal(np.full((3, 5), 0.5), np.zeros((3, 5)), (None,) * 3, ("",) * 3)
     assert np.isnan(alike.signal_share)
-    assert alike.meant_share == 0
+    assert alike.significant_share == 0
     one_row = RowSignal(np.full((3, 1), 0.5), np.zeros((3, 1)), (None,) * 3, ("",) * 3)
     assert np.isnan(one_row.signal_share)

@@ -11,7 +11,7 @@ from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
 from trim.calibration.calibration import Calibration
 from trim.calibration.inputs import DenseBatch, InputListener
-from trim.calibration.layers import Heard
+from trim.calibration.layers import BatchInput
 from trim.calibration.products import ProductsRequest
 from trim.methods import least_squares as module
 from trim.methods.least_squares import TextProducts
@@ -99,7 +99,7 @@ def test_products_count_real_tokens_once():
     for listener in (whole, apart):
         for part in (slice(0, 4), slice(4, 6)):
             with listener.listening(
-                part, DenseBatch({"0.up": Heard(dense[part].reshape(-1, 8), None)}, None)
+                part, DenseBatch({"0.up": BatchInput(dense[part].reshape(-1, 8), None)}, None)
             ):
                 linear(states[part])
     received = whole.received()["0.up"]

@@ -8,7 +8,7 @@ from tests.trim.refit_cases import layer, objective, products
 from trim.errors import NonFiniteError
 from trim.methods import solve as module
 from trim.methods.alps import alps
-from trim.methods.least_squares import TextProducts, raise_inverse
+from trim.methods.least_squares import TextProducts, shift_inverse
 from trim.methods.pattern import Pattern
 from trim.methods.refit import refit
 from trim.methods.solve import solve
@@ -97,7 +97,7 @@ def test_a_raised_inverse(growth):
     _, _, dense, _ = layer(columns=30, tokens=20)
     text = products(dense, dense)
     raised = text.inverse(0.1)
-    raise_inverse(raised, 0.1, 0.1 * (growth - 1))
+    shift_inverse(raised, 0.1, 0.1 * (growth - 1))
     torch.testing.assert_close(raised, text.inverse(0.1 * growth), rtol=1e-3, atol=1e-3)
 
 

@@ -46,7 +46,7 @@ def test_a_run_its_records_and_its_export(llama, tmp_path, own_cache, allocation
         weights = dense.layers[name].weight * keep
         moved = (weight - weights).norm(dim=1) / weights.norm(dim=1)
         np.testing.assert_allclose(record.row_moved, moved.detach().numpy(), rtol=1e-3, equal_nan=True)
-        left = record.row_error / record.row_error_masked  # the layer's is their mean, weighed
+        left = record.row_error / record.row_error_masked  # the layer's is their weighted mean
         assert left.min() - 1e-5 <= record.error_left <= left.max() + 1e-5
         if "pattern" in more:
             assert set(record.counts.tolist()) == {record.columns // 2}
