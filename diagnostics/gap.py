@@ -28,6 +28,11 @@ def quality_captured(uniform: float, reached: float, best: float) -> float | Non
     return captured_share(uniform, reached, best) if best > uniform else None
 
 
+def _loss_captured(uniform: float, reached: float, best: float) -> float | None:
+    """Return `captured_share` of losses (smaller is better), which no gain makes 0 and not −0."""
+    return captured_share(-uniform, -reached, -best)
+
+
 @dataclass(frozen=True, eq=False)
 class AllocationGap:
     """The gap between an allocation of one layer and the optimum.
@@ -98,7 +103,7 @@ def allocation_gap(
         reached_quality,
         best_quality,
         quality_captured(uniform_quality, reached_quality, best_quality),
-        None if losses is None else captured_share(*(-loss for loss in losses)),
+        None if losses is None else _loss_captured(*losses),
         excess,
         _moves(reached, best, [row for row in order[:most] if moved[row] > 0]),
         _moves(reached, best, [row for row in np.argsort(moved, kind="stable")[:most] if moved[row] < 0]),
@@ -150,7 +155,7 @@ class GapCurve:
             best,
             loss[:, 1] / base,
             loss[:, 2] / base,
-            np.array([quality_captured(*place) for place in qualities], dtype=np.float64),
-            np.array([captured_share(*(-each for each in place)) for place in losses], dtype=np.float64),
+            np.array([quality_captured(*each) for each in qualities], dtype=np.float64),
+            np.array([_loss_captured(*each) for each in losses], dtype=np.float64),
             measure,
         )

@@ -95,8 +95,8 @@ def histogram(sets: Sequence[np.ndarray], edges: np.ndarray) -> Histogram:
     counts = []
     for values in sets:
         array = real_array("values", values, 1, finite=False)
-        places = _bin_of(array[np.isfinite(array)], edges)
-        counts.append(np.bincount(places, minlength=len(edges) - 1))
+        found = _bin_of(array[np.isfinite(array)], edges)
+        counts.append(np.bincount(found, minlength=len(edges) - 1))
     return Histogram(np.asarray(edges), np.array(counts))
 
 
@@ -191,8 +191,8 @@ def rank_correlation(first: np.ndarray, second: np.ndarray) -> RankCorrelation |
 
 def _average_ranks(values: np.ndarray) -> np.ndarray:
     """Return the rank of each value, (D,); equal values share the mean of theirs."""
-    _, place, counts = np.unique(values, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[place]
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
 def level(shares: np.ndarray, weights: int) -> np.ndarray:

@@ -12,7 +12,7 @@ RATES = "Which learning rate beats uniform?"
 def rate_panel(
     shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]
 ) -> tuple[Panel, tuple[float, ...]]:
-    """Return the panel, and the place of each rate of the shown layer."""
+    """Return the panel, and the horizontal position of each rate of the shown layer."""
     empty = Axis("learning rate η", 0.0, 1.0, ())
     if shown.trace is None:
         return Panel("rate", RATES, empty, empty, note="No learning rate was searched here."), ()
@@ -78,7 +78,7 @@ def _gain_limits(traces: list[LearningRateTrace]) -> tuple[float, float]:
 
 
 def _rate_marks(
-    trace: LearningRateTrace, place: dict[float, float], low: float, high: float, is_pinned: bool
+    trace: LearningRateTrace, x_of: dict[float, float], low: float, high: float, is_pinned: bool
 ) -> list[Mark]:
     marks = []
     summaries = [each for each in rate_summaries(trace) if each.drawn]
@@ -94,7 +94,7 @@ def _rate_marks(
             Mark(
                 "points",
                 style,
-                [place[each.rate] for each in drawn],
+                [x_of[each.rate] for each in drawn],
                 [float(np.clip(each.gain or 0.0, low, high)) for each in drawn],
                 pinned=is_pinned,
                 symbol=symbol,
@@ -108,7 +108,7 @@ def _rate_marks(
         )
     if not is_pinned:
         crosses = [
-            (place[each.rate], each.published - trace.uniform_quality)
+            (x_of[each.rate], each.published - trace.uniform_quality)
             for each in summaries
             if each.published is not None
             and each.tried
@@ -121,7 +121,7 @@ def _rate_marks(
     for each in sorted(summaries, key=lambda each: not each.chosen):
         if not each.marked:
             continue
-        x, y = place[each.rate], float(np.clip(each.gain or 0.0, low, high))
+        x, y = x_of[each.rate], float(np.clip(each.gain or 0.0, low, high))
         marks.append(
             Mark("points", "ink", [x], [y], pinned=is_pinned, symbol="ring" if each.chosen else "box")
         )

@@ -142,12 +142,12 @@ def figure_2(sweeps: Sequence[Sweep]) -> Redrawn | None:
 
 
 def _from(curve: PerplexityCurve, least: float) -> PerplexityCurve | None:
-    kept = [place for place, sparsity in enumerate(curve.sparsity) if sparsity >= least]
+    kept = [index for index, sparsity in enumerate(curve.sparsity) if sparsity >= least]
     if len(kept) < 2:
         return None
     columns = (curve.sparsity, curve.perplexity, curve.least, curve.most)
     return PerplexityCurve(
-        curve.label, curve.method, *(tuple(line[place] for place in kept) for line in columns)
+        curve.label, curve.method, *(tuple(line[index] for index in kept) for line in columns)
     )
 
 
@@ -223,7 +223,7 @@ def figure_3b(layer: LayerView) -> Redrawn:
 
 
 def _bands_at(statistics: CosineStatistics, share: float) -> tuple[float, float]:
-    low, high = (float(np.interp(share, statistics.sparsity, statistics.bands[place])) for place in (0, 4))
+    low, high = (float(np.interp(share, statistics.sparsity, statistics.bands[index])) for index in (0, 4))
     return low, high
 
 

@@ -105,7 +105,7 @@ def slides(steps: Sequence[Step], current: int) -> None:
     asked = lesson(
         "slides",
         numbered(steps, pictures),
-        place=current - 1,
+        step=current - 1,
         frame=first_frame(pictures[current - 1]),
         reveal=asked_number("reveal", 0, 2),
         seminar=told,
@@ -133,7 +133,7 @@ def in_the_room() -> None:
     asked = lesson(
         "room",
         numbered(steps, pictures),
-        place=place.step,
+        step=place.step,
         frame=place.frame,
         reveal=place.reveal,
         key="room",

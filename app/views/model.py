@@ -199,8 +199,8 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
     more = {}
     if has_sensitivities(run):
         more["map_gini"] = sensitivity_variants(run, by_trim(run, entries))
-    for place, key in zip((*above, *below), MAPS, strict=True):
-        with place:
+    for column, key in zip((*above, *below), MAPS, strict=True):
+        with column:
             map_card(key, shown, file_name, more.get(key))
     if shown.changed:
         with st.columns(2)[0]:

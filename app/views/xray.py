@@ -56,7 +56,7 @@ def show(found: Xray, key: XrayKey) -> None:
         names = [layer.name for layer in found.layers]
         widest = max(
             range(len(names)),
-            key=lambda place: found.layers[place].row_zeros.std() / found.layers[place].shape[1],
+            key=lambda index: found.layers[index].row_zeros.std() / found.layers[index].shape[1],
         )
         chosen = st.selectbox(
             "Layer", range(len(names)), widest, format_func=names.__getitem__, key="xray_layer_of"

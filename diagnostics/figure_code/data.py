@@ -47,9 +47,9 @@ def array_of(values: object) -> np.ndarray:
 def trace_names(figure: go.Figure) -> list[str]:
     """Name each trace for its arrays: letters and digits of its own name, each once."""
     names: list[str] = []
-    for place, trace in enumerate(figure.data):
+    for index, trace in enumerate(figure.data):
         name = re.sub(r"\W+", "_", plain_text(trace.name or trace.type)).strip("_")[:40] or trace.type
-        names.append(name if name not in names else f"{name}_{place}")
+        names.append(name if name not in names else f"{name}_{index}")
     return names
 
 

@@ -22,8 +22,8 @@ def matplotlib_code(figure: go.Figure) -> tuple[str, dict[str, np.ndarray]]:
         ("x", "y")
     ]
     body: list[str] = []
-    for place, (x, y) in enumerate(pairs):
-        axes = "axes" if len(pairs) == 1 else f"axes[{place}]"
+    for index, (x, y) in enumerate(pairs):
+        axes = "axes" if len(pairs) == 1 else f"axes[{index}]"
         body += _axes_lines(figure, (x, y), axes, data)
     letter = layout.font.size or layout.template.layout.font.size or 12
     fill, rows, columns = _grid(figure, pairs)
@@ -66,8 +66,8 @@ def _grid(figure: go.Figure, pairs: list[tuple[str, str]]) -> tuple[str, int, in
     tops = [_axis(figure, y).domain or (0, 1) for _, y in pairs]
     if len({tuple(top) for top in tops}) == 1:
         return "", 1, len(pairs)
-    order = sorted(range(len(pairs)), key=lambda place: -tops[place][0])
-    inverse = [order.index(place) for place in range(len(pairs))]
+    order = sorted(range(len(pairs)), key=lambda index: -tops[index][0])
+    inverse = [order.index(index) for index in range(len(pairs))]
     return f"[{inverse}]" if inverse != list(range(len(pairs))) else "", len(pairs), 1
 
 

@@ -96,7 +96,7 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
     dashes = {curve.row: dash for curve, dash in zip(shown, ROW_DASHES, strict=False)} if few else {}
     shown.sort(key=lambda curve: curve.gini)
     middle = [float(curve.share[np.searchsorted(curve.population, 0.75)]) for curve in shown]
-    places = spread_labels(middle, 0.065)
+    label_heights = spread_labels(middle, 0.065)
     for position, curve in enumerate(shown):
         dash = dashes.get(curve.row, ROW_DASHES[position % len(ROW_DASHES)])
         figure.add_scatter(
@@ -111,7 +111,7 @@ def lorenz_figure(curves: Sequence[LorenzCurve], theme: Theme = "light") -> go.F
             ),
         )
         label = f"row {curve.row}: {curve.gini:.3f}"
-        edge_label(figure, theme, label, 0.75, middle[position], places[position])
+        edge_label(figure, theme, label, 0.75, middle[position], label_heights[position])
     figure.update_xaxes(range=[0, 1], tickformat=".0%", nticks=6)
     figure.update_yaxes(range=[0, 1], tickformat=".0%", nticks=6)
     return figure

@@ -38,7 +38,7 @@ def cost_scatter_figure(
     palette = PALETTES[theme]
     finite = np.flatnonzero(np.isfinite(values) & np.isfinite(costs))
     x, y, spread = values[finite], costs[finite], np.nan_to_num(errors[finite])
-    labels = [escape(names[place]) for place in finite.tolist()]
+    labels = [escape(names[index]) for index in finite.tolist()]
     correlation = rank_correlation(x, y) if len(x) else None
     sentence = (
         "One of the two is not defined, or does not vary."
@@ -58,12 +58,12 @@ def cost_scatter_figure(
     points(figure, "layers", x, y, hover, marker, customdata=labels, error_y=errors_y)
     apart = 0.06 * float(np.ptp(y)) if len(y) else 0.0
     dearest = np.argsort(y)[::-1][:_LABELLED]
-    for rank, place in enumerate(dearest):
-        if rank and y[dearest[rank - 1]] - y[place] < apart:
+    for rank, index in enumerate(dearest):
+        if rank and y[dearest[rank - 1]] - y[index] < apart:
             break  # it and those below would be written over each other
-        leftwards = x[place] > (x.min() + x.max()) / 2
+        leftwards = x[index] > (x.min() + x.max()) / 2
         side = {"xanchor": "right", "xshift": -8} if leftwards else {"xanchor": "left", "xshift": 8}
-        note(figure, theme, labels[place], x=float(x[place]), y=float(y[place]), **side)
+        note(figure, theme, labels[index], x=float(x[index]), y=float(y[index]), **side)
     figure.add_hline(y=0, line={"color": palette.faint, "width": 1}, layer="below")
     return figure
 
@@ -172,6 +172,6 @@ def token_scatter_figure(
         ("foreseen better", y <= x, palette.gain, "circle"),
     ):
         marker = {"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5}
-        tokens = [escape(texts[place]) for place in order[chosen]]
+        tokens = [escape(texts[index]) for index in order[chosen]]
         points(figure, name, x[chosen], y[chosen], hover, marker, customdata=tokens)
     return figure

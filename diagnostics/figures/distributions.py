@@ -127,7 +127,7 @@ def outlines_figure(
             hovertemplate=f"<b>%{{y:{shown}}} of the rows</b>: %{{text}}<extra>{escape(each.label)}</extra>",
         )
     edges = np.repeat(bins.edges, 2)
-    for place, (each, height) in enumerate(zip(found.sets, heights, strict=True)):
+    for index, (each, height) in enumerate(zip(found.sets, heights, strict=True)):
         style, label = slot_style(each.slot, theme), escape(each.label)
         inside = np.flatnonzero(height)
         first, last = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
@@ -139,13 +139,13 @@ def outlines_figure(
             line={"color": style.colour, "width": 2, "dash": style.dash},
             hoverinfo="skip",
         )
-        if peaks[place] > top:
-            text = f"{short(label)}: {format(peaks[place], shown)}"
-            peak_label(figure, bins, heights, place, top, text, gap=6, colour=style.colour)
-    for place, each in enumerate(found.sets):
+        if peaks[index] > top:
+            text = f"{short(label)}: {format(peaks[index], shown)}"
+            peak_label(figure, bins, heights, index, top, text, gap=6, colour=style.colour)
+    for index, each in enumerate(found.sets):
         colour, label = slot_style(each.slot, theme).colour, escape(each.label)
         look = {"colour": colour, "label": label, "hover": f"{quantity.name} %{{x}}"}
-        selected_ticks(figure, selected, each.values, position=place, top=top, **look)
+        selected_ticks(figure, selected, each.values, position=index, top=top, **look)
     below = -(0.03 + 0.07 * len(found.sets)) * top if selected else 0
     figure.update_yaxes(zeroline=True, zerolinecolor=PALETTES[theme].faint, nticks=6, tick0=0)
     figure.update_yaxes(range=[below, top], tickformat=".0%" if unit == "share" else ",d")
@@ -222,7 +222,7 @@ def ridges_figure(
     every = max(1, round(len(labels) / 15))
     shown = range(0, len(labels), every)
     # No line break after the letter of the slot.
-    said = [found.sets[place].label.replace(" · ", "\u00a0· ") for place in shown]
+    said = [found.sets[index].label.replace(" · ", "\u00a0· ") for index in shown]
     lines = [textwrap.wrap(each, _LABEL[0]) for each in said]
     x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
     if max(map(len, lines), default=1) > 2:
@@ -236,16 +236,16 @@ def ridges_figure(
         plot_height=round(ridge * (len(labels) + (0.5 if few else 2))),
     )
     edges = np.repeat(bins.edges, 2)
-    for place, (height, (_, middle, _)) in enumerate(zip(heights, found.quartiles, strict=True)):
-        ground = float(len(labels) - 1 - place)
-        hue = colour or slot_style(found.sets[place].slot, theme).colour
+    for index, (height, (_, middle, _)) in enumerate(zip(heights, found.quartiles, strict=True)):
+        ground = float(len(labels) - 1 - index)
+        hue = colour or slot_style(found.sets[index].slot, theme).colour
         figure.add_scatter(
             x=[bins.edges[0], bins.edges[-1]],
             y=[ground, ground],
             mode="lines",
             line={"width": 0.5, "color": palette.faint},
             hoverinfo="skip",
-            name=f"ground of {labels[place]}",
+            name=f"ground of {labels[index]}",
         )
         figure.add_scatter(
             x=float32(edges),
@@ -254,15 +254,15 @@ def ridges_figure(
             fill="tonexty",
             fillcolor=faded(hue, 0.45),
             line={"width": 1, "color": hue},
-            name=labels[place],
+            name=labels[index],
             hoverinfo="skip",
         )
         if not np.isnan(middle):
             tick = {"symbol": "line-ns", "size": min(9, close), "line": {"width": 2, "color": palette.ink}}
-            hover = f"<b>{labels[place]}</b><br>median {quantity.format(middle)}<extra></extra>"
-            points(figure, f"median of {labels[place]}", [middle], [ground + 0.22], hover, tick)
+            hover = f"<b>{labels[index]}</b><br>median {quantity.format(middle)}<extra></extra>"
+            points(figure, f"median of {labels[index]}", [middle], [ground + 0.22], hover, tick)
     figure.update_yaxes(
-        tickvals=[len(labels) - 1 - place for place in shown],
+        tickvals=[len(labels) - 1 - index for index in shown],
         ticktext=["<br>".join(map(escape, each)) for each in lines],
         range=[-0.5, float((len(labels) - np.arange(len(labels)) - 1 + heights.max(axis=1)).max()) + 0.3],
         showgrid=False,

@@ -63,9 +63,9 @@ def note(figure: go.Figure, theme: Theme, text: str, **where: object) -> None:
     figure.add_annotation(text=text, showarrow=False, font=font, **where)
 
 
-def edge_label(figure: go.Figure, theme: Theme, text: str, x: float, y: float, place: float) -> None:
-    """Write a label beyond the right edge at the height `place`, with a thin line to a curve's point at (x, y)."""
-    at = {"x": x, "y": y, "ax": 1.005, "ay": place, "axref": "x", "ayref": "y", "xanchor": "left"}
+def edge_label(figure: go.Figure, theme: Theme, text: str, x: float, y: float, label_y: float) -> None:
+    """Write a label beyond the right edge at the height `label_y`, with a thin line to a curve's point at (x, y)."""
+    at = {"x": x, "y": y, "ax": 1.005, "ay": label_y, "axref": "x", "ayref": "y", "xanchor": "left"}
     arrow = {"showarrow": True, "arrowhead": 0, "arrowwidth": 0.8, "arrowcolor": PALETTES[theme].faint}
     figure.add_annotation(text=text, **at, **arrow)
 

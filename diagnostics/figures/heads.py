@@ -36,11 +36,11 @@ def heads_figure(
         legend=len(found) > 1,
     )
     beside = 0.7 / len(found)
-    for place, (each, style) in enumerate(zip(found, styles, strict=True)):
+    for index, (each, style) in enumerate(zip(found, styles, strict=True)):
         label = escape(each.label)
         low, middle, high = each.quartiles.T
         figure.add_scatter(
-            x=float32(np.arange(len(middle)) + beside * (place - (len(found) - 1) / 2)),
+            x=float32(np.arange(len(middle)) + beside * (index - (len(found) - 1) / 2)),
             y=float32(middle),
             error_y={
                 "type": "data",

@@ -84,8 +84,8 @@ def shared_features_figure(
         y_title="column kept in the other layer",
         legend=True,
     )
-    for place, (other, share) in enumerate(others.items()):
-        style, label = OTHER_STYLES[place % len(OTHER_STYLES)], escape(other)
+    for index, (other, share) in enumerate(others.items()):
+        style, label = OTHER_STYLES[index % len(OTHER_STYLES)], escape(other)
         hover = f"{FEATURE}: %{{x:.1%}} kept here,<br>%{{y:.1%}} in {label}<extra></extra>"
         seen, _ = thin_rows(own, share, np.array([], dtype=np.int64))
         row_points(figure, label, seen, own[seen], share[seen], style, hover)

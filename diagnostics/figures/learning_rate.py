@@ -43,12 +43,12 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         right=60,
     )
     order = np.argsort(trace.rates)
-    summaries = [rate_summaries(trace)[index] for index in order]
+    summaries = [rate_summaries(trace)[each] for each in order]
     uniform = trace.uniform_quality
     figure.add_hline(y=uniform, line={"color": palette.muted, "width": 1.5, "dash": "dash"}, layer="below")
-    stems = [(place, s) for place, s in enumerate(summaries) if s.tried]
+    stems = [(index, s) for index, s in enumerate(summaries) if s.tried]
     figure.add_scatter(
-        x=[x for place, _ in stems for x in (place, place, None)],
+        x=[x for index, _ in stems for x in (index, index, None)],
         y=[y for _, s in stems for y in (uniform, s.quality, None)],
         mode="lines",
         line={"color": palette.faint, "width": 2},
@@ -61,13 +61,13 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
         ("tried, negative", -1, palette.loss, "triangle-down"),
     ):
         _points(figure, trace, [p for p, s in stems if s.rate * sign > 0], summaries, name, symbol, colour)
-    untried = [place for place, s in enumerate(summaries) if s.drawn and not s.tried]
+    untried = [index for index, s in enumerate(summaries) if s.drawn and not s.tried]
     _points(figure, trace, untried, summaries, "not tried", "circle-open", palette.faint)
     _published(figure, summaries, theme)
-    uncomputed = [place for place, s in enumerate(summaries) if s.quality is None]
-    for place in uncomputed:
+    uncomputed = [index for index, s in enumerate(summaries) if s.quality is None]
+    for index in uncomputed:
         # Vertical, because a narrow chart has several side by side.
-        note(figure, theme, "not tried", x=place, y=uniform, textangle=-90, yanchor="bottom")
+        note(figure, theme, "not tried", x=index, y=uniform, textangle=-90, yanchor="bottom")
     _choices(figure, summaries, theme)
     drawn = [y for s in summaries for y in (s.quality, s.published) if y is not None and np.isfinite(y)]
     low, high = min(drawn, default=uniform), max(drawn, default=uniform)
@@ -90,17 +90,17 @@ def rate_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Figure:
 def _points(
     figure: go.Figure,
     trace: LearningRateTrace,
-    places: list[int],
+    indices: list[int],
     summaries: list[RateSummary],
     name: str,
     symbol: str,
     colour: str,
 ) -> None:
-    if not places:
+    if not indices:
         return
-    shown = [summaries[place] for place in places]
+    shown = [summaries[index] for index in indices]
     figure.add_scatter(
-        x=places,
+        x=indices,
         y=[s.quality for s in shown],
         mode="markers",
         name=name,
@@ -117,10 +117,10 @@ def _points(
 
 def _published(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
     """Draw the published reading of each rate over the chart."""
-    read = [(place, s.published) for place, s in enumerate(summaries) if s.published is not None]
+    read = [(index, s.published) for index, s in enumerate(summaries) if s.published is not None]
     if read:
         figure.add_scatter(
-            x=[place for place, _ in read],
+            x=[index for index, _ in read],
             y=[published for _, published in read],
             mode="markers",
             name=PUBLISHED,
@@ -137,12 +137,12 @@ def published_marker(theme: Theme) -> dict[str, object]:
 def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
     """Draw a ring and a word around the rate that was chosen, and a box around another that gains more."""
     palette = PALETTES[theme]
-    chosen = next((place for place, summary in enumerate(summaries) if summary.chosen), -1)
-    for place, summary in enumerate(summaries):
+    chosen = next((index for index, summary in enumerate(summaries) if summary.chosen), -1)
+    for index, summary in enumerate(summaries):
         if not summary.marked:
             continue
         figure.add_scatter(
-            x=[place, place],
+            x=[index, index],
             # The words are above the cross of the published reading.
             y=[summary.quality, max(y for y in (summary.quality, summary.published) if y is not None)],
             mode="markers+text",
@@ -157,17 +157,17 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
                 "line": {"width": 1.8},
             },
             text=["", summary.marked.replace(", ", "<br>")],
-            textposition=_word_place(place, chosen, len(summaries)),
+            textposition=_word_place(index, chosen, len(summaries)),
             cliponaxis=False,
             textfont={"color": palette.ink, "size": 12},
         )
 
 
-def _word_place(place: int, chosen: int, rates: int) -> str:
+def _word_place(index: int, chosen: int, rates: int) -> str:
     """Place a label above the chosen rate; elsewhere away from it, but never out of the chart."""
-    if place == chosen:
+    if index == chosen:
         return "top center"
-    if place == rates - 1 or (place < chosen and place > 0):
+    if index == rates - 1 or (index < chosen and index > 0):
         return "top left"
     return "top right"
 

@@ -132,9 +132,9 @@ def masks_drawing(lessons: Sequence[Sequence[PrunedMatrix]]) -> Drawing:
     drawing = Drawing(len(lessons))
     rows, columns = lessons[0][0].score.shape
     width, height = WIDTH - _LEFT - 200, 102.0
-    for place in range(len(lessons[0])):
-        matrices = [lesson[place] for lesson in lessons]
-        top = 8 + place * (height + 24)
+    for index in range(len(lessons[0])):
+        matrices = [lesson[index] for lesson in lessons]
+        top = 8 + index * (height + 24)
         keep = np.stack([matrix.keep for matrix in matrices])
         drawing.cells(_LEFT, top, width, height, matrices[0].score, keep=keep)
         drawing.matrix_labels(_LEFT, top, width, height, rows, columns)

@@ -80,12 +80,12 @@ def perplexity_drawing(lessons: Sequence[PerplexityLesson]) -> Drawing:
     )
     drawing.text(164, 20, [f"model sparsity {lesson.sparsity:.0%}" for lesson in lessons], "ink strong")
     width = plot.x(np.log10(values)) - plot.left
-    for place, (label, method, _) in enumerate(lessons[0].methods):
-        middle = float(plot.y(place + 0.5))
+    for index, (label, method, _) in enumerate(lessons[0].methods):
+        middle = float(plot.y(index + 0.5))
         height = min(0.6 * plot.height / methods, 44)
         css = method if method in METHOD_STYLES else "muted"
         drawing.text(156, middle + 6, label, "ink", "end")
-        drawing.rect(f"fill {css}", plot.left, middle - height / 2, width[:, place], height)
-        written = [f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values[:, place]]
-        drawing.text(plot.left + width[:, place] + 6, middle + 6, written, "ink strong")
+        drawing.rect(f"fill {css}", plot.left, middle - height / 2, width[:, index], height)
+        written = [f"{value:,.0f}" if value >= 100 else f"{value:.1f}" for value in values[:, index]]
+        drawing.text(plot.left + width[:, index] + 6, middle + 6, written, "ink strong")
     return drawing

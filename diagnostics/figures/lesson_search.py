@@ -74,12 +74,12 @@ def path_drawing(lesson: PathLesson) -> Drawing:
     seen = np.arange(frames)
     for update in ticks:
         at = int(np.flatnonzero(lesson.update == update)[0])
-        place = float(below.x(update)), float(below.y(lesson.quality[at]))
-        drawing.circle("fill trim", *place, 5, opacity=1.0 * (seen >= at))
+        point = float(below.x(update)), float(below.y(lesson.quality[at]))
+        drawing.circle("fill trim", *point, 5, opacity=1.0 * (seen >= at))
         if update == lesson.kept:
-            drawing.circle("stroke ink", *place, 10, opacity=1.0 * (seen >= at))
+            drawing.circle("stroke ink", *point, 10, opacity=1.0 * (seen >= at))
             drawing.text(
-                place[0], place[1] - 16, "best: kept", "ink strong", "middle", opacity=1.0 * (seen >= at)
+                point[0], point[1] - 16, "best: kept", "ink strong", "middle", opacity=1.0 * (seen >= at)
             )
     drawing.circle("fill trim", below.x(lesson.update), below.y(lesson.quality), 7)
     return drawing

@@ -26,7 +26,7 @@ def histogram_bars(
 ) -> int:
     """Draw one set of bars, or an outline per label; return the largest height. Customdata: the bin's index."""
     limits = bin_texts(bins, lambda edge: format(edge, form))
-    places = np.arange(len(bins.centers), dtype=np.int32)
+    indices = np.arange(len(bins.centers), dtype=np.int32)
     for counts, label, style in zip(bins.counts.astype(np.int32), labels, styles, strict=True):
         common = {
             "name": escape(label),
@@ -37,7 +37,7 @@ def histogram_bars(
                 x=float32(bins.centers),
                 y=counts,
                 width=float32(np.diff(bins.edges)),
-                customdata=places,
+                customdata=indices,
                 text=limits,
                 textposition="none",
                 marker={
@@ -54,7 +54,7 @@ def histogram_bars(
             y=np.concatenate([[0], np.repeat(counts, 2), [0]]),
             mode="lines",
             line={"color": style.colour, "width": 2, "dash": style.dash},
-            customdata=np.concatenate([places[:1], np.repeat(places, 2), places[-1:]]),
+            customdata=np.concatenate([indices[:1], np.repeat(indices, 2), indices[-1:]]),
             text=[limits[0], *np.repeat(limits, 2).tolist(), limits[-1]],
             **common,
         )
@@ -170,7 +170,7 @@ def peak_label(
     figure: go.Figure,
     bins: Histogram,
     heights: np.ndarray,
-    place: int,
+    index: int,
     top: float,
     text: str,
     *,
@@ -183,19 +183,19 @@ def peak_label(
         figure: the figure with the distributions.
         bins: their bins.
         heights: (S, B), the heights of all distributions.
-        place: index of this distribution.
+        index: which of `heights` to label.
         top: the upper end of the chart.
         text: the peak's height as text.
         gap: pixels between the peak and its label.
         colour: the label's colour; None: that of all text.
     """
     peaks = heights.max(axis=1)
-    peak = float(bins.centers[heights[place].argmax()])
+    peak = float(bins.centers[heights[index].argmax()])
     leftwards = peak > (bins.edges[0] + bins.edges[-1]) / 2
     figure.add_annotation(
         x=peak,
         y=top,
-        yshift=-15 * int((peaks[:place] > top).sum()),
+        yshift=-15 * int((peaks[:index] > top).sum()),
         text=f"{text} ↑",
         showarrow=False,
         xanchor="right" if leftwards else "left",

@@ -35,8 +35,8 @@ def masks_figure(matrices: Sequence[PrunedMatrix], theme: Theme = "light") -> go
         right=12,
         figure=plots,
     )
-    for place, matrix in enumerate(matrices, 1):
-        _cells(figure, place, matrix, theme)
+    for row, matrix in enumerate(matrices, 1):
+        _cells(figure, row, matrix, theme)
     for note in figure.layout.annotations:
         note.update(font={"size": 12, "color": PALETTES[theme].muted}, xanchor="left", x=0)
     figure.update_xaxes(dtick=1, showline=False, ticks="", showgrid=False)
@@ -45,11 +45,11 @@ def masks_figure(matrices: Sequence[PrunedMatrix], theme: Theme = "light") -> go
     return figure
 
 
-def _cells(figure: go.Figure, place: int, matrix: PrunedMatrix, theme: Theme) -> None:
+def _cells(figure: go.Figure, row: int, matrix: PrunedMatrix, theme: Theme) -> None:
     """Draw one matrix: kept cells coloured by their scores, pruned ones empty and crossed, the numbers in all."""
     values, keep, name = matrix.score, matrix.keep, f"{matrix.label} score"
     palette = PALETTES[theme]
-    at = {"row": place, "col": 1}
+    at = {"row": row, "col": 1}
     top = float(values.max()) or 1.0
     rows, columns = np.indices(values.shape)
     figure.add_heatmap(

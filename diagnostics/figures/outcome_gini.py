@@ -30,7 +30,7 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
     )
     colours = {"positive": palette.gain, "negative": palette.loss, "none": palette.muted}
     runs = list(dict.fromkeys(lane.run for lane in lanes))
-    for place, lane in enumerate(lanes):
+    for index, lane in enumerate(lanes):
         # Marks of equal Gini would hide each other, so they are spread above and below the middle in a fixed order.
         shift = _SPREAD * (2 * ((0.618034 * np.arange(lane.gini.size)) % 1) - 1)
         is_open = lane.run != runs[0] and lane.outcome != "none"
@@ -44,11 +44,11 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
         }
         hover = f"<b>%{{customdata}}</b>, {escape(lane.run)}<br>median Gini %{{x:.3f}}"
         hover += f"<br>learning-rate outcome {lane.outcome}<extra></extra>"
-        points(figure, name, lane.gini, place + shift, hover, marker, customdata=list(lane.names))
+        points(figure, name, lane.gini, index + shift, hover, marker, customdata=list(lane.names))
         if not math.isnan(lane.median):
             figure.add_scatter(
                 x=[lane.median] * 2,
-                y=[place - 0.42, place + 0.42],
+                y=[index - 0.42, index + 0.42],
                 mode="lines",
                 line={"width": 2, "color": palette.ink},
                 hoverinfo="skip",

@@ -43,13 +43,13 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
         plot_height=max(4, len(bars)) * 46,
         right=60,
     )
-    for place, bar in enumerate(bars):
+    for index, bar in enumerate(bars):
         style = dense if bar.method == "dense" else next(pruned)
         figure.add_bar(
             orientation="h",
             x=[bar.perplexity - base],
             base=base,
-            y=[place],
+            y=[index],
             customdata=[bar.perplexity],
             width=0.62,
             name=escape(bar.label),

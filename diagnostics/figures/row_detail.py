@@ -100,10 +100,10 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
     low = min(float(paths.x.min()), float(paths.row_sparsity.min()), paths.target)
     high = max(float(paths.x.max()), float(paths.row_sparsity.max()), paths.target)
     margin = max(0.06 * (high - low), 0.005)
-    places = spread_labels(paths.x[:, -1].tolist(), 0.07 * (high - low + 2 * margin))
-    for row, place in zip(paths.rows.tolist(), places, strict=True):
+    heights = spread_labels(paths.x[:, -1].tolist(), 0.07 * (high - low + 2 * margin))
+    for row, height in zip(paths.rows.tolist(), heights, strict=True):
         figure.add_annotation(
-            x=1, xref="paper", y=place, text=f"row {row}", xanchor="left", xshift=6, showarrow=False
+            x=1, xref="paper", y=height, text=f"row {row}", xanchor="left", xshift=6, showarrow=False
         )
     if low - margin < paths.cap < high + margin:
         figure.add_hline(y=paths.cap, line={"color": palette.loss, "width": 1}, layer="below")

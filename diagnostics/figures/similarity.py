@@ -70,8 +70,8 @@ def _row_labels(figure: go.Figure, statistics: CosineStatistics, theme: Theme) -
     """Write each chosen row's number at the right edge, with a thin line to where its curve is steepest apart."""
     at = int((statistics.sparsity <= 0.94).sum()) - 1
     heights = [float(curve[at]) for curve in statistics.curves.values()]
-    for row, height, place in zip(statistics.curves, heights, spread_labels(heights, 0.15), strict=True):
-        edge_label(figure, theme, f"row {row}", float(statistics.sparsity[at]), height, place)
+    for row, height, label_y in zip(statistics.curves, heights, spread_labels(heights, 0.15), strict=True):
+        edge_label(figure, theme, f"row {row}", float(statistics.sparsity[at]), height, label_y)
 
 
 def cosine_histogram(distribution: CosineDistribution, theme: Theme = "light") -> go.Figure:

@@ -36,13 +36,13 @@ def target_paths_figure(paths: TargetPaths, rows: Iterable[int], theme: Theme = 
     ends = float32(paths.targets[[0, -1]])
     reference_line(figure, "uniform", ends, ends, palette.faint)
     sparsity = paths.row_sparsity
-    for place, row in enumerate(row_indices(rows, sparsity.shape[1]).tolist()):
+    for index, row in enumerate(row_indices(rows, sparsity.shape[1]).tolist()):
         x, y, hover = (
             float32(paths.targets),
             float32(sparsity[:, row]),
             ": %{y:.1%} pruned<br>at a layer target of %{x:.0%}",
         )
-        row_line(figure, row, place, x, y, style.colour, hover, marker={"size": 5, "symbol": style.symbol})
+        row_line(figure, row, index, x, y, style.colour, hover, marker={"size": 5, "symbol": style.symbol})
     figure.update_xaxes(tickformat=".0%", nticks=8)
     figure.update_yaxes(tickformat=PERCENT, range=[0, max(1.0, float(np.max(sparsity)))], nticks=6)
     return figure

@@ -123,7 +123,7 @@ def slot_style(slot: int, theme: Theme) -> Style:
 
 def faded(colour: str, opacity: float) -> str:
     """Return a colour such as "#004C7E" with an opacity, for areas."""
-    red, green, blue = (int(colour[place : place + 2], 16) for place in (1, 3, 5))
+    red, green, blue = (int(colour[start : start + 2], 16) for start in (1, 3, 5))
     return f"rgba({red},{green},{blue},{opacity:g})"
 
 

@@ -116,9 +116,9 @@ class PreparedLayer(ArrayLayer):
         """Return each row's cosine similarity at the counts (D,)."""
         result = self._first.result
         computed = (result.uniform_counts, result.counts, self._first.optimum.counts)
-        for place, each in enumerate(computed):
+        for index, each in enumerate(computed):
             if np.array_equal(counts, each):
-                cosine: np.ndarray = self._first.arrays["cosines"][place]
+                cosine: np.ndarray = self._first.arrays["cosines"][index]
                 return cosine
         return super().cosine(counts)
 

@@ -236,9 +236,9 @@ def search_view(result: SearchResult[np.ndarray], exact: np.ndarray) -> SearchVi
     x = result.row_sparsity[None] if rate is None else trace.updates[rate]
     kept = 0 if rate is None else trace.best_iteration(rate)
     at_rates = np.full((len(trace.rates), x.shape[1]), np.nan, dtype=np.float32)
-    for place, each in enumerate(trace.rates):
+    for index, each in enumerate(trace.rates):
         if each in trace.updates:
-            at_rates[place] = trace.updates[each][trace.best_iteration(each)]
+            at_rates[index] = trace.updates[each][trace.best_iteration(each)]
     return SearchView(learning_rate_trace(result, exact), kept, x.T, at_rates)
 
 

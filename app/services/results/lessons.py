@@ -58,8 +58,8 @@ def run_rows(run: Run) -> list[RowsLesson]:
     }
     ordered = sorted(gains, key=gains.__getitem__, reverse=True)
     lessons = []
-    for place in spread_indices(len(names), LAYERS).tolist():
-        name = names[place]
+    for index in spread_indices(len(names), LAYERS).tolist():
+        name = names[index]
         record = STORE.layer(run.id, name)
         gini, sparsity = record.gini.astype(float), record.row_sparsity.astype(float)
         correlation = rank_correlation(gini, sparsity)

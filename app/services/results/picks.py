@@ -127,7 +127,7 @@ def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
             found[label] = [Pick(pick.run_id, layer)]
     if len(experts := experts_of(pick.layer, own.layers)) > 1:
         even = np.linspace(0, len(experts) - 1, min(len(LETTERS), len(experts))).round().astype(int)
-        others = [experts[place] for place in even if experts[place] != pick.layer]
+        others = [experts[index] for index in even if experts[index] != pick.layer]
         found["other experts"] = [Pick(pick.run_id, layer) for layer in others[: len(LETTERS) - 1]]
     return found
 

@@ -22,12 +22,12 @@ def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], f
     lines, dense = [], None
     for sweep in sweeps:
         read = _results(sweep)
-        for place, one in enumerate(read["texts"]):
+        for index, one in enumerate(read["texts"]):
             if _said(one) != text:
                 continue
             if dense is None and one["dense_perplexity"] is not None:
                 dense = float(one["dense_perplexity"])
-            lines += [line for line in read["curves"] if line["text"] == place and line["sparsity"]]
+            lines += [line for line in read["curves"] if line["text"] == index and line["sparsity"]]
     labels = brief_labels([line["method"] for line in lines])
     whole = [line["label"] for line in lines]
     named = [full if labels.count(brief) > 1 else brief for brief, full in zip(labels, whole, strict=True)]

@@ -86,10 +86,10 @@ class RunStore:
     def runs(self) -> list[StoredRun]:
         """List all runs: the user's, newest first, then the shipped ones, the least sparse first."""
         found: dict[str, StoredRun] = {}
-        places: set[str] = set()
+        present: set[str] = set()
         for folder, shipped in self._folders():
-            read = {place: self._read(place, shipped) for place in _places(folder)}
-            places |= read.keys()
+            read = {path: self._read(path, shipped) for path in _contents(folder)}
+            present |= read.keys()
             entries = [entry for entry in read.values() if entry is not None]
             entries.sort(key=lambda entry: (entry.run.created if entry.run else "", entry.id), reverse=True)
             if shipped:
@@ -97,8 +97,8 @@ class RunStore:
             for entry in entries:
                 found.setdefault(entry.id, entry)
         with self._lock:
-            for gone in self._runs.keys() - places:
-                del self._runs[gone]
+            for path in self._runs.keys() - present:
+                del self._runs[path]
         return list(found.values())
 
     def sweeps(self) -> list[StoredSweep]:
@@ -171,16 +171,16 @@ class RunStore:
             folders.append((self._shipped(), True))
         return folders
 
-    def _read(self, place: str, shipped: bool) -> StoredRun | None:
+    def _read(self, folder: str, shipped: bool) -> StoredRun | None:
         """Return the run in a folder, even a damaged one; None: there is no run."""
-        stamp = _stamp(place)
+        stamp = _stamp(folder)
         if stamp[0] is None:
             return None
         with self._lock:
-            known = self._runs.get(place)
-        if known is not None and known[0] == stamp:
-            return known[1]
-        path = Path(place)
+            cached_run = self._runs.get(folder)
+        if cached_run is not None and cached_run[0] == stamp:
+            return cached_run[1]
+        path = Path(folder)
         try:
             run, problem = open_run(path), None
             _ = run.notes, run.metrics, run.budgets  # read now, so that a damaged one shows here
@@ -188,33 +188,37 @@ class RunStore:
             run, problem = None, explain(error)
         entry = StoredRun(path.name, path, shipped, run, problem)
         with self._lock:
-            self._runs[place] = stamp, entry
+            self._runs[folder] = stamp, entry
         return entry
 
-    def _read_sweep(self, place: str, shipped: bool) -> StoredSweep:
+    def _read_sweep(self, folder: str, shipped: bool) -> StoredSweep:
         """Return the sweep in a folder, even a damaged one; the same object until it or one of its cells changes."""
 
         def read() -> StoredSweep:
-            path = Path(place)
+            path = Path(folder)
             try:
                 return StoredSweep(path.name, path, shipped, open_sweep(path), None)
             except Exception as error:
                 return StoredSweep(path.name, path, shipped, None, explain(error))
 
-        cells = tuple((cell, changed(cell), _stamp(cell)) for cell in sorted(_places(Path(place, "cells"))))
-        stamp = (place, changed(f"{place}/sweep.json"), changed(f"{place}/dense.json"), cells)
+        cells = tuple(
+            (cell, changed(cell), _stamp(cell)) for cell in sorted(_contents(Path(folder, "cells")))
+        )
+        stamp = (folder, changed(f"{folder}/sweep.json"), changed(f"{folder}/dense.json"), cells)
         with self._lock:
             return cached(self._sweeps, stamp, read, SWEEP_CACHE_SIZE)
 
 
-def _places(folder: Path) -> list[str]:
+def _contents(folder: Path) -> list[str]:
+    """Return the paths of all files and folders in a folder; none if it does not exist."""
     with contextlib.suppress(OSError), os.scandir(folder) as entries:
         return [entry.path for entry in entries]
     return []
 
 
-def _stamp(place: str) -> tuple:
-    return tuple(changed(f"{place}/{name}") for name in _READ)
+def _stamp(folder: str) -> tuple:
+    """Return a stamp of a run's folder; its first member is None if there is no run."""
+    return tuple(changed(f"{folder}/{name}") for name in _READ)
 
 
 def changed(file: str) -> tuple[int, int, int] | None:

@@ -45,5 +45,5 @@ def map_finding(shown: ModelMap, quantity: MapQuantity) -> str:
     return sentence
 
 
-def _plain_text(shown: ModelMap, place: int, quantity: MapQuantity) -> str:
-    return layer_text(shown, shown.layers[place], quantity).split("<br>")[0]
+def _plain_text(shown: ModelMap, index: int, quantity: MapQuantity) -> str:
+    return layer_text(shown, shown.layers[index], quantity).split("<br>")[0]

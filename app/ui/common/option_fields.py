@@ -39,8 +39,8 @@ def option_widget(
     listed = list(names or each.choices)
     if listed:
         listed = [AUTOMATIC, *listed] if each.default is None else listed
-        place = listed.index(shown) if isinstance(shown, str) and shown in listed else 0
-        return st.selectbox(each.label, listed, place, key=key, help=each.sentence, bind=bind)
+        index = listed.index(shown) if isinstance(shown, str) and shown in listed else 0
+        return st.selectbox(each.label, listed, index, key=key, help=each.sentence, bind=bind)
     if each.several or each.kind is str:
         return st.text_input(
             each.label,

@@ -84,8 +84,8 @@ def _queue() -> None:
         st.caption(":material/hourglass_empty: Nothing is being computed.")
         return
     st.caption(f":material/hourglass_top: Being computed: {plain(lines[0])}")
-    for place, line in enumerate(lines[1:], 1):
-        st.caption(f"{place} waiting: {plain(line)}")
+    for position, line in enumerate(lines[1:], 1):
+        st.caption(f"{position} waiting: {plain(line)}")
 
 
 def open_study() -> Study:

@@ -79,7 +79,7 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
         window = st.select_slider(
             "Window",
             range(len(first["pieces"])),
-            format_func=lambda place: f"{place + 1}",
+            format_func=lambda index: f"{index + 1}",
             key="tokens_window",
         )
     for column, (name, facts) in zip(st.columns(len(runs)), runs, strict=True):

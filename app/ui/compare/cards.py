@@ -124,8 +124,8 @@ def distribution_card(compared: Sequence[Compared], rows: list[int], name: str) 
     def rows_of(points: list[dict]) -> np.ndarray:
         members = [
             found().histogram.members(each.values, bars)
-            for place, each in enumerate(sets)
-            if (bars := [point["point_index"] for point in points if point["curve_number"] == place])
+            for index, each in enumerate(sets)
+            if (bars := [point["point_index"] for point in points if point["curve_number"] == index])
         ]
         return np.unique(np.concatenate(members)) if members else np.array([], dtype=int)
 

@@ -60,7 +60,7 @@ def channels_card(shown: ShownLayer) -> None:
         st.info(plain(missing), icon=":material/info:")
         return
     names = list(pruned)
-    pairs = [(a, b) for place, a in enumerate(names) for b in names[place + 1 :]]
+    pairs = [(a, b) for index, a in enumerate(names) for b in names[index + 1 :]]
     label = shown.view.own.label
     finding = channels_finding(
         label, {pair: channel_pair(*(pruned[name] for name in pair)) for pair in pairs}

@@ -58,14 +58,14 @@ def experts_card(shown: ShownLayer) -> None:
         "Gini": (GINI, [view.coefficients for view in views.values()]),
         "Cosine": (COSINE, [view.cosines[-1].cosine for view in views.values()]),
     }
-    names, place = [expert_number(each) for each in views], list(views).index(name)
+    names, index = [expert_number(each) for each in views], list(views).index(name)
 
     def drawn(quantity: RowQuantity, values: list[np.ndarray]) -> View:
         found = by_head(shown.view.own.label, np.concatenate(values), names)
         style = series_styles(["score" if quantity is GINI else method])
         return View(
-            heads_figure([found], style, quantity, theme(), groups="expert", marked=place),
-            experts_finding(found, quantity, place),
+            heads_figure([found], style, quantity, theme(), groups="expert", marked=index),
+            experts_finding(found, quantity, index),
             FORMULA + explanations.COSINE_FORMULA * (quantity is COSINE),
             f"{quantity.name} by expert",
             lambda: {
@@ -84,7 +84,7 @@ def experts_card(shown: ShownLayer) -> None:
     )
 
 
-def experts_finding(found: HeadNumbers, quantity: RowQuantity, place: int) -> str:
+def experts_finding(found: HeadNumbers, quantity: RowQuantity, index: int) -> str:
     """Describe an expert's rank among the others, and the share of the variance that is between experts."""
     if found.between is None:
         return "All rows of all experts are alike."
@@ -96,9 +96,9 @@ def experts_finding(found: HeadNumbers, quantity: RowQuantity, place: int) -> st
         return quantity.format(float(found.means[each]))
 
     own = (
-        f"Expert {found.names[place]}: mean {mean(place)}, place {order.index(place) + 1} of {len(order)}. "
-        if place in order
-        else f"Expert {found.names[place]} has none. "
+        f"Expert {found.names[index]}: mean {mean(index)}, place {order.index(index) + 1} of {len(order)}. "
+        if index in order
+        else f"Expert {found.names[index]} has none. "
     )
     ends = (
         f"{own}Highest in expert {found.names[high]} ({mean(high)}), lowest in {found.names[low]} ({mean(low)})"

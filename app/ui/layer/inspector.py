@@ -70,8 +70,8 @@ def row_inspector(view: LayerView, rows: list[int], file_name: str) -> None:
         cards.append(partial(_price_card, view, row, file_name))
     for start in range(0, len(cards), 2):
         pair = cards[start : start + 2]
-        for place, draw in zip(st.columns(len(pair)), pair, strict=True):
-            with place:
+        for column, draw in zip(st.columns(len(pair)), pair, strict=True):
+            with column:
                 draw()
     if view.score is None:
         st.caption(text.NO_ROW_SCORE)

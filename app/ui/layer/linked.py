@@ -145,18 +145,18 @@ def _panels(
 
 def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return one message: the length of the JSON, the JSON padded to whole words, and the arrays, packed if large."""
-    places: dict[str, tuple[str, int, int]] = {}
+    table: dict[str, tuple[str, int, int]] = {}
     parts: list[bytes] = []
     offset = 0
     for name, array in arrays.items():
         data = np.ascontiguousarray(array).tobytes()
-        places[name] = (array.dtype.name, offset, array.size)
+        table[name] = (array.dtype.name, offset, array.size)
         data += b"\0" * (-len(data) % 4)
         parts.append(data)
         offset += len(data)
     is_packed = offset > MOST_UNPACKED
     header = json.dumps(
-        {**content, "arrays": places, "packed": is_packed},
+        {**content, "arrays": table, "packed": is_packed},
         separators=(",", ":"),
         allow_nan=False,
         default=vars,

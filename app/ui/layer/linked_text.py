@@ -43,13 +43,13 @@ def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, 
     uniform = view.qualities["uniform"] if "uniform" in view.qualities else float("nan")
     meaning = dict(meanings(view))
     line = []
-    for place, allocation in enumerate(view.allocations):
+    for index, allocation in enumerate(view.allocations):
         method, quality = allocation.method, view.qualities[allocation.method]
         notes = [] if method == "uniform" else [change(quality - uniform)]
         if pinned is not None and method in pinned.qualities:
             notes.append(f"(pinned {number(pinned.qualities[method], 5)})")
         said = number(quality, 5), " ".join(notes)
-        if place:
+        if index:
             line.append((allocation.label, *said, "", meaning.get(allocation.label, "")))
         else:
             line.append((f"{QUALITY}{allocation.label}", *said, _kept(view), meaning[LAYER_QUALITY]))

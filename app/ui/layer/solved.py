@@ -58,13 +58,13 @@ def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer
     laboratory_ = laboratory()
     if not laboratory_.started(key):
         label = "Solve the layer" + ("" if solver == "solved" else f" by {METHOD_LABELS[solver]}")
-        place = st.container().empty()
-        with place.container():
+        progress = st.container().empty()
+        with progress.container():
             asked = st.button(label, type="primary", icon=":material/functions:", key=f"solve_{solver}")
             st.caption("The text goes through the model once for this layer; each target then takes seconds.")
         if not asked:
             raise NothingToShow
-        place.empty()
+        progress.empty()
     model = finished(laboratory_.model(study.key.model), study.key.model)
     return finished(laboratory_.solution(key, model, outcome), key, "Solving the layer")
 

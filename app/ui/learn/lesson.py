@@ -66,7 +66,7 @@ def lesson(
     mode: Mode,
     steps: Sequence[tuple[int, Step, Picture | None]],
     *,
-    place: int = 0,
+    step: int = 0,
     frame: int = 0,
     reveal: int = 0,
     seminar: str = "",
@@ -74,12 +74,12 @@ def lesson(
 ) -> ComponentResult:
     """Draw steps; return the browser's request.
 
-    Requests are "leave" with the current place, "around", and "saved" with the frame to save.
+    Requests are "leave" with the current step, "around", and "saved" with the frame to save.
 
     Args:
         mode: the picture of one step on a page; slides under the presenter's keys; slides that follow the room.
         steps: the steps, each with its number and its picture.
-        place: index of the first step to show.
+        step: index of the first step to show.
         frame: the frame of that step.
         reveal: 0: the step's picture, 1: its question, 2: the answer.
         seminar: the state of the seminar for the slides.
@@ -91,7 +91,7 @@ def lesson(
             "mode": mode,
             "version": version,
             "steps": content,
-            "step": place,
+            "step": step,
             "frame": frame,
             "reveal": reveal,
             "theme": theme(),

@@ -215,9 +215,9 @@ def _lorenz() -> Picture:
     findings = []
     for curves in found:
         row = curves[lessons.EVEN_ROW]
-        place = sorted(curve.gini for curve in curves).index(row.gini)
+        index = sorted(curve.gini for curve in curves).index(row.gini)
         findings.append(
-            f"Row 1 has a Gini of {number(row.gini, 2)}, {PLACES[place]} of the four. The others stay."
+            f"Row 1 has a Gini of {number(row.gini, 2)}, {PLACES[index]} of the four. The others stay."
         )
     ginis = np.array([[curve.gini for curve in curves] for curves in found])
     return Picture(
@@ -288,8 +288,8 @@ def _optimum() -> Picture:
                 "row": np.tile(np.arange(lessons.ROWS), len(TARGETS)),
             }
             | {
-                f"pruned_{each.method}": np.concatenate([line[place].counts for line in found])
-                for place, each in enumerate(found[0])
+                f"pruned_{each.method}": np.concatenate([line[index].counts for line in found])
+                for index, each in enumerate(found[0])
             }
         ),
     )

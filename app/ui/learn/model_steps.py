@@ -117,8 +117,8 @@ def _perplexity(run_id: str | None) -> Picture | None:
         lambda: (
             {"model_sparsity": np.array([lesson.sparsity for lesson in found])}
             | {
-                label: np.array([lesson.methods[place][2] for lesson in found])
-                for place, (label, _, _) in enumerate(found[0].methods)
+                label: np.array([lesson.methods[index][2] for lesson in found])
+                for index, (label, _, _) in enumerate(found[0].methods)
             }
         ),
         missing,

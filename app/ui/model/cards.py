@@ -109,8 +109,8 @@ def experts_card(shown: ModelMap, file_name: str) -> None:
 def agreement_card(maps: Sequence[ModelMap], file_name: str) -> None:
     """Show whether a run spares the same rows as other runs: one map for each of them (`agreement_map`)."""
     variants = {
-        f"{place}. {shown.label}": lambda shown=shown: map_view(shown, "row_agreement")
-        for place, shown in enumerate(maps, 1)
+        f"{index}. {shown.label}": lambda shown=shown: map_view(shown, "row_agreement")
+        for index, shown in enumerate(maps, 1)
     }
     card("row_agreement", variants, file_name=file_name, shared=tuple(maps))
 
