@@ -28,7 +28,7 @@ def channel_pair(first: np.ndarray, second: np.ndarray) -> ChannelPair:
     """Compare the pruned shares (C,) of two parts of the same channels: rows of gate or up, or columns of down."""
     first, second = real_array("first", first, 1), real_array("second", second, 1)
     check_shape("second", second, first.shape)
-    most = max(1, round(MOST_PRUNED_SHARE * len(first)))
-    one, other = (np.argsort(-each, kind="stable")[:most] for each in (first, second))
-    shared = len(np.intersect1d(one, other, assume_unique=True)) / most
+    count = max(1, round(MOST_PRUNED_SHARE * len(first)))
+    one, other = (np.argsort(-each, kind="stable")[:count] for each in (first, second))
+    shared = len(np.intersect1d(one, other, assume_unique=True)) / count
     return ChannelPair(first, second, rank_correlation(first, second), shared)

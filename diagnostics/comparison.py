@@ -43,11 +43,11 @@ class AllocationComparison:
 
 
 def compare_allocations(
-    first: RowAllocation, second: RowAllocation, most: int = 10, *, apart: str | None = None
+    first: RowAllocation, second: RowAllocation, limit: int = 10, *, apart: str | None = None
 ) -> AllocationComparison:
     """Compare two allocations; layers of another shape are compared as distributions only.
 
-    most: the number of moved rows to list. apart: why the rows are not the same, if that is known.
+    limit: the largest number of moved rows to list. apart: why the rows are not the same, if that is known.
     """
     from scipy.stats import wasserstein_distance  # takes seconds to import
 
@@ -57,7 +57,7 @@ def compare_allocations(
     if reason is None:
         # In counts, whose differences are exact: equal moves tie, and ties go by row.
         change = np.abs(np.subtract(second.counts, first.counts, dtype=np.int64))
-        order = np.argsort(-change, kind="stable")[:most]
+        order = np.argsort(-change, kind="stable")[:limit]
         moved = tuple(RowMove(row, float(a[row]), float(b[row])) for row in order.tolist() if change[row] > 0)
     return AllocationComparison(
         first,

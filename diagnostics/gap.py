@@ -68,7 +68,7 @@ def allocation_gap(
     reached_quality: float,
     best_quality: float,
     losses: tuple[float, float, float] | None = None,
-    most: int = 10,
+    limit: int = 10,
 ) -> AllocationGap:
     """Compare an allocation with the optimal one of the same layer and the same number of pruned weights.
 
@@ -79,7 +79,7 @@ def allocation_gap(
         reached_quality: the layer's quality under `reached`.
         best_quality: the layer's quality under `best`.
         losses: the loss that `best` minimises, under uniform, `reached` and `best`.
-        most: the number of rows to list on either side.
+        limit: the largest number of rows to list on either side.
 
     Raises:
         ValueError: the allocations are of different layers, or of different totals.
@@ -105,8 +105,8 @@ def allocation_gap(
         quality_captured(uniform_quality, reached_quality, best_quality),
         None if losses is None else _loss_captured(*losses),
         excess,
-        _moves(reached, best, [row for row in order[:most] if moved[row] > 0]),
-        _moves(reached, best, [row for row in np.argsort(moved, kind="stable")[:most] if moved[row] < 0]),
+        _moves(reached, best, [row for row in order[:limit] if moved[row] > 0]),
+        _moves(reached, best, [row for row in np.argsort(moved, kind="stable")[:limit] if moved[row] < 0]),
         int(np.abs(moved).sum()) / 2 / total if total else 0.0,
     )
 

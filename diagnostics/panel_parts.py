@@ -102,23 +102,23 @@ class LayerNumbers:
         return learned or self.allocations
 
 
-def round_ticks(low: float, high: float, most: int = 7) -> tuple[float, ...]:
-    """Return at most `most` round numbers from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
+def round_ticks(low: float, high: float, max_ticks: int = 7) -> tuple[float, ...]:
+    """Return at most `max_ticks` round numbers from `low` to `high`, 1, 2 or 5 times a power of ten apart."""
     span = high - low
     if not span > 0:
         return (low,)
-    decade = 10.0 ** np.floor(np.log10(span / most))
+    decade = 10.0 ** np.floor(np.log10(span / max_ticks))
     step = next(
-        decade * factor for factor in (1, 2, 5, 10, 20) if span / (decade * factor) <= most - 1 + 1e-9
+        decade * factor for factor in (1, 2, 5, 10, 20) if span / (decade * factor) <= max_ticks - 1 + 1e-9
     )
     places = max(0, -int(np.floor(np.log10(step) + 1e-9)))
     first, last = int(np.ceil(low / step - 1e-9)), int(np.floor(high / step + 1e-9))
     return tuple(round(float(index * step), places) for index in range(first, last + 1))
 
 
-def number_axis(title: str, low: float, high: float, *, most: int = 7, signed: bool = False) -> Axis:
+def number_axis(title: str, low: float, high: float, *, max_ticks: int = 7, signed: bool = False) -> Axis:
     """Return an axis of plain numbers."""
-    ticks = round_ticks(low, high, most)
+    ticks = round_ticks(low, high, max_ticks)
     step = ticks[1] - ticks[0] if len(ticks) > 1 else 1.0
     places = max(0, -int(np.floor(np.log10(step) + 1e-9)))
     sign = "+" if signed else ""
@@ -126,9 +126,9 @@ def number_axis(title: str, low: float, high: float, *, most: int = 7, signed: b
     return Axis(title, low, high, tuple(zip(ticks, texts, strict=True)))
 
 
-def share_axis(title: str, low: float, high: float, most: int = 7) -> Axis:
+def share_axis(title: str, low: float, high: float, max_ticks: int = 7) -> Axis:
     """Return an axis of shares, its ticks in percent."""
-    ticks = round_ticks(100 * low, 100 * high, most)
+    ticks = round_ticks(100 * low, 100 * high, max_ticks)
     places = (
         0
         if all(tick == int(tick) for tick in ticks)

@@ -57,7 +57,7 @@ def rate_panel(
             len(rates) - 0.4,
             tuple((position[rate], rate_label(rate)) for rate in rates),
         ),
-        number_axis("gain over uniform", low, high, most=5, signed=True),
+        number_axis("gain over uniform", low, high, max_ticks=5, signed=True),
         tuple(marks),
     )
     return panel, tuple(position[rate] for rate in shown.trace.rates.tolist())

@@ -11,7 +11,7 @@ import numpy as np
 from app.services.results.sweep_curves import curves, texts
 from app.services.results.tables import model_map
 from app.services.runs.layer import LayerView
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 from app.ui.common import explanations
 from app.ui.common.cards import View, theme
 from app.ui.common.curves import curves_text, curves_view
@@ -35,7 +35,7 @@ FIRST_SPARSITY = 0.7  # the lowest sparsity in the paper's figure 2
 KEYS = "k_proj"
 MIN_LAYERS_PER_SIGN = 10
 FIGURE_CACHE_SIZE = 64
-_redrawn: Shared[Hashable, "Redrawn | None"] = Shared(FIGURE_CACHE_SIZE)
+_redrawn: SharedCache[Hashable, "Redrawn | None"] = SharedCache(FIGURE_CACHE_SIZE)
 
 
 @dataclass(frozen=True, eq=False)

@@ -25,16 +25,16 @@ from app.ui.learn.step import Picture, Step
 PAGE = "views/learn.py"
 
 
-def asked_number(name: str, default: int, most: int) -> int:
-    """Return a whole number up to `most` from the address; report a wrong one."""
-    asked = st.query_params.get(name, str(default))
-    if asked.isascii() and asked.isdigit() and default <= int(asked) <= most:
-        return int(asked)
+def number_in_address(name: str, lowest: int, highest: int) -> int:
+    """Return the whole number in the address; `lowest` without one, and, after a warning, for an invalid one."""
+    text = st.query_params.get(name, str(lowest))
+    if text.isascii() and text.isdigit() and lowest <= int(text) <= highest:
+        return int(text)
     st.warning(
-        f"The address asks for {name} {plain(asked[:40])}; there are the {name}s {default} to {most}.",
+        f"The address asks for {name} {plain(text[:40])}; there are the {name}s {lowest} to {highest}.",
         icon=":material/link_off:",
     )
-    return default
+    return lowest
 
 
 def picture_of(step: Step) -> Picture | None:
@@ -107,7 +107,7 @@ def slides(steps: Sequence[Step], current: int) -> None:
         numbered(steps, pictures),
         step=current - 1,
         frame=first_frame(pictures[current - 1]),
-        reveal=asked_number("reveal", 0, 2),
+        reveal=number_in_address("reveal", 0, 2),
         seminar=told,
         key="slides",
     )
@@ -170,7 +170,7 @@ if not presenting() and follows():
     in_the_room()
 else:
     steps = course(st.query_params.get("run"))
-    current = asked_number("step", 1, len(steps))
+    current = number_in_address("step", 1, len(steps))
     if presenting():
         slides(steps, current)
     else:

@@ -154,7 +154,7 @@ def token_scatter_figure(
     order = finite[np.argsort(pruned[finite] - dense[finite])]
     order = order[spread_indices(len(order), POINTS)]  # both ends are among them
     x, y = dense[order], pruned[order]
-    most = float(max(x.max(initial=1.0), y.max(initial=1.0)))
+    highest = float(max(x.max(initial=1.0), y.max(initial=1.0)))
     figure = frame(
         theme,
         title="Which tokens suffer?",
@@ -165,7 +165,7 @@ def token_scatter_figure(
         plot_height=330,
         legend=True,
     )
-    reference_line(figure, "as before", [0, most], [0, most], palette.muted, showlegend=False)
+    reference_line(figure, "as before", [0, highest], [0, highest], palette.muted, showlegend=False)
     hover = "%{customdata}<br>loss %{x:.2f} dense, %{y:.2f} pruned<extra></extra>"
     for name, chosen, colour, symbol in (
         ("foreseen worse", y > x, palette.loss, "triangle-up"),

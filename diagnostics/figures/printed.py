@@ -212,8 +212,10 @@ def _grown(value: object, factor: float, least: float, key: str = "", inside: st
     return value
 
 
-def _wrapped(text: str, characters: float, most: int) -> list[str]:
-    return textwrap.wrap(" ".join(text.split()), max(8, int(characters)), max_lines=most, placeholder=" …")
+def _wrapped(text: str, characters: float, max_lines: int) -> list[str]:
+    return textwrap.wrap(
+        " ".join(text.split()), max(8, int(characters)), max_lines=max_lines, placeholder=" …"
+    )
 
 
 def _legend_height(figure: go.Figure, width: float, letter: float) -> float:
@@ -241,11 +243,11 @@ def _ems(line: str) -> float:
 
 def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:
     """Fit titles and ticks to the room along the horizontal axis; return the height that they take."""
-    most = 1
+    lines = 1
     for axis in figure.select_xaxes():
         start, end = axis.domain or (0, 1)
         room = length * (end - start)
-        most = max(most, _fit_title(axis, room, letter))
+        lines = max(lines, _fit_title(axis, room, letter))
         if axis.nticks:
             axis.nticks = max(3, min(axis.nticks, int(room / (5 * letter))))
         if axis.ticktext is not None and axis.tickvals is not None:
@@ -253,7 +255,7 @@ def _fit_axes(figure: go.Figure, length: float, letter: float) -> float:
             every = math.ceil(widest * len(axis.ticktext) / room)
             axis.tickvals, axis.ticktext = axis.tickvals[::every], axis.ticktext[::every]
             axis.tickangle = 0
-    return (2.3 + 1.3 * most) * letter
+    return (2.3 + 1.3 * lines) * letter
 
 
 def _fit_title(axis: go.layout.XAxis | go.layout.YAxis, room: float, letter: float) -> int:

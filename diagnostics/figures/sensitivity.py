@@ -13,8 +13,8 @@ def sensitivity_density_figure(found: SensitivityStatistics, theme: Theme = "lig
     """Draw the density of rows over Gini and sensitivity."""
     counts = found.density
     middles = [(edges[:-1] + edges[1:]) / 2 for edges in (found.gini_edges, found.sensitivity_edges)]
-    most = max(1.0, float(counts.max()))
-    ticks = [float(tick) for tick in 10.0 ** np.arange(0, np.ceil(np.log10(most)) + 1) if tick <= most]
+    highest = max(1.0, float(counts.max()))
+    ticks = [float(tick) for tick in 10.0 ** np.arange(0, np.ceil(np.log10(highest)) + 1) if tick <= highest]
     figure = frame(
         theme,
         title="Is a row with concentrated scores one that matters?",
@@ -30,7 +30,7 @@ def sensitivity_density_figure(found: SensitivityStatistics, theme: Theme = "lig
         customdata=counts.astype(np.int32),
         colorscale=SEQUENTIAL,
         zmin=0.0,
-        zmax=max(float(np.log10(most)), 0.5),
+        zmax=max(float(np.log10(highest)), 0.5),
         hoverongaps=False,
         colorbar={
             "tickvals": np.log10(ticks).tolist(),

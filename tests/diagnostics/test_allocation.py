@@ -124,13 +124,15 @@ def test_rows_moved_most_come_first():
         (3, pytest.approx(0.08)),
     ]
     assert comparison.correlation is None
-    assert len(compare_allocations(allocation([1, 2, 3]), allocation([3, 4, 6]), most=1).moved) == 1
+    assert len(compare_allocations(allocation([1, 2, 3]), allocation([3, 4, 6]), limit=1).moved) == 1
 
 
 def test_rows_that_moved_alike_come_in_row_order():
     # As shares, 3/10 - 1/10, 5/10 - 3/10 and 9/10 - 7/10 differ in their last bits.
     comparison = compare_allocations(
-        allocation([7, 3, 1, 0], columns=10), allocation(np.array([9, 5, 3, 2], np.uint8), columns=10), most=3
+        allocation([7, 3, 1, 0], columns=10),
+        allocation(np.array([9, 5, 3, 2], np.uint8), columns=10),
+        limit=3,
     )
     assert [move.row for move in comparison.moved] == [0, 1, 2]
 

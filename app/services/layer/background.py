@@ -129,14 +129,14 @@ class JobTable(Generic[R]):
     It belongs to the process, not to a session or to Streamlit's caches, which any session can empty.
     """
 
-    def __init__(self, most: int, size: Callable[[R], int] = lambda result: 1) -> None:
+    def __init__(self, capacity: int, size: Callable[[R], int] = lambda result: 1) -> None:
         """Begin without jobs.
 
         Args:
-            most: total size of the cached results. The latest result is kept even if it is larger.
+            capacity: total size of the cached results. The latest result is kept even if it is larger.
             size: returns the size of a result, such as its bytes.
         """
-        self._most, self._size = most, size
+        self._capacity, self._size = capacity, size
         self._jobs: OrderedDict[Hashable, Job[R]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -188,6 +188,6 @@ class JobTable(Generic[R]):
         sizes = {key: 0 if job.failed else self._size(job.result()) for key, job in ended}
         total, last = sum(sizes.values()), next(reversed(self._jobs), None)
         for key, size in sizes.items():
-            if key != last and (total > self._most or len(self._jobs) > MAX_ENDED):
+            if key != last and (total > self._capacity or len(self._jobs) > MAX_ENDED):
                 total -= size
                 del self._jobs[key]

@@ -12,7 +12,7 @@ import numpy as np
 from app.services.results.picks import EVERY_BLOCK, LETTERS, UNIFORM, Pick, every_expert, layers_of
 from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.runs.store import RunStore
-from app.services.server.lru import Shared, cached
+from app.services.server.lru import SharedCache, cached
 from diagnostics.allocation import RowAllocation
 from diagnostics.comparison import AllocationComparison, compare_allocations
 from diagnostics.format import change, number, percent
@@ -29,7 +29,7 @@ MAX_LIVE_LAYERS = 64
 MAX_LIVE_MASK_WEIGHTS = 2**25
 NOT_USED = "not used"  # shown for an option that has no effect, given the others
 COMPARISON_CACHE_SIZE = 64
-_comparisons: Shared[Hashable, AllocationComparison] = Shared(COMPARISON_CACHE_SIZE)
+_comparisons: SharedCache[Hashable, AllocationComparison] = SharedCache(COMPARISON_CACHE_SIZE)
 
 
 @dataclass(frozen=True)

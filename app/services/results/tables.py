@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 from diagnostics.model_map import LayerFacts, ModelMap, layer_facts, row_agreement
 from diagnostics.sensitivity import LayerRows
 from trim.errors import RunError
@@ -13,8 +13,8 @@ from trim.methods.agreement import iou
 from trim.runs.folder import Run
 
 BLOCK_CACHE_SIZE, RUN_CACHE_SIZE = 1024, 64
-_facts: Shared[tuple, tuple[LayerFacts, ...]] = Shared(BLOCK_CACHE_SIZE)
-_maps: Shared[tuple[Run, str], ModelMap] = Shared(RUN_CACHE_SIZE)
+_facts: SharedCache[tuple, tuple[LayerFacts, ...]] = SharedCache(BLOCK_CACHE_SIZE)
+_maps: SharedCache[tuple[Run, str], ModelMap] = SharedCache(RUN_CACHE_SIZE)
 
 
 def model_map(run: Run, label: str = "") -> ModelMap:

@@ -111,8 +111,8 @@ def _unpack(file: IO[bytes], path: Path) -> str:
             measured = not recovered and _MEASURED.fullmatch(inside)
             if inside not in allowed and not large and not measured:
                 raise _refusal(f"it holds {one_line(name)!r}, which is not part of a run")
-            most = left if large else min(left, MAX_JSON_BYTES)
-            left -= _extract(archive, member, path / inside, most)
+            limit = left if large else min(left, MAX_JSON_BYTES)
+            left -= _extract(archive, member, path / inside, limit)
     return top.rstrip("/")
 
 
@@ -152,13 +152,13 @@ def _top(files: Collection[str], record: str) -> str:
     return records[0].removesuffix(record)
 
 
-def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, most: int) -> int:
+def _extract(archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> int:
     """Extract one file and return its size, counted from the content instead of trusting the zip."""
     content = bytearray()
     with archive.open(member) as source:
         while chunk := source.read(CHUNK_BYTES):
             content += chunk
-            if len(content) > most:
+            if len(content) > limit:
                 raise _refusal(f"{one_line(member.filename)!r} in it is too large for a run's")
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_bytes(content)

@@ -12,7 +12,7 @@ from app.services.runs.facts import (
     perplexity_on,
 )
 from app.services.runs.store import StoredRun, changed
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 from diagnostics.figures.perplexity import PerplexityBar
 from trim.names import RECOVERY
 from trim.runs.folder import Run
@@ -21,7 +21,7 @@ from trim.runs.recovery import Recovery, list_recoveries
 
 _READ = (RECOVERY, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
 RECOVERY_CACHE_SIZE = 256
-_known: Shared[tuple, FolderEntry[Recovery]] = Shared(RECOVERY_CACHE_SIZE)
+_known: SharedCache[tuple, FolderEntry[Recovery]] = SharedCache(RECOVERY_CACHE_SIZE)
 
 
 def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from app.services.runs.layer import LayerView
 from app.services.runs.shipped import shipped_folder
 from app.services.server.faults import explain
-from app.services.server.lru import Shared, cached
+from app.services.server.lru import SharedCache, cached
 from trim.errors import RunError
 from trim.runs.folder import Run, open_run
 from trim.runs.listing import runs_folder
@@ -79,8 +79,8 @@ class RunStore:
         self._folder, self._shipped = folder, shipped
         self._runs: dict[str, tuple[tuple, StoredRun]] = {}
         self._sweeps: OrderedDict[tuple, StoredSweep] = OrderedDict()
-        self._layers: Shared[tuple, LayerRecord] = Shared(LAYER_CACHE_SIZE)
-        self._views: Shared[tuple[Run, str], LayerView] = Shared(LAYER_CACHE_SIZE)
+        self._layers: SharedCache[tuple, LayerRecord] = SharedCache(LAYER_CACHE_SIZE)
+        self._views: SharedCache[tuple[Run, str], LayerView] = SharedCache(LAYER_CACHE_SIZE)
         self._lock = threading.Lock()
 
     def runs(self) -> list[StoredRun]:

@@ -9,12 +9,12 @@ K = TypeVar("K", bound=Hashable)
 T = TypeVar("T")
 
 
-def cached(cache: OrderedDict[K, T], key: K, make: Callable[[], T], most: int) -> T:
-    """Return the entry of a key, made if it is missing; keep the `most` used last. The caller holds the lock."""
+def cached(cache: OrderedDict[K, T], key: K, make: Callable[[], T], limit: int) -> T:
+    """Return the entry of a key, made if it is missing; keep the `limit` used last. The caller holds the lock."""
     if key not in cache:
         cache[key] = make()
     cache.move_to_end(key)
-    while len(cache) > most:
+    while len(cache) > limit:
         cache.popitem(last=False)
     return cache[key]
 
@@ -25,12 +25,12 @@ class _Entry(Generic[T]):
         self.made: list[T] = []
 
 
-class Shared(Generic[K, T]):
+class SharedCache(Generic[K, T]):
     """Entries shared by all readers. The first to ask makes an entry; only those who ask for the same one wait."""
 
-    def __init__(self, most: int) -> None:
-        """Keep the `most` entries that were used last."""
-        self._most = most
+    def __init__(self, limit: int) -> None:
+        """Keep the `limit` entries that were used last."""
+        self._limit = limit
         self._entries: OrderedDict[K, _Entry[T]] = OrderedDict()
         self._lock = threading.Lock()
 
@@ -39,7 +39,7 @@ class Shared(Generic[K, T]):
         with self._lock:
             entry = self._entries.setdefault(key, _Entry())
             self._entries.move_to_end(key)
-            while len(self._entries) > self._most:
+            while len(self._entries) > self._limit:
                 self._entries.popitem(last=False)
         if not entry.made:
             with entry.lock:

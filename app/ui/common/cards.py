@@ -12,7 +12,7 @@ import plotly.graph_objects as go
 import streamlit as st
 
 from app.services.server.access import SEMINAR
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 from app.ui.common.address import Bind
 from app.ui.common.present import LARGER, presenting
 from app.ui.common.segments import segments
@@ -32,7 +32,7 @@ _CONFIG = {
 }
 # The explanation in brackets after an axis's name; units are kept.
 _DEFINITION = re.compile(r"(<br>| )\((share|count|index|dimensionless|0 = |in units)[^)]*\)$")
-_drawn: Shared[Hashable, "_Drawn"] = Shared(DRAWN_CACHE_SIZE)
+_drawn: SharedCache[Hashable, "_Drawn"] = SharedCache(DRAWN_CACHE_SIZE)
 
 
 @dataclass(frozen=True)

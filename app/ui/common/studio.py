@@ -134,11 +134,13 @@ def _changed_labels(figure: go.Figure) -> dict[str, str]:
     return {old: text for old, text in zip(texts, new, strict=True) if text != old[:MAX_LABEL_CHARACTERS]}
 
 
-def _text(widget: Callable[..., str | None], label: str, text: str, most: int, **more: object) -> str:
-    """Show an editable text. Its key holds the original, so that a changed text stays with its chart only."""
-    return (widget(label, text[:most], max_chars=most, key=f"studio_{label}_{hash(text)}", **more) or "")[
-        :most
-    ]
+def _text(widget: Callable[..., str | None], label: str, text: str, limit: int, **more: object) -> str:
+    """Show an editable text of at most `limit` characters.
+
+    Its key is made from the original text, so that an edited text is kept for this chart only.
+    """
+    key = f"studio_{label}_{hash(text)}"
+    return (widget(label, text[:limit], max_chars=limit, key=key, **more) or "")[:limit]
 
 
 def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> None:

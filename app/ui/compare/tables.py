@@ -6,14 +6,14 @@ import streamlit as st
 
 from app.services.results.compared import Compared, Setting, comparison, settings
 from app.services.server.access import SEMINAR
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 from app.ui.common.text import plain
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
 from diagnostics.format import change, percent
 
 TABLE_CACHE_SIZE = 64
-_tables: Shared[Hashable, tuple[str, str]] = Shared(TABLE_CACHE_SIZE)
+_tables: SharedCache[Hashable, tuple[str, str]] = SharedCache(TABLE_CACHE_SIZE)
 
 
 def settings_table(compared: Sequence[Compared]) -> None:

@@ -16,7 +16,7 @@ import streamlit as st
 
 from app.services.layer.shipped import Gains
 from app.services.runs.layer import LayerView
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 from app.ui.common.parts import go_to_layer, rerun_control
 from app.ui.common.selection import select
 from app.ui.common.studio import open_studio
@@ -38,9 +38,9 @@ _DASHES = {
     "longdashdot": "11 3 2 3",
 }
 PANELS_CACHE_SIZE = 8  # panels of one layer
-MOST_UNPACKED = 200_000  # bytes of row positions that are sent without compression
+MAX_UNCOMPRESSED_BYTES = 200_000  # of arrays; more are sent compressed
 # Weak keys: the panels of a layer are dropped with the layer.
-_drawn: WeakKeyDictionary[LayerView, Shared[tuple, tuple[Panels, list[dict]]]] = WeakKeyDictionary()
+_drawn: WeakKeyDictionary[LayerView, SharedCache[tuple, tuple[Panels, list[dict]]]] = WeakKeyDictionary()
 _mount = st.components.v2.component(
     "trim_linked_charts",
     html='<div class="trim-linked"></div>',
@@ -139,7 +139,7 @@ def _panels(
 
     if pinned is not None:
         return make()
-    shared = _drawn.setdefault(whole, Shared(PANELS_CACHE_SIZE))
+    shared = _drawn.setdefault(whole, SharedCache(PANELS_CACHE_SIZE))
     return shared.get((tuple(each.method for each in view.allocations), cosine_axis), make)
 
 
@@ -154,7 +154,7 @@ def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> b
         data += b"\0" * (-len(data) % 4)
         parts.append(data)
         offset += len(data)
-    is_packed = offset > MOST_UNPACKED
+    is_packed = offset > MAX_UNCOMPRESSED_BYTES
     header = json.dumps(
         {**content, "arrays": table, "packed": is_packed},
         separators=(",", ":"),

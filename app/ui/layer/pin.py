@@ -73,7 +73,7 @@ class Pin:
         if not fields["layer"] or fields["score"] not in trim.SCORES:
             raise PinError("A pin names a layer and one of the scores.")
         windows, length, vectors, seed = (
-            _whole(name, fields[name], *limits) for name, limits in _SAMPLE.items()
+            _integer(name, fields[name], *limits) for name, limits in _SAMPLE.items()
         )
         sample = SampleKey(fields["corpus"], windows, length, vectors, seed, fields["bos"] == "True")
         if max(len(fields["learning_rates"]), len(fields["negative_learning_rates"])) > 200:
@@ -84,12 +84,12 @@ class Pin:
         except ValueError:
             raise PinError("The largest row sparsity of a pin is a number.") from None
         numbers = {
-            "iterations": _whole("iterations", fields["iterations"], 1, 100),
+            "iterations": _integer("iterations", fields["iterations"], 1, 100),
             "max_row_sparsity": cap,
         }
         typed = {name: fields[name] for name in default_options()} | numbers
         options = cast(SearchOptions, typed)
-        percent = _whole("target", fields["target"], 1, 99)
+        percent = _integer("target", fields["target"], 1, 99)
         return cls(StudyKey(model, sample, fields["layer"], fields["score"]), percent, options)
 
     def differences(self, other: Pin) -> str:
@@ -137,7 +137,7 @@ _WORDS = {
 }
 
 
-def _whole(name: str, text: str, low: int, high: int) -> int:
+def _integer(name: str, text: str, low: int, high: int) -> int:
     if not text.isascii() or not text.isdigit() or len(text) > 10 or not low <= int(text) <= high:
         raise PinError(f"{name} of a pin is a whole number from {low:,} to {high:,}.")
     return int(text)

@@ -8,7 +8,7 @@ import numpy as np
 
 from app.services.results import lessons
 from app.services.runs.store import STORE
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 from app.ui.common import explanations
 from app.ui.learn.step import Check, Control, Picture, Step
 from diagnostics.figures.frame import signed
@@ -22,7 +22,7 @@ T = TypeVar("T")
 
 DEFAULT_BLOCK = 15
 PICTURE_CACHE_SIZE = 8
-_pictures: Shared[Hashable, Picture | None] = Shared(PICTURE_CACHE_SIZE)
+_pictures: SharedCache[Hashable, Picture | None] = SharedCache(PICTURE_CACHE_SIZE)
 
 PERPLEXITY_FORMULA = r"""
 $$

@@ -27,7 +27,7 @@ def presenter_wire(steps: Sequence[Step], pictures: Sequence[Picture | None], ru
             ROOM.show(place)
 
     def cleared() -> None:
-        step = _whole(_sent("clear").get("step"), len(steps) - 1)
+        step = _integer(_sent("clear").get("step"), len(steps) - 1)
         if step is not None:
             ROOM.clear(step)
 
@@ -55,7 +55,7 @@ def reader_wire(run: str | None) -> None:
 
     def answered() -> None:
         sent = _sent("answer")
-        step, choice = _whole(sent.get("step"), 10**6), _whole(sent.get("choice"), 10**6)
+        step, choice = _integer(sent.get("step"), 10**6), _integer(sent.get("choice"), 10**6)
         _greeted(sent)
         try:
             if step is not None and choice is not None:
@@ -151,11 +151,11 @@ def read_place(
     """Return the place that a browser sent; None: it is invalid."""
     if not isinstance(sent, dict):
         return None
-    step, reveal = _whole(sent.get("step"), len(steps) - 1), _whole(sent.get("reveal"), ANSWER)
+    step, reveal = _integer(sent.get("step"), len(steps) - 1), _integer(sent.get("reveal"), ANSWER)
     if step is None or reveal is None:
         return None
     picture = pictures[step]
-    frame = _whole(sent.get("frame"), 0 if picture is None else picture.drawing.frames - 1)
+    frame = _integer(sent.get("frame"), 0 if picture is None else picture.drawing.frames - 1)
     return None if frame is None else Place(step, frame, reveal, run, len(steps[step].check.answers))
 
 
@@ -187,6 +187,6 @@ def _sent(name: str) -> dict[str, object]:
     return value if isinstance(value, dict) else {}
 
 
-def _whole(value: object, most: int) -> int | None:
-    """Return a whole number from 0 to `most`; None: the value is something else."""
-    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= most else None
+def _integer(value: object, highest: int) -> int | None:
+    """Return a whole number from 0 to `highest`; None: the value is something else."""
+    return value if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= highest else None

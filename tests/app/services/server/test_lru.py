@@ -3,11 +3,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from app.services.server.lru import Shared
+from app.services.server.lru import SharedCache
 
 
 def test_what_is_shared_is_made_once_and_bounded():
-    shared, made = Shared(2), []
+    shared, made = SharedCache(2), []
 
     def ask(key):
         return shared.get(key, lambda: made.append(key) or key.upper())
@@ -17,7 +17,7 @@ def test_what_is_shared_is_made_once_and_bounded():
 
 
 def test_only_those_wait_who_ask_for_the_same():
-    shared, begun, go_on = Shared(2), threading.Event(), threading.Event()
+    shared, begun, go_on = SharedCache(2), threading.Event(), threading.Event()
 
     def slow():
         begun.set()
@@ -33,7 +33,7 @@ def test_only_those_wait_who_ask_for_the_same():
 
 
 def test_what_could_not_be_made_is_tried_again():
-    shared = Shared(2)
+    shared = SharedCache(2)
     with pytest.raises(ZeroDivisionError):
         shared.get("a", lambda: 1 // 0)
     assert shared.get("a", lambda: 1) == 1
