@@ -23,7 +23,7 @@ import torch
 import trim
 from app.services.jobs.manager import RunJobs
 from app.services.jobs.progress import read_progress
-from app.services.results.compared import labelled, opened, settings
+from app.services.results.compared import labelled, read_slot, settings
 from app.services.results.picks import LETTERS, Pick
 from app.services.results.recovered import medians_moved, moved_text, recovery_report
 from app.services.results.report import run_report
@@ -299,7 +299,7 @@ def look(folder: Path, *, charts: bool) -> None:
         read_progress(run.events(), datetime.datetime.now(datetime.UTC))
         row_columns(run)
         picks = [Pick(run.id, name) for name in run.layers[: len(LETTERS)]]
-        settings(labelled([opened(store, slot, pick) for slot, pick in enumerate(picks)]))
+        settings(labelled([read_slot(store, slot, pick) for slot, pick in enumerate(picks)]))
         if charts:
             run_report(run, run.layers[:1])
     trained = recoveries(folder)

@@ -30,7 +30,7 @@ class AllocationComparison:
     wasserstein_distance: mean shift in row sparsity needed to turn one into the other (Wasserstein-1).
     correlation: Spearman over the rows; None if not defined or the rows are not the same.
     moved: rows with the largest absolute change, largest first, equal ones by row; without unchanged rows.
-    rows_differ: why rows cannot be paired; None if they can.
+    why_unpaired: why rows cannot be paired; None if they can.
     """
 
     first: RowAllocation
@@ -39,20 +39,20 @@ class AllocationComparison:
     wasserstein_distance: float
     correlation: RankCorrelation | None
     moved: tuple[RowMove, ...]
-    rows_differ: str | None
+    why_unpaired: str | None
 
 
 def compare_allocations(
-    first: RowAllocation, second: RowAllocation, limit: int = 10, *, apart: str | None = None
+    first: RowAllocation, second: RowAllocation, limit: int = 10, *, why_unpaired: str | None = None
 ) -> AllocationComparison:
     """Compare two allocations; layers of another shape are compared as distributions only.
 
-    limit: the largest number of moved rows to list. apart: why the rows are not the same, if that is known.
+    limit: the largest number of moved rows to list. why_unpaired: why the rows are not the same, if that is known.
     """
     from scipy.stats import wasserstein_distance  # takes seconds to import
 
     a, b = first.row_sparsity, second.row_sparsity
-    reason = _rows_differ(first, second) or apart
+    reason = _why_unpaired(first, second) or why_unpaired
     moved: tuple[RowMove, ...] = ()
     if reason is None:
         # In counts, whose differences are exact: equal moves tie, and ties go by row.
@@ -70,7 +70,7 @@ def compare_allocations(
     )
 
 
-def _rows_differ(first: RowAllocation, second: RowAllocation) -> str | None:
+def _why_unpaired(first: RowAllocation, second: RowAllocation) -> str | None:
     rows = len(first.counts), len(second.counts)
     if rows[0] != rows[1]:
         return f"the layers have {rows[0]:,} and {rows[1]:,} rows"

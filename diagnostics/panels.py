@@ -65,7 +65,7 @@ def linked_panels(
     return Panels((gini, cosine, sparsity, rate), len(shown.gini), arrays, units, samples, order)
 
 
-def _widths(shown: LayerNumbers, pinned: LayerNumbers | None) -> tuple[bool, list[tuple[LayerNumbers, bool]]]:
+def _sides(shown: LayerNumbers, pinned: LayerNumbers | None) -> tuple[bool, list[tuple[LayerNumbers, bool]]]:
     """Return whether histograms are in shares of the rows, and the drawn layers, each with whether it is pinned."""
     sides = [(shown, False)] + ([(pinned, True)] if pinned is not None else [])
     return len({len(side.gini) for side, _ in sides}) > 1, sides
@@ -78,7 +78,7 @@ def _bins_of(bins: Histogram, values: np.ndarray) -> np.ndarray:
     return found
 
 
-def _owned(
+def _histogram_mark(
     mark: Mark,
     bins: Histogram,
     line: int,
@@ -103,7 +103,7 @@ def _owned(
 
 
 def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]) -> Panel:
-    in_shares, sides = _widths(shown, pinned)
+    in_shares, sides = _sides(shown, pinned)
     bins = histogram(
         [side.gini for side, _ in sides], round_edges([side.gini for side, _ in sides], MAX_PANEL_BINS)
     )
@@ -111,7 +111,7 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
     for line, (side, is_pinned) in enumerate(sides):
         rows = len(side.gini) if in_shares else 1
         mark = Mark("steps", "score", bins.edges.tolist(), (bins.counts[line] / rows).tolist())
-        marks.append(_owned(mark, bins, line, "Gini", ("gini_bin", "gini"), "f", pinned=is_pinned))
+        marks.append(_histogram_mark(mark, bins, line, "Gini", ("gini_bin", "gini"), "f", pinned=is_pinned))
         if np.isfinite(side.gini).any():
             median = float(np.nanmedian(side.gini))
             text = "" if is_pinned else f"median {number(median, 3)}"
@@ -135,7 +135,7 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
 def _cosine_panel(
     shown: LayerNumbers, pinned: LayerNumbers | None, scale: CosineAxis, arrays: dict[str, np.ndarray]
 ) -> tuple[Panel, tuple[float, ...]]:
-    _, sides = _widths(shown, pinned)
+    _, sides = _sides(shown, pinned)
     if scale == "logarithmic":
         seen = [1.0 - side.bands[:, side.sparsity >= _LOG_FROM] for side, _ in sides]
         least = min((float(np.nanmin(each)) for each in seen if np.isfinite(each).any()), default=LEAST_LOSS)
@@ -174,7 +174,7 @@ def _cosine_panel(
     kind: Kind = "uint16" if points >= LEAST_CURVE_POINTS else "uint8"
     points = max(2, min(MAX_CURVE_POINTS, points if kind == "uint16" else 2 * points))
     kept = spread_indices(len(shown.sparsity), points)
-    arrays["curves"] = _along(placed(shown.cosine[:, kept]), y, kind)
+    arrays["curves"] = _axis_steps(placed(shown.cosine[:, kept]), y, kind)
     for allocation in shown.allocations:
         counts = np.asarray(allocation.counts)
         arrays[f"count_{allocation.method}"] = counts.astype(np.min_scalar_type(max(256, allocation.columns)))
@@ -197,13 +197,13 @@ def _power(power: int) -> str:
     return "1" if power == 0 else f"{10.0**power:.{-power}f}"
 
 
-def _along(values: np.ndarray, axis: Axis, kind: Kind) -> np.ndarray:
+def _axis_steps(values: np.ndarray, axis: Axis, kind: Kind) -> np.ndarray:
     steps: np.ndarray = np.rint((values - axis.low) / (axis.high - axis.low) * FULL[kind]).astype(kind)
     return steps
 
 
 def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[str, np.ndarray]) -> Panel:
-    in_shares, sides = _widths(shown, pinned)
+    in_shares, sides = _sides(shown, pinned)
     lines = [(each, side, is_pinned) for side, is_pinned in sides for each in side.drawn]
     sparsities = [each.row_sparsity for each, _, _ in lines]
     edges = row_sparsity_edges(sparsities, (each.columns for each, _, _ in lines), MAX_PANEL_BINS)
@@ -215,7 +215,7 @@ def _sparsity_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: di
         rows = len(side.gini) if in_shares else 1
         mark = Mark("steps", each.method, edges.tolist(), (bins.counts[line] / rows).tolist())
         label, names = f"{each.label} sparsity", (f"bin_{each.method}", f"count_{each.method}")
-        marks.append(_owned(mark, bins, line, label, names, "%", pinned=is_pinned))
+        marks.append(_histogram_mark(mark, bins, line, label, names, "%", pinned=is_pinned))
     targets = []
     for side, is_pinned in sides:
         if side.drawn == side.allocations or (is_pinned and side.target == shown.target):

@@ -82,14 +82,14 @@ for number, shine in enumerate((0.25, 0.75)):
     small_runs.PruneSettings = real
 entries = {entry.id: entry for entry in STORE.runs()}
 assert entries["run0"].opened().request.shine == 0.25
-picks = [service.opened(STORE, "AB"[n], picking.Pick(f"run{n}", "0.mlp.gate_proj")) for n in range(2)]
+picks = [service.read_slot(STORE, "AB"[n], picking.Pick(f"run{n}", "0.mlp.gate_proj")) for n in range(2)]
 (line,) = [line for line in service.settings(picks) if line.name == "Shine of rows"]
 assert line.differs and line.values == ("0.25", "0.75"), line
 
 request = entries["run1"].opened().request
 runs = [entries["run0"], entries["run1"]]
-assert estimate.seconds_of_the_like(request, runs) == 1.0
-assert estimate.seconds_of_the_like(request, runs[:1]) is None
+assert estimate.estimated_seconds(request, runs) == 1.0
+assert estimate.estimated_seconds(request, runs[:1]) is None
 
 from streamlit.testing.v1 import AppTest
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from app.services.results.compared import LIVE, LIVE_LAYERS, Compared, in_common, labelled, opened
+from app.services.results.compared import LIVE, LIVE_LAYERS, Compared, in_common, labelled, read_slot
 from app.services.results.picks import LETTERS, Pick, default_picks, layers_of
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.guard import guarded
@@ -13,7 +13,7 @@ from app.ui.common.present import link
 from app.ui.common.segments import segments
 from app.ui.common.selection import choose_rows
 from app.ui.common.slots import live_pick, set_slots, slot_address, slots
-from app.ui.common.studio import figures_are_of
+from app.ui.common.studio import set_caption_settings
 from app.ui.common.text import plain
 from app.ui.common.waiting import study_in_memory
 from app.ui.compare.cards import distribution_card, pair_cards, pairable, quantities, sweep_card
@@ -23,7 +23,7 @@ from app.ui.compare.text import METHODS_IN_A_FEW_WORDS
 from trim.errors import RunError
 
 
-def asked(entries: list[StoredRun]) -> list[Pick]:
+def picks_to_show(entries: list[StoredRun]) -> list[Pick]:
     """Return the picks of the address, or else those added on other pages, or else default picks."""
     texts = [st.query_params[letter.lower()] for letter in LETTERS if letter.lower() in st.query_params]
     known = {entry.id: entry.run for entry in entries if entry.run is not None}
@@ -71,7 +71,7 @@ def read(picks: list[Pick]) -> list[Compared]:
     compared = []
     for slot, pick in enumerate(picks):
         with guarded(f"{LETTERS[slot]}: "):
-            compared.append(opened(STORE, slot, pick))
+            compared.append(read_slot(STORE, slot, pick))
     return labelled(compared)
 
 
@@ -79,7 +79,7 @@ def sources(compared: list[Compared]) -> Iterator[str]:
     """Describe the origin of each slot for captions; shared facts come once."""
     if shared := in_common(compared):
         yield shared
-    for method in dict.fromkeys(each.stored.own.method for each in compared):
+    for method in dict.fromkeys(each.first.own.method for each in compared):
         if method in METHODS_IN_A_FEW_WORDS:
             yield METHODS_IN_A_FEW_WORDS[method]
     for each in compared:
@@ -122,7 +122,7 @@ def views(compared: list[Compared]) -> None:
     left, right = st.columns([3, 2]) if several else (st.container(), st.container())
     rows = []
     if together := pairable(compared):
-        first = compared[0].stored
+        first = compared[0].first
         rows = choose_rows(first.rows, lambda: first)
     with left:
         distribution_card(compared, rows, quantity)
@@ -145,7 +145,7 @@ with st.container(horizontal=True, vertical_alignment="bottom", gap="medium", ke
     st.title("How do layers differ?", width="content")
     common = st.empty()
 entries = STORE.runs()
-chosen = asked(entries)
+chosen = picks_to_show(entries)
 picks = list(chosen)
 if len(picks) == 1 and "*" not in picks[0].layer:  # until another is added
     picks.append(Pick(picks[0].run_id, picks[0].layer, uniform=not picks[0].uniform))
@@ -161,7 +161,7 @@ else:
     slot_bar(picks, chosen, compared, entries, write)
     if compared:
         with guarded():
-            figures_are_of(*dict.fromkeys(sources(compared)))
+            set_caption_settings(*dict.fromkeys(sources(compared)))
             views(compared)
 with st.expander("Whole models: what sparsity costs, and where error builds up", icon=":material/grid_on:"):
     left, right = st.columns(2)

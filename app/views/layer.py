@@ -29,7 +29,7 @@ from app.ui.common.search_options import (
 from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.seminar import open_study
 from app.ui.common.slots import add_to_compare, live_pick
-from app.ui.common.studio import figures_are_of
+from app.ui.common.studio import set_caption_settings
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, finished, laboratory, result_or_progress, study_in_memory
 from app.ui.layer.keep import keep_controls
@@ -59,19 +59,22 @@ def explore(
         methods = choose_shown()
     messages = st.container()
 
-    def seen() -> Outcome:
+    def current_outcome() -> Outcome:
         return study.outcome(st.session_state["last_explored"][1], sensitivity)
 
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
         part = choose_part(PARTS)
         with st.popover(rows_label(), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(
-                study.rows, lambda: seen().view.showing(methods), lambda: seen().view, messages
+                study.rows,
+                lambda: current_outcome().view.showing(methods),
+                lambda: current_outcome().view,
+                messages,
             )
-    aim(left, study, options, sensitivity, pinned, methods, part, rows)
+    target_and_charts(left, study, options, sensitivity, pinned, methods, part, rows)
     if last_explored() != study.key:
         return
-    outcome = seen()
+    outcome = current_outcome()
     shown = outcome.view.showing(methods)
     with right, st.container(horizontal=True, horizontal_alignment="right", gap="xsmall", key="actions"):
         with st.popover("Pin", type="tertiary", icon=":material/keep:"):
@@ -82,7 +85,8 @@ def explore(
         add_to_compare(
             lambda: [
                 live_pick(*side, each.method)
-                for side in [(study, seen())] + ([] if pinned is None else [(pinned.study, pinned.outcome())])
+                for side in [(study, current_outcome())]
+                + ([] if pinned is None else [(pinned.study, pinned.outcome())])
                 for each in shown.learned
             ],
             "add_to_compare",
@@ -91,7 +95,7 @@ def explore(
 
 
 @st.fragment
-def aim(
+def target_and_charts(
     bar: DeltaGenerator,
     study: Study,
     options: SearchOptions,
@@ -101,7 +105,7 @@ def aim(
     part: str,
     rows: list[int],
 ) -> None:
-    """Show the target slider and the charts; only this part runs again when the slider is let go."""
+    """Show the target slider and the charts; only this fragment runs again when the slider is released."""
     target = bar.slider(
         "Layer sparsity target: share of weights pruned",
         1,
@@ -128,7 +132,7 @@ def aim(
     shown = whole.showing(methods)
     layer_name = re.sub(r"\W+", "-", f"{study.origin.model.title}-{study.key.layer}")
     file_name = f"{layer_name}-{target}"
-    figures_are_of(
+    set_caption_settings(
         study.origin.model.title,
         f"layer {study.key.layer}",
         f"score {study.key.score}",
@@ -190,7 +194,7 @@ def chosen_study() -> Study:
         NothingToShow: the study cannot be prepared; the page says why.
     """
     laboratory_, shipped = laboratory(), shipped_layer()
-    model_key = choose_model(laboratory_.known_devices())
+    model_key = choose_model(laboratory_.cached_devices())
     sample = choose_text()
     if isinstance(shipped, ShippedLayer) and model_key.source == "demo":
         names = shipped.names
@@ -208,7 +212,7 @@ def sensitivity_of(study: Study) -> np.ndarray | None:
     """Return the sensitivity (D,) of the layer's rows; None while it is being measured, or if that failed."""
     if not is_live(study):
         st.caption(
-            "The rows' sensitivities are measured with the live model; until then all rows weigh alike."
+            "The rows' sensitivities are measured with the live model; until then all rows have the same weight."
         )
         return None
     key = SensitivityKey(study.key.model, study.key.sample)
@@ -217,7 +221,7 @@ def sensitivity_of(study: Study) -> np.ndarray | None:
     except NothingToShow:
         return None
     measured = result_or_progress(
-        job, key, "Measuring the rows' sensitivities; until then the optimum weighs all rows alike"
+        job, key, "Measuring the rows' sensitivities; until then all rows have the same weight"
     )
     return None if measured is None else measured[study.key.layer].numpy(force=True)
 
@@ -260,7 +264,7 @@ with messages:
 options = choose_search_options() if SEMINAR.may() else default_options()
 fisher = SEMINAR.may() and fisher_wanted()
 heading(study)
-with st.container():  # likewise
+with st.container():  # also keeps the places of the elements below
     pinned = pinned_layer(study)
     sensitivity = sensitivity_of(study) if fisher else None
 explore(study, options, sensitivity, pinned)

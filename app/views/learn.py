@@ -99,16 +99,18 @@ def slides(steps: Sequence[Step], current: int) -> None:
     """Show all steps as slides, sent once; turning the presenter's slides turns the room's."""
     st.query_params["present"] = "1"  # set again, as in `own_page`
     pictures = [picture_of(step) for step in steps]
-    told = ""
+    room_state = ""
     if SEMINAR.on:
-        told = "The room follows." if SEMINAR.may() else "The room does not follow: enter the code first."
+        room_state = (
+            "The room follows." if SEMINAR.may() else "The room does not follow: enter the code first."
+        )
     asked = lesson(
         "slides",
         numbered(steps, pictures),
         step=current - 1,
         frame=first_frame(pictures[current - 1]),
         reveal=number_in_address("reveal", 0, 2),
-        seminar=told,
+        seminar=room_state,
         key="slides",
     )
     if (left := read_place(asked.leave, steps, pictures, None)) is not None:
@@ -123,7 +125,7 @@ def slides(steps: Sequence[Step], current: int) -> None:
         presenter_wire(steps, pictures, st.query_params.get("run"))
 
 
-def in_the_room() -> None:
+def room_page() -> None:
     """Show what the presenter shows."""
     place = ROOM.place
     if place is None:
@@ -167,7 +169,7 @@ def own_page(steps: Sequence[Step], current: int) -> None:
 
 
 if not presenting() and follows():
-    in_the_room()
+    room_page()
 else:
     steps = course(st.query_params.get("run"))
     current = number_in_address("step", 1, len(steps))

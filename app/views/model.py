@@ -19,7 +19,7 @@ from app.ui.common.diagnosis import diagnosis, text_options
 from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
-from app.ui.common.studio import figures_are_of
+from app.ui.common.studio import set_caption_settings
 from app.ui.common.text import distinct, plain
 from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.cards import (
@@ -131,7 +131,7 @@ def heading(run: Run, shown: ModelMap) -> None:
     )
 
 
-def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
+def choose_others(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
     """Choose the runs that are shown alongside the first."""
     others = {
         entry.id: entry.run
@@ -144,7 +144,7 @@ def beside(run_id: str, run: Run, entries: list[StoredRun]) -> list[Run]:
     if texts := _texts(run):
         same = [key for key in same if texts & _texts(others[key])]
     chosen = st.multiselect(
-        "Runs beside it",
+        "Compare with",
         list(others),
         default=same[: MAX_COMPARED - 1],
         format_func=distinct({key: other.name for key, other in others.items()}).__getitem__,
@@ -161,11 +161,11 @@ def _texts(run: Run) -> set[str]:
 
 def by_trim(run: Run, entries: list[StoredRun]) -> Run | None:
     """Return a run of TRIM on the same model and target, to compare with an optimal run."""
-    known = [entry.run for entry in entries if entry.run is not None and entry.run.complete]
+    complete = [entry.run for entry in entries if entry.run is not None and entry.run.complete]
     return next(
         (
             other
-            for other in known
+            for other in complete
             if method_of(other) == "trim"
             and other.model.weights == run.model.weights
             and other.request.target_sparsity == run.request.target_sparsity
@@ -178,7 +178,7 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     """Show a run: its heading, and the open part of the page."""
     shown = model_map(run)
     heading(run, shown)
-    figures_are_of(run.model.title, f"run {run.name}")
+    set_caption_settings(run.model.title, f"run {run.name}")
     file_name = re.sub(r"\W+", "-", run_id)
     part = choose_part(PARTS, "model_part")
     if part == OVERVIEW:
@@ -189,7 +189,7 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
     elif part == "Recover":
         recover_views(run)
     else:
-        alongside(part, run, shown, beside(run_id, run, entries), file_name)
+        comparison_part(part, run, shown, choose_others(run_id, run, entries), file_name)
 
 
 def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], file_name: str) -> None:
@@ -211,10 +211,10 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
     open_layer(run_id, shown)
 
 
-def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
+def comparison_part(part: str, run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
     """Draw a part of the page that compares the run with others."""
     if part == "Perplexity":
-        with_perplexities(run, shown, others, file_name)
+        perplexity_part(run, shown, others, file_name)
     elif part == "Text":
         recovered = [recovery for recovery in recoveries_of(run) if recovery.has_model]
         continue_prompt_views([run, *others], recovered)
@@ -237,7 +237,7 @@ def alongside(part: str, run: Run, shown: ModelMap, others: list[Run], file_name
         diagnosis(run, "tokens", "Which tokens suffer?", tokens.COST, show, options)
 
 
-def with_perplexities(run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
+def perplexity_part(run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:
     """Draw the perplexities and settings of the runs."""
     runs, maps = [run], []
     for other in others:
@@ -267,9 +267,9 @@ if run_id is None:
         "There is no run yet. Prune a model above; the demo takes about a minute.", icon=":material/info:"
     )
     st.stop()
-known = next((entry for entry in entries if entry.id == run_id), None)
+entry = next((entry for entry in entries if entry.id == run_id), None)
 with guarded():
-    watch(run_id, JOBS.state(run_id, known.run if known else None))
-if known is not None:
+    watch(run_id, JOBS.state(run_id, entry.run if entry else None))
+if entry is not None:
     with guarded():
-        views(run_id, known.opened(), entries)
+        views(run_id, entry.opened(), entries)

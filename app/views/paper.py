@@ -9,7 +9,7 @@ from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE
 from app.ui.common.cards import card
 from app.ui.common.guard import guarded
-from app.ui.common.studio import figures_are_of
+from app.ui.common.studio import set_caption_settings
 from app.ui.common.text import plain
 from app.ui.paper import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4, redrawn
 from trim.runs.folder import Run
@@ -66,8 +66,8 @@ def choose(runs: dict[str, Run]) -> tuple[Run, str, list[Run]]:
 st.title("What does the paper show, and what do our runs?")
 st.markdown(
     "The figures of *TRIM: Achieving Extreme Sparsity with Targeted Row-wise Iterative Metric-driven Pruning* "
-    "([arXiv 2505.16743](https://arxiv.org/abs/2505.16743)), redrawn from runs in the store. What is said of the paper "
-    "is what its figures draw and its abstract states; every word on ours is made from the numbers shown."
+    "([arXiv 2505.16743](https://arxiv.org/abs/2505.16743)), redrawn from runs in the store. What we write about the "
+    "paper is what its figures and its abstract show; what we write about our runs is computed from the numbers shown."
 )
 runs = runs_of_trim()
 if not runs:
@@ -77,7 +77,7 @@ if not runs:
     st.stop()
 run, layer_name, runs_3c = choose(runs)
 st.caption(plain(f"{run.name} · {run.model.title}"))
-figures_are_of(run.model.title, f"layer {layer_name}", f"run {run.name}")
+set_caption_settings(run.model.title, f"layer {layer_name}", f"run {run.name}")
 
 
 def stored() -> LayerView:
@@ -96,4 +96,4 @@ show(
 show("3a", (run, layer_name), lambda: figure_3a(stored()))
 show("3b", (run, layer_name), lambda: figure_3b(stored()))
 show("3c", tuple(runs_3c), lambda: figure_3c(runs_3c))
-show("4", run, lambda: figure_4(run), "Figure 4 needs layers named k_proj, which this model has not.")
+show("4", run, lambda: figure_4(run), "Figure 4 needs layers named k_proj, which this model does not have.")

@@ -17,7 +17,7 @@ from app.ui.runs.table import choose_run
 from trim.runs.listing import runs_folder
 
 
-def bring_in() -> None:
+def import_box() -> None:
     """Show the upload of a run as a zip."""
     if not presenter_only("Importing a run"):
         return
@@ -27,15 +27,15 @@ def bring_in() -> None:
             "A zip that Export below has made, here or on another machine. Every path and array in it is checked."
         )
         if st.button("Import", type="primary", disabled=file is None) and file is not None:
-            known = {entry.id for entry in STORE.runs()}
+            present = {entry.id for entry in STORE.runs()}
             with errors_shown():
                 with st.spinner("Checking every array"):
-                    path = import_run(file, runs_folder(), known.__contains__, file.name)
+                    path = import_run(file, runs_folder(), present.__contains__, file.name)
                 st.session_state.update(run_brought=path.name, search="", imported=path.name)
                 st.rerun()
 
 
-def news() -> None:
+def report_last_action() -> None:
     """Report the last action once."""
     if name := st.session_state.pop("deleted", None):
         st.toast(f"{plain(name)} was deleted.", icon=":material/delete:")
@@ -48,10 +48,10 @@ st.markdown(
     "How far, by which method, and how did it go? A run keeps its settings, what every row lost and why; "
     "looking at one needs neither its model nor a GPU."
 )
-news()
+report_last_action()
 entries = {entry.id: entry for entry in STORE.runs()}
 trained = {entry.path.name: entry for entry in recoveries()}
-bring_in()
+import_box()
 if STORE.shipped_problem:
     st.warning(plain(STORE.shipped_problem), icon=":material/inventory_2:")
 if not entries and not trained:

@@ -1,4 +1,4 @@
-"""One layer as a run saw it, from what the run stored: needs neither the model nor a GPU."""
+"""One layer as a run recorded it; needs neither the model nor a GPU."""
 
 import math
 import re
@@ -14,7 +14,7 @@ from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.present import link
 from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.slots import add_to_compare
-from app.ui.common.studio import figures_are_of
+from app.ui.common.studio import set_caption_settings
 from app.ui.common.text import plain
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.more import MORE, ShownLayer, more_section
@@ -29,7 +29,7 @@ from trim.runs.record import LayerRecord
 def heading(run: Run, record: LayerRecord, label: str) -> None:
     """Show the names of the layer and the run."""
     st.title(plain(record.name))
-    st.markdown(f"The layer as the run **{plain(run.name)}** saw it. No model is loaded.")
+    st.markdown(f"The layer as the run **{plain(run.name)}** recorded it. No model is loaded.")
     how = "solved with the mask" if record.allocation in SOLVERS else "refitted"
     refitted = (
         ""
@@ -44,12 +44,12 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
     with guarded():
         if (facts := run.diagnoses.get("layers")) is not None and record.name in facts["layers"]:
             cost = costs_of(facts)[record.name]
-            said = (
+            cost_text = (
                 f"it costs {change(cost, 3)} nats per token"
                 if math.isfinite(cost)
                 else "the loss is not finite"
             )
-            st.caption(plain(f"Pruned alone {said}, on {format_text(facts['text'])}."))
+            st.caption(plain(f"Pruned alone {cost_text}, on {format_text(facts['text'])}."))
 
 
 def side_bar(run: Run, name: str) -> None:
@@ -81,7 +81,7 @@ def page() -> None:
     view = STORE.view(run, name)
     side_bar(run, name)
     heading(run, record, view.own.label)
-    figures_are_of(
+    set_caption_settings(
         run.model.title,
         f"layer {name}",
         f"{view.own.label} at {percent(view.target)} layer sparsity",

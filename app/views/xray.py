@@ -75,13 +75,13 @@ def show(found: Xray, key: XrayKey) -> None:
         icon=":material/download:",
     )
     if key.parent is not None:
-        compare(AgreementKey(key.checkpoint, ModelKey(key.parent), SampleKey()))
-        suffering(
+        compare_masks(AgreementKey(key.checkpoint, ModelKey(key.parent), SampleKey()))
+        compare_losses(
             TokensKey(key.checkpoint, ModelKey(key.parent), SampleKey(windows=4, length=256)), file_name
         )
 
 
-def compare(key: AgreementKey) -> None:
+def compare_masks(key: AgreementKey) -> None:
     """Compare the checkpoint's masks with the library's masks of the parent, on request."""
     st.subheader("Whose masks are these?")
     if st.session_state.get("xray_compared") != key:
@@ -96,7 +96,7 @@ def compare(key: AgreementKey) -> None:
     agreement_table(finished(laboratory().agreements(key, parent), key, "Comparing masks"))
 
 
-def suffering(key: TokensKey, file_name: str) -> None:
+def compare_losses(key: TokensKey, file_name: str) -> None:
     """Measure the loss of each token under the checkpoint and its parent, on request."""
     st.subheader("Which tokens suffer?")
     if st.session_state.get("xray_tokens") != key:

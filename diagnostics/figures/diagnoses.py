@@ -97,7 +97,7 @@ _BLOCK_WORDS: dict[BlockQuantity, tuple[str, str, str]] = {
     ),
     "added": (
         "Which block adds error itself?",
-        "What the block's own pruning adds (line), beside what the errors before it have become (dots).",
+        "What the block's own pruning adds (line), and what the errors of the blocks before it have become (dots).",
         "share of the hidden state",
     ),
 }
@@ -168,8 +168,8 @@ def token_scatter_figure(
     reference_line(figure, "as before", [0, highest], [0, highest], palette.muted, showlegend=False)
     hover = "%{customdata}<br>loss %{x:.2f} dense, %{y:.2f} pruned<extra></extra>"
     for name, chosen, colour, symbol in (
-        ("foreseen worse", y > x, palette.loss, "triangle-up"),
-        ("foreseen better", y <= x, palette.gain, "circle"),
+        ("predicted worse", y > x, palette.loss, "triangle-up"),
+        ("predicted better", y <= x, palette.gain, "circle"),
     ):
         marker = {"color": colour, "symbol": symbol, "size": 6, "opacity": 0.5}
         tokens = [escape(texts[index]) for index in order[chosen]]

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from diagnostics.allocation import ecdf
 from diagnostics.distributions import Distributions
-from diagnostics.figures.frame import PERCENT, float32, frame, note, short
+from diagnostics.figures.frame import PERCENT, float32, frame, note, slot_letter
 from diagnostics.figures.lines import points
 from diagnostics.figures.marks import bin_texts, ecdf_steps, peak_label
 from diagnostics.figures.row_marks import selected_ticks
@@ -140,7 +140,7 @@ def outlines_figure(
             hoverinfo="skip",
         )
         if peaks[index] > top:
-            text = f"{short(label)}: {format(peaks[index], shown)}"
+            text = f"{slot_letter(label)}: {format(peaks[index], shown)}"
             peak_label(figure, bins, heights, index, top, text, gap=6, colour=style.colour)
     for index, each in enumerate(found.sets):
         colour, label = slot_style(each.slot, theme).colour, escape(each.label)
@@ -172,7 +172,7 @@ def _x_axis(figure: go.Figure, found: Distributions, quantity: RowQuantity) -> N
 
 def _medians(found: Distributions, quantity: RowQuantity) -> str:
     parts = [
-        f"{escape(short(each.label))} {quantity.format(middle)}"
+        f"{escape(slot_letter(each.label))} {quantity.format(middle)}"
         for each, (_, middle, _) in zip(found.sets, found.quartiles, strict=True)
         if np.isfinite(middle)
     ]

@@ -101,16 +101,16 @@ def clipped(label: str, characters: int) -> str:
 def enlarged(figure: go.Figure, factor: float) -> go.Figure:
     """Enlarge letters, marks and heights of a figure by `factor`, for readers at the far end of a room."""
 
-    def grown(value: object, key: str, inside: str) -> object:
+    def scaled(value: object, key: str, inside: str) -> object:
         if isinstance(value, dict):
-            return {name: grown(item, name, key) for name, item in value.items()}
+            return {name: scaled(item, name, key) for name, item in value.items()}
         if isinstance(value, list | tuple):
-            return [grown(item, key, inside) for item in value]
+            return [scaled(item, key, inside) for item in value]
         lengths = (key == "size" and inside != "pattern") or key in ("xshift", "yshift", "standoff")
         lengths = lengths or (key == "height" and inside == "layout") or inside == "margin"
         return value * factor if lengths and isinstance(value, int | float) else value
 
-    return go.Figure(grown(figure.to_plotly_json(), "", ""))
+    return go.Figure(scaled(figure.to_plotly_json(), "", ""))
 
 
 def float32(values: object) -> np.ndarray:
@@ -130,7 +130,7 @@ def spread_labels(positions: Sequence[float], gap: float) -> list[float]:
     return result.tolist()
 
 
-def short(label: str) -> str:
+def slot_letter(label: str) -> str:
     """Return the letter of a slot's label, for sentences next to a legend; a label without one as it is."""
     return label.partition(" · ")[0]
 

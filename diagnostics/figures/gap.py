@@ -121,7 +121,7 @@ def gap_scatter_figure(
     for name, side, colour, symbol in (
         ("too much", scatter.heights > 0, palette.loss, "triangle-up"),
         ("too little", scatter.heights < 0, palette.gain, "triangle-down"),
-        ("alike", scatter.heights == 0, palette.muted, "circle"),
+        ("as much", scatter.heights == 0, palette.muted, "circle"),
     ):
         if side.any():
             marker = {"color": colour, "size": 6, "opacity": 0.55, "symbol": symbol}

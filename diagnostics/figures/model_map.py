@@ -34,8 +34,8 @@ _TITLES: dict[MapQuantity, str] = {
     "weights_moved": "How far did the kept weights move?",
     "row_agreement": "Does it spare the same rows?",
     "loss_added": "What does each layer cost, pruned alone?",
-    "loss_foreseen": "Which cost do sensitivities foresee?",
-    "tokens": "How many tokens did each expert see?",
+    "loss_foreseen": "Which cost do sensitivities predict?",
+    "tokens": "How many tokens did each expert receive?",
 }
 _SUBTITLES: dict[MapQuantity, str] = {
     "median_gini": "Median over the layer's rows of the Gini of their scores.",
@@ -50,7 +50,7 @@ _SUBTITLES: dict[MapQuantity, str] = {
     "weights_moved": "Median over rows of the change of a row's kept weights, over their size.",
     "row_agreement": "Rank correlation of the rows' sparsities in both runs: 1 the same order, 0 none.",
     "loss_added": "Nats per token that the loss rises when only this layer is pruned.",
-    "loss_foreseen": "Nats per token, foreseen to second order from the rows' sensitivities.",
+    "loss_foreseen": "Nats per token, predicted to second order from the rows' sensitivities.",
     "tokens": "Tokens of the calibration text that are routed to the expert.",
 }
 
@@ -80,7 +80,7 @@ def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "lig
         theme,
         title=_TITLES[quantity],
         subtitle=_SUBTITLES[quantity]
-        + (" All signs are alike here: the colour is η itself." if alike else "")
+        + (" All signs are the same here: the colour is η itself." if alike else "")
         + _missing_text(shown),
         x_title=BLOCK,
         y_title=EXPERT if len(shown.families) == 1 and family_of(shown.kinds[0]) else KIND,
@@ -277,9 +277,11 @@ def layer_text(shown: ModelMap, facts: LayerFacts, quantity: MapQuantity) -> str
         case "weights_moved":
             return f"kept weights moved by {value:.1%} of their size"
         case "tokens":
-            return f"{value:,.0f} tokens seen"
+            return f"{value:,.0f} tokens received"
         case "row_agreement":
             return f"rank correlation of row sparsities {value:.2f}"
         case "loss_added" | "loss_foreseen":
-            return f"{change(value, 3)} nats per token" + (" foreseen" if quantity == "loss_foreseen" else "")
+            return f"{change(value, 3)} nats per token" + (
+                " predicted" if quantity == "loss_foreseen" else ""
+            )
     return f"variance of row cosines {number(value, 3)}"

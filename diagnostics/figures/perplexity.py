@@ -35,9 +35,7 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
         theme,
         title="How well does the model still predict?",
         subtitle=f"{escape(text)}. Lower is better."
-        + (
-            " The axis is logarithmic: bars begin at 1, where every token is foreseen." if logarithmic else ""
-        ),
+        + (" The axis is logarithmic: bars begin at 1, a perfect prediction." if logarithmic else ""),
         x_title="perplexity" + (" (log scale)" if logarithmic else ""),
         y_title="model",
         plot_height=max(4, len(bars)) * 46,

@@ -78,7 +78,7 @@ def printed(
         layout.pop(name, None)
     for name in ("hoverlabel", "modebar", "newselection"):
         layout.get("template", {}).get("layout", {}).pop(name, None)
-    result = go.Figure({"data": _grown(traces, factor, least), "layout": _grown(layout, factor, least)})
+    result = go.Figure({"data": _scaled(traces, factor, least), "layout": _scaled(layout, factor, least)})
     for old, new in (labels or {}).items():
         _relabel(result, old, new)
     lines = _wrapped(title[:MAX_TITLE_CHARACTERS], width / (1.25 * letter * _LETTER), 3)
@@ -180,12 +180,12 @@ def _slim(trace: dict) -> dict:
     return kept
 
 
-def _grown(value: object, factor: float, least: float, key: str = "", inside: str = "") -> object:
+def _scaled(value: object, factor: float, least: float, key: str = "", inside: str = "") -> object:
     """Multiply all sizes in pixels, but keep letters at `least` or larger."""
     if isinstance(value, dict):
-        return {name: _grown(item, factor, least, name, key) for name, item in value.items()}
+        return {name: _scaled(item, factor, least, name, key) for name, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_grown(item, factor, least, key, inside) for item in value]
+        return [_scaled(item, factor, least, key, inside) for item in value]
     if isinstance(value, np.ndarray):
         return value * factor if key == "size" and inside == "marker" else value
     if isinstance(value, bool) or not isinstance(value, int | float):

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from diagnostics.allocation import RowScatter
 from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
-from diagnostics.figures.frame import PERCENT, frame, note, short, signed
+from diagnostics.figures.frame import PERCENT, frame, note, signed, slot_letter
 from diagnostics.figures.lines import reference_line, row_points
 from diagnostics.figures.marks import thinned_text
 from diagnostics.figures.row_marks import mark_rows, number_rows
@@ -125,8 +125,8 @@ def pair_figure(
     Above the diagonal the second prunes more. The rows that moved most are always drawn. Raises ValueError if the rows
     are not the same.
     """
-    if comparison.rows_differ is not None:
-        raise ValueError(f"rows cannot be paired: {comparison.rows_differ}")
+    if comparison.why_unpaired is not None:
+        raise ValueError(f"rows cannot be paired: {comparison.why_unpaired}")
     first, second = comparison.first, comparison.second
     x, y = first.row_sparsity, second.row_sparsity
     names = escape(first.label), escape(second.label)
@@ -137,7 +137,7 @@ def pair_figure(
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = max(0.05 * (high - low), 0.005)
     ends = [low - margin, high + margin]
-    sentence = f"{count_rows(len(x))}; above the line {short(names[1])} prunes more."
+    sentence = f"{count_rows(len(x))}; above the line {slot_letter(names[1])} prunes more."
     # The rows of uniform differ by rounding alone.
     if comparison.correlation is not None and "uniform" not in (first.method, second.method):
         sentence += f" Spearman {signed(comparison.correlation.coefficient, '.2f')}."

@@ -137,15 +137,17 @@ def test_every_service_that_changes_something_asks_the_guard(seminar, tmp_path, 
     outcome = layer.outcome(trim.SearchSettings(0.5))
     attempts = {
         "Pruning": lambda: jobs.start(["demo"], "mine too"),
-        "Going on": lambda: jobs.resume("mine"),
-        "Continuing a prompt": lambda: jobs.write("key", "a prompt", ["generate"]),
-        "Continuing": lambda: continuations.begin(jobs, "Hello", Sampling(1, 0.0, 0), [entry.run]),
+        "Resuming": lambda: jobs.resume("mine"),
+        "Continuing a prompt": lambda: jobs.run_command("key", "a prompt", ["generate"]),
+        "Continuing": lambda: continuations.begin_continuations(
+            jobs, "Hello", Sampling(1, 0.0, 0), [entry.run]
+        ),
         "Stopping": lambda: jobs.cancel("mine"),
         "Renaming": lambda: run_files.rename(entry, "other", ""),
         "Deleting": lambda: run_files.delete(entry),
         "Importing": lambda: run_import.import_run(io.BytesIO(b""), tmp_path, lambda _: False),
         "Keeping": lambda: keep.keep(layer, outcome, "trim", "kept"),
-        "Bringing": lambda: texts.store_text("a.txt", b"text"),
+        "Uploading": lambda: texts.store_text("a.txt", b"text"),
         "Opening a model": lambda: laboratory.description("demo"),
         "Loading a model": lambda: laboratory.model(ModelKey()),
         "Preparing a layer": lambda: laboratory.study(layer.key, None),

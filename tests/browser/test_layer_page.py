@@ -356,7 +356,7 @@ def test_a_layer_where_trim_helps_and_why_in_few_actions(page):
     assert actions <= 6
     # And side by side with the first: pinned, it stays while another target is chosen.
     page.get_by_role("button", name="Pin").click()
-    page.get_by_role("button", name="Pin what is seen").click()
+    page.get_by_role("button", name="Pin this view").click()
     expect(page.locator(".trim-numbers")).to_contain_text("pinned")
     page.keyboard.press("Escape")
     with redraw(page):

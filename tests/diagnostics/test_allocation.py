@@ -152,6 +152,6 @@ def test_identical_allocations_do_not_differ():
 )
 def test_layers_of_another_shape_are_compared_as_distributions_only(other, reason):
     comparison = compare_allocations(allocation([1, 2, 3]), other)
-    assert reason in comparison.rows_differ
+    assert reason in comparison.why_unpaired
     assert (comparison.correlation, comparison.moved) == (None, ())
     assert comparison.ks_distance > 0

@@ -33,20 +33,22 @@ def test_distances_are_scipys(first, second):
     with warnings.catch_warnings(action="ignore"):  # about the p-value, which is not compared
         assert found.ks_distance == pytest.approx(ks_2samp(a, b).statistic, abs=1e-12)
     assert found.wasserstein_distance == pytest.approx(wasserstein_distance(a, b), abs=1e-12)
-    assert (found.rows_differ is None) == (len(first) == len(second))
+    assert (found.why_unpaired is None) == (len(first) == len(second))
     if found.correlation is not None:
         assert found.correlation.coefficient == pytest.approx(spearmanr(a, b).statistic)
 
 
 def test_rows_known_to_be_others_are_not_paired():
-    found = compare_allocations(allocation([1, 2, 3]), allocation([3, 2, 1]), apart="they are of two layers")
-    assert found.rows_differ == "they are of two layers"
+    found = compare_allocations(
+        allocation([1, 2, 3]), allocation([3, 2, 1]), why_unpaired="they are of two layers"
+    )
+    assert found.why_unpaired == "they are of two layers"
     assert found.correlation is None
     assert found.moved == ()
     with pytest.raises(ValueError, match="two layers"):
         pair_figure(found)
-    widths = compare_allocations(allocation([1, 2]), allocation([1, 2], columns=60), apart="x")
-    assert "weights" in widths.rows_differ
+    widths = compare_allocations(allocation([1, 2]), allocation([1, 2], columns=60), why_unpaired="x")
+    assert "weights" in widths.why_unpaired
 
 
 def test_a_pair_draws_every_row_and_the_diagonal():

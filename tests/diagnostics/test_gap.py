@@ -103,7 +103,7 @@ def test_rows_on_either_side():
     assert under.y[0] == pytest.approx(-20)
     assert over.marker.color != under.marker.color
     assert over.marker.symbol != under.marker.symbol
-    assert list(traces(figure, "alike")[0].customdata) == [1]
+    assert list(traces(figure, "as much")[0].customdata) == [1]
     assert list(traces(figure, "selected rows")[0].customdata) == [0], "row 3 has no Gini"
     assert "over 3 rows" in subtitle(figure)
     assert [note.text for note in figure.layout.annotations] == ["0"]

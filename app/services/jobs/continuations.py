@@ -16,11 +16,11 @@ MAX_PROMPT_CHARACTERS = 8000
 
 
 @dataclass(frozen=True)
-class Writing:
-    """A prompt being continued.
+class Continuations:
+    """The continuations of one prompt, as far as they are written.
 
     Attributes:
-        texts: the continuations so far, by target: "dense", or the run's id.
+        texts: the texts so far, by target: "dense", or the run's id.
         active: whether the job still runs.
         message: why it ended early; "" if it did not.
     """
@@ -61,15 +61,17 @@ def check_prompt(prompt: str) -> None:
         )
 
 
-def writing_key(prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:
+def continuation_key(prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:
     """Return the key of a prompt, its sampling and its runs: equal questions have equal keys."""
     asked = [prompt, sampling.new_tokens, sampling.temperature, sampling.seed]
     asked += [[run.id, run.fingerprint] for run in runs]
     return job_key("continued", asked)
 
 
-def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:
-    """Let the dense model and the runs continue the prompt; return the key for `written`.
+def begin_continuations(
+    jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]
+) -> str:
+    """Let the dense model and the runs continue the prompt; return the key for `read_continuations`.
 
     Raises:
         CorpusError: the prompt cannot be continued.
@@ -79,7 +81,7 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | R
     check_prompt(prompt)
     (first, *_) = [run for run in runs if isinstance(run, Run)]
     SEMINAR.require("Continuing a prompt", first.request.model)
-    key = writing_key(prompt, sampling, runs)
+    key = continuation_key(prompt, sampling, runs)
     from trim.evaluation.workbench import source_of  # imports torch
 
     source = source_of(first)
@@ -90,12 +92,12 @@ def begin(jobs: RunJobs, prompt: str, sampling: Sampling, runs: Sequence[Run | R
         *("--seed", str(sampling.seed)),
     ]
     command = ["generate", "--json", f"--prompt={prompt}", *options, "--", *targets]
-    jobs.write(key, "a prompt", command)
+    jobs.run_command(key, "a prompt", command)
     return key
 
 
-def written(jobs: RunJobs, key: str, runs: Sequence[Run | Recovery]) -> Writing:
-    """Return the continuations written under a key."""
+def read_continuations(jobs: RunJobs, key: str, runs: Sequence[Run | Recovery]) -> Continuations:
+    """Return the continuations that the job of this key has printed so far."""
     names = {str(run.path.resolve()): run.id for run in runs}
     texts = {
         names.get(each["target"], "dense"): str(each["continuation"])
@@ -103,4 +105,4 @@ def written(jobs: RunJobs, key: str, runs: Sequence[Run | Recovery]) -> Writing:
         if {"target", "continuation"} <= each.keys()
     }
     state = jobs.outcome(key)
-    return Writing(texts, state.active, state.message)
+    return Continuations(texts, state.active, state.message)

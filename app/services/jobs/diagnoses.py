@@ -9,7 +9,7 @@ from app.services.jobs.records import JobState, job_key
 from app.services.server.access import SEMINAR
 from trim.runs.folder import Run
 
-WHAT = "Measuring a run"
+ACTION = "Measuring a run"  # what a reader of a seminar may not do
 
 
 def diagnosis_key(run: Run, what: str, layer: str = "") -> str:
@@ -20,7 +20,7 @@ def diagnosis_key(run: Run, what: str, layer: str = "") -> str:
 def begin_diagnosis(
     jobs: RunJobs, run: Run, what: str, options: Sequence[str] = (), *, layer: str = ""
 ) -> str:
-    """Measure a run, or one layer of it; return the key for `diagnosing`.
+    """Measure a run, or one layer of it; return the key for `diagnosis_state`.
 
     Args:
         jobs: the queue that starts the job.
@@ -34,7 +34,7 @@ def begin_diagnosis(
         JobError: another job runs, or the disk is full.
         PresenterNeededError: the caller is a reader of a seminar.
     """
-    SEMINAR.require(WHAT, run.request.model)
+    SEMINAR.require(ACTION, run.request.model)
     from trim.evaluation.workbench import source_of  # imports torch
 
     source_of(run, layer=bool(layer))
@@ -44,11 +44,11 @@ def begin_diagnosis(
     command += ["--dtype", request.dtype] if request.dtype else []
     command += ["--device", request.device] if request.device else []
     title = f"{what} of {layer or run.name}"
-    jobs.write(key, title, [*command, "--", what, str(run.path.resolve())], WHAT)
+    jobs.run_command(key, title, [*command, "--", what, str(run.path.resolve())], ACTION)
     return key
 
 
-def diagnosing(jobs: RunJobs, key: str) -> JobState | None:
+def diagnosis_state(jobs: RunJobs, key: str) -> JobState | None:
     """Return the state of the diagnosis of this key; None: it was never started."""
     if jobs.record(key) is None:
         return None

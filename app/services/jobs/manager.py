@@ -1,6 +1,8 @@
-"""Whole-model runs as subprocesses: start, watch, cancel and resume them, one at a time for the server.
+"""Jobs in subprocesses, one at a time for the server: start, watch, cancel and resume them.
 
-The state of a job is on disk (`records`), the progress of a run in its own folder.
+A job prunes a whole model, recovers a pruned one, measures a run or continues a prompt.
+
+Its state is on disk (`records`); the progress of a run or recovery is in that one's folder.
 """
 
 import contextlib
@@ -46,7 +48,7 @@ class RunJobs(JobFolder):
 
     def __init__(self, folder: Callable[[], Path] = runs_folder) -> None:
         super().__init__(folder)
-        self._layer = Lane()  # in a seminar, layers are prepared one at a time
+        self._preparing = Lane()  # in a seminar, layers are prepared one at a time
 
     # ------------------------------------------------------------------------------------ start and stop
 
@@ -101,15 +103,23 @@ class RunJobs(JobFolder):
         path = self.path(run_id)
         run = open_stored(path)
         model = run.record.parent if isinstance(run, Recovery) else run.request.model
-        SEMINAR.require("Going on with a run", model)
+        SEMINAR.require("Resuming a run", model)
         with self._starting():
             before = self.record(run_id)
             resume = ["resume", str(path), *(["--repair"] if repair else [])]
             kind = "recover" if isinstance(run, Recovery) else "prune"
             self._launch(run_id, kind, run.name, [resume], before.after if before else [])
 
-    def write(self, key: str, title: str, command: list[str], what: str = "Continuing a prompt") -> None:
-        """Run a command whose output `output` returns. A seminar asks for the presenter's code to do `what`.
+    def run_command(
+        self, key: str, title: str, command: list[str], what: str = "Continuing a prompt"
+    ) -> None:
+        """Run a command of `python -m trim` that writes no run; `printed` returns what it has printed.
+
+        Args:
+            key: the job's id.
+            title: the job's title on pages.
+            command: the command's arguments.
+            what: the action, for a reader of a seminar who may not do it.
 
         Raises:
             JobError: another job runs, or the disk is full.
@@ -141,7 +151,7 @@ class RunJobs(JobFolder):
         while SEMINAR.on and (running := self.running()) is not None:
             job.report(Progress(f"Waiting for “{running.title}”, which is being computed"))
             time.sleep(POLL_SECONDS)
-        with self._layer.turn(job) if SEMINAR.on else contextlib.nullcontext():
+        with self._preparing.turn(job) if SEMINAR.on else contextlib.nullcontext():
             yield
 
     @contextlib.contextmanager
@@ -163,7 +173,7 @@ class RunJobs(JobFolder):
                     f"“{running.title}” is being computed, and one job at a time is. Wait until it is done, or "
                     "cancel it."
                 )
-            if self._layer.busy:
+            if self._preparing.busy:
                 raise JobError(
                     "A layer is being prepared, and one job at a time is computed. Try again in a minute."
                 )
@@ -181,7 +191,7 @@ class RunJobs(JobFolder):
     ) -> None:
         end, log = self.file(job_id, "end"), self.file(job_id, "log")
         end.unlink(missing_ok=True)
-        self.forget_old()
+        self.delete_old()
         # A recovery gets all cores, as it trains more the faster it is. Priorities let both give way to the app.
         threads = str(max(1, (os.cpu_count() or 2) - (kind != "recover")))
         environment = os.environ | {
@@ -195,7 +205,9 @@ class RunJobs(JobFolder):
             environment.pop(name, None)
         worker = [sys.executable, "-m", "app.services.jobs.worker", str(end), json.dumps([*commands, *after])]
         record = JobRecord(job_id, kind, title, after, 0, 0.0)
-        self.save(record)  # before there is a process: were the app killed now, the job could be resumed
+        self.save(
+            record
+        )  # before the process starts, so that the job can be resumed if the app is killed here
         try:
             with log.open("wb") as output:
                 process = subprocess.Popen(
@@ -210,7 +222,9 @@ class RunJobs(JobFolder):
             raise JobError(f"The run cannot be started ({error.strerror or error}).") from error
         # Without a wait, the ended child would stay a zombie.
         threading.Thread(target=process.wait, daemon=True).start()
-        with contextlib.suppress(psutil.NoSuchProcess):  # a job may have ended already, and its record stands
+        with contextlib.suppress(
+            psutil.NoSuchProcess
+        ):  # a job that has ended already needs no process in its record
             started = psutil.Process(process.pid).create_time()
             self.save(replace(record, pid=process.pid, process_started=started))
 
@@ -218,7 +232,7 @@ class RunJobs(JobFolder):
 
     def running(self) -> JobRecord | None:
         """Return the job that runs now, from any session."""
-        for file in self.jobs():
+        for file in self.job_files():
             job_id = file.name.removesuffix(".job")
             record = self.record(job_id)
             if record is not None and self._process(record) is not None:
@@ -305,8 +319,8 @@ def _opened(path: Path) -> Run | Recovery | None:
 
 def _memory_bytes(process: psutil.Process) -> int | None:
     with contextlib.suppress(psutil.Error):
-        held: int = process.memory_info().rss
-        return held
+        resident: int = process.memory_info().rss
+        return resident
     return None
 
 

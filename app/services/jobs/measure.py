@@ -8,8 +8,7 @@ from trim.progress import Progress
 from trim.pruning.events import to_json
 from trim.runs.writer import log_event, update_metrics
 
-# In metrics.json, in the form of "perplexities".
-DENSE = "dense_perplexities"
+DENSE = "dense_perplexities"  # key in metrics.json; its entries have the form of those of "perplexities"
 
 
 def measure(folder: Path, *, windows: int, length: int) -> None:

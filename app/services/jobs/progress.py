@@ -26,7 +26,7 @@ class RunProgress:
 
 def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress:
     """Read the progress from events at the time `now`, which has a time zone; skip malformed lines."""
-    shown, said, ended = Progress("Starting"), "", ""
+    shown, reported, ended = Progress("Starting"), "", ""
     notes: list[str] = []
     for event in events:
         match event:
@@ -41,20 +41,20 @@ def read_progress(events: Iterable[dict], now: datetime.datetime) -> RunProgress
                 "of": int() | float() as of,
                 "seconds_left": int() | float() | None as left,
             } if all(abs(number) < _MAX_NUMBER for number in (done, of, left or 0)):
-                shown, said, ended = Progress(what, done, of, left), str(event.get("time", "")), ""
+                shown, reported, ended = Progress(what, done, of, left), str(event.get("time", "")), ""
             case {"event": "Began"}:
                 notes.clear()
             case {"event": "Note", "text": str(text)}:
                 notes.append(text)
-    return RunProgress(_aged(shown, said, now), tuple(notes[-3:]), ended)
+    return RunProgress(_aged(shown, reported, now), tuple(notes[-3:]), ended)
 
 
-def _aged(progress: Progress, said: str, now: datetime.datetime) -> Progress:
-    """Subtract the time since the report from the seconds left."""
+def _aged(progress: Progress, reported: str, now: datetime.datetime) -> Progress:
+    """Subtract the time since the report, an ISO 8601 time, from the seconds left."""
     if progress.seconds_left is None:
         return progress
     try:
-        age = (now - datetime.datetime.fromisoformat(said)).total_seconds()
+        age = (now - datetime.datetime.fromisoformat(reported)).total_seconds()
     except (ValueError, TypeError):
         age = 0.0
     return replace(progress, seconds_left=max(progress.seconds_left - max(age, 0.0), 0.0))

@@ -1,7 +1,7 @@
 """The records of jobs, on disk in `.jobs` in the folder of the runs.
 
-ID.job says which process a job is, ID.end how it ended, ID.log what it printed. So a job outlives the page and the
-app, and a killed one is seen as what it is.
+ID.job holds the id of its process, ID.end how it ended, ID.log what it printed. So a job outlives the page and the
+app, and a killed job is recognised.
 """
 
 import hashlib
@@ -26,7 +26,7 @@ _MAX_MESSAGE_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class JobRecord:
-    """One job as it is written down.
+    """A job as it is stored.
 
     Attributes:
         id: the run's id, which is also the name of the run's folder.
@@ -106,8 +106,8 @@ class JobFolder:
         """Return the path of a job's "job", "end" or "log"."""
         return self.path(job_id).parent / ".jobs" / f"{job_id}.{ending}"
 
-    def jobs(self) -> list[Path]:
-        """Return the records of all jobs."""
+    def job_files(self) -> list[Path]:
+        """Return the files of all jobs' records."""
         return list((self.folder() / ".jobs").glob("*.job"))
 
     def record(self, job_id: str) -> JobRecord | None:
@@ -118,7 +118,7 @@ class JobFolder:
             return None
 
     def save(self, record: JobRecord) -> None:
-        """Write a job down."""
+        """Store a job's record."""
         write_json(self.file(record.id, "job"), asdict(record))
 
     def end(self, job_id: str) -> tuple[int | None, str]:
@@ -142,12 +142,12 @@ class JobFolder:
         """Return a sentence that points to the job's log."""
         return f"What it printed is in {self.file(job_id, 'log')}."
 
-    def forget_old(self) -> None:
+    def delete_old(self) -> None:
         """Delete the records of jobs that ended long ago, and the folders of those killed before their run began."""
         remove_temporary(self.folder() / ".jobs")
-        for file in self.jobs():
+        for file in self.job_files():
             discard_unbegun(self.path(file.name.removesuffix(".job")))
-        jobs = sorted(self.jobs(), key=lambda file: file.stat().st_mtime, reverse=True)
+        jobs = sorted(self.job_files(), key=lambda file: file.stat().st_mtime, reverse=True)
         for file in jobs[MAX_JOBS:]:
             for ending in ("job", "end", "log"):
                 file.with_name(f"{file.name.removesuffix('.job')}.{ending}").unlink(missing_ok=True)

@@ -18,7 +18,7 @@ NICENESS = 10
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the commands until one of them fails, and write down the exit code of the last."""
+    """Run the commands until one of them fails, and store the exit code of the last in END."""
     from trim import cli
     from trim.runs.writer import write_json
 
@@ -29,7 +29,7 @@ def main(arguments: Sequence[str]) -> int:
     for command in commands:
         try:
             code = _measure(command[1:]) if command[0] == "measure" else cli.main(command)
-        except SystemExit as error:  # an argument that the parser refuses; it has said why
+        except SystemExit as error:  # the parser has refused an argument and printed why
             code = int(error.code or 0)
         except Exception as error:
             traceback.print_exc()

@@ -85,7 +85,7 @@ class ArrayLayer:
         if settings.layer_quality in DIRECT_QUALITIES:
             raise SettingsError(
                 f"The layer quality {settings.layer_quality} multiplies masked weights; it is shown as soon as the "
-                "live model is there."
+                "live model is loaded."
             )
         return search_tables(self.tables, settings, np.asarray, complete=complete)
 

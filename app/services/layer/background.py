@@ -110,8 +110,8 @@ class Job(Generic[R]):
         return cast(R, self._result)  # None only where the work returns it
 
 
-# Threads that work, abandoned ones too. At the end of the program each gets a moment to look up: one that is within
-# torch would end the process with a message of its own.
+# Threads that work, also those of cancelled jobs. At the end of the program each gets a moment to notice that its job
+# is cancelled: a thread still within torch would end the process with an error message.
 _RUNNING: dict[threading.Thread, Job] = {}
 _LAST_SECONDS = 2.0
 
@@ -166,8 +166,8 @@ class JobTable(Generic[R]):
         with self._lock:
             self._jobs.pop(key, None)
 
-    def make_room(self) -> None:
-        """Drop every result."""
+    def drop_results(self) -> None:
+        """Drop every cached result."""
         with self._lock:
             for key in [key for key, job in self._jobs.items() if job.done and not job.failed]:
                 del self._jobs[key]
@@ -183,7 +183,7 @@ class JobTable(Generic[R]):
             return [(key, job) for key, job in reversed(self._jobs.items()) if job.done and not job.failed]
 
     def _shrink(self) -> None:
-        """Drop ended jobs, the least recently used first; never the last used."""
+        """Drop ended jobs beyond the capacity, the least recently used first; never the last used."""
         ended = [(key, job) for key, job in self._jobs.items() if job.done]
         sizes = {key: 0 if job.failed else self._size(job.result()) for key, job in ended}
         total, last = sum(sizes.values()), next(reversed(self._jobs), None)

@@ -68,7 +68,7 @@ def _record(study: Study, outcome: Outcome, method: str) -> LayerRecord:
             "The text is still being read. The layer can be kept as soon as all of its windows are."
         )
     if not isinstance(layer, TensorLayer):
-        raise RunError("This layer came with the app. It can be kept as soon as the live model is there.")
+        raise RunError("This layer came with the app. It can be kept as soon as the live model is loaded.")
     if method == "trim":
         result = trim.search(layer.curves, settings)
         return record_of_search(key.layer, layer.scored, result, score_name=key.score, with_mask=True)

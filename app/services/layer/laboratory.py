@@ -60,7 +60,6 @@ class Laboratory:
         # Hooks of two measurements on one model would mix, so a cancelled measurement holds the lane until it ends.
         self._measuring = Lane(to_the_end=True)
         self._samples = Samples()
-        self._windows_of = self._samples.windows
 
     def description(self, source: str) -> Job[trim.ModelDescription]:
         """Start a job that describes a model, before anything large is downloaded.
@@ -74,12 +73,12 @@ class Laboratory:
         """Start a job that lists the devices for a model; the first call loads torch, which takes seconds."""
         return self._tables[str].job(DEVICES, _devices)
 
-    def known_devices(self) -> list[str]:
+    def cached_devices(self) -> list[str]:
         """Return the devices for a model without waiting; only the CPU until torch is loaded."""
         job: Job[list[str]] | None = self._finished(DEVICES)
         return ["cpu"] if job is None else job.result()
 
-    def preparing(self, key: StudyKey) -> tuple[Hashable, Job]:
+    def next_step(self, key: StudyKey) -> tuple[Hashable, Job]:
         """Return the key and the job of the next step towards a study: devices, model, or the study itself.
 
         A step that failed is returned again.
@@ -112,7 +111,7 @@ class Laboratory:
                         return fetched.load(key.device, key.dtype, job.report)
                     except trim.NotEnoughMemoryError:
                         for kind in (ModelKey, StudyKey):
-                            self._tables[kind].make_room()
+                            self._tables[kind].drop_results()
                         gc.collect()
                     return fetched.load(key.device, key.dtype, job.report)
 
@@ -127,17 +126,17 @@ class Laboratory:
             from trim.calibration.capture import stored_capture
 
             sample = key.sample
-            windows = self._windows_of(model, sample, job)
+            windows = self._samples.windows(model, sample, job)
             origin = Origin.of(model, windows)
 
-            def made(captured: dict[str, trim.LayerSample], *, refining: bool = False) -> Study:
+            def study_of(captured: dict[str, trim.LayerSample], *, refining: bool = False) -> Study:
                 job.report(
                     dataclasses.replace(job.progress, what=f"Computing the retention curves of {key.layer}")
                 )
                 return Study(key, TensorLayer(captured[key.layer], key.score), origin, refining=refining)
 
             def preview(captured: dict[str, trim.LayerSample]) -> None:
-                job.preview = made(captured, refining=True)
+                job.preview = study_of(captured, refining=True)
 
             vectors, seed = sample.vectors_per_sequence, sample.seed
             captured = stored_capture(model, windows, [key.layer], vectors_per_sequence=vectors, seed=seed)
@@ -153,7 +152,7 @@ class Laboratory:
                         progress=job.report,
                         partial=preview,
                     )
-            return made(captured)
+            return study_of(captured)
 
         return self._job(key, "Preparing a layer", key.model.source, work)
 
@@ -166,7 +165,7 @@ class Laboratory:
         def work(job: Job) -> dict[str, Tensor]:
             from trim.calibration.sensitivity import stored_sensitivity
 
-            windows = self._windows_of(model, key.sample, job)[:SENSITIVITY_WINDOWS]
+            windows = self._samples.windows(model, key.sample, job)[:SENSITIVITY_WINDOWS]
             sensitivity = stored_sensitivity(model, windows)
             if sensitivity is None:
                 with JOBS.turn(job), self._measuring.turn(job):
@@ -188,7 +187,7 @@ class Laboratory:
         """Start a job that compares a checkpoint's zeros with the masks of the library."""
 
         def work(job: Job) -> list[trim.Agreement]:
-            windows = self._windows_of(parent, key.sample, job)
+            windows = self._samples.windows(parent, key.sample, job)
             with JOBS.turn(job), self._measuring.turn(job):
                 return trim.agreements(
                     key.checkpoint,
@@ -230,24 +229,24 @@ class Laboratory:
             study, sample = key.study, key.study.sample
             vectors = sample.vectors_per_sequence
 
-            def captured(read: SampleKey) -> trim.LayerSample:
-                windows = self._windows_of(model, read, job)
+            def capture(sample: SampleKey) -> trim.LayerSample:
+                windows = self._samples.windows(model, sample, job)
                 samples = trim.capture(
-                    model, windows, [study.layer], vectors_per_sequence=vectors, seed=read.seed
+                    model, windows, [study.layer], vectors_per_sequence=vectors, seed=sample.seed
                 )
                 return samples[study.layer]
 
             with JOBS.turn(job), self._measuring.turn(job):
                 samples: Iterator[trim.LayerSample]
                 if key.drawn == "vectors":
-                    one = captured(sample)
+                    one = capture(sample)
                     samples = trim.resampled(one, key.draws, vectors=key.vectors, seed=sample.seed)
                 elif key.drawn == "windows":
                     seeds = range(sample.seed, sample.seed + key.draws)
-                    samples = (captured(dataclasses.replace(sample, seed=seed)) for seed in seeds)
+                    samples = (capture(dataclasses.replace(sample, seed=seed)) for seed in seeds)
                 else:
                     texts = (sample.corpus, *key.texts)
-                    samples = (captured(dataclasses.replace(sample, corpus=text)) for text in texts)
+                    samples = (capture(dataclasses.replace(sample, corpus=text)) for text in texts)
                 signal = trim.row_signal(
                     samples, key.settings, score=study.score, draws=key.draws, progress=job.report
                 )

@@ -48,7 +48,7 @@ SIGN_ROWS, LOUDNESS = 24, 1.5
 BLOCK_POWERS, BLOCK_SHAPE = (2.6, 1.2, 1.0, 1.3, 1.6, 2.2), (64, 64)
 TARGET = 0.7
 PATH_TARGET = 0.65
-PICTURES_AN_UPDATE = 10
+FRAMES_PER_UPDATE = 10
 # Rows of the retention curves: how much of their squared output the outliers hold.
 CURVE_ROWS = {"even": 0.05, "between": 0.6, "few large": 0.97}
 
@@ -136,7 +136,7 @@ def one_update(rate: float) -> UpdateLesson:
 
 
 def _bell_curve(number: int) -> Tensor:
-    """Return the sizes of that many evenly spaced draws from a normal distribution, ascending."""
+    """Return the quantiles of the half-normal distribution at `number` evenly spaced probabilities, ascending."""
     return torch.erfinv((torch.arange(number) + 0.5) / number)
 
 
@@ -177,7 +177,7 @@ def path() -> PathLesson:
     assert rate is not None, "some rate beats uniform on these rows"
     states = trace.updates[rate]
     last = len(states) - 1
-    update = torch.linspace(0, last, last * PICTURES_AN_UPDATE + 1, dtype=torch.float64)
+    update = torch.linspace(0, last, last * FRAMES_PER_UPDATE + 1, dtype=torch.float64)
     before = update.floor().clamp(max=last - 1).long()
     x = torch.lerp(states[before], states[before + 1], (update - before).unsqueeze(1))
     counts = trim.project_counts(x, int(result.counts.sum()), WIDE_COLUMNS, CAP)
@@ -231,9 +231,9 @@ def _blocks() -> tuple[dict[str, tuple[int, int]], list[float]]:
 def budgets(width: float) -> BudgetLesson:
     """Compute OWL's budgets for six blocks that differ in outliers."""
     shapes, outliers = _blocks()
-    asked = owl_budgets(outliers, shapes, TARGET, width)
-    given = project_budgets(asked, shapes, TARGET, CAP, method="owl")
-    return BudgetLesson(TARGET, np.array(outliers), np.array(list(given.layers.values())))
+    requested = owl_budgets(outliers, shapes, TARGET, width)
+    projected = project_budgets(requested, shapes, TARGET, CAP, method="owl")
+    return BudgetLesson(TARGET, np.array(outliers), np.array(list(projected.layers.values())))
 
 
 def three_allocations(target: float) -> tuple[PrunedMatrix, ...]:

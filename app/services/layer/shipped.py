@@ -108,20 +108,19 @@ class ShippedLayer:
         _ = layer.tables
 
     def save(self, file: Path) -> None:
-        """Write the file that `read` reads: the weight in float16, of which the model is made, the rest in float32.
+        """Write the file that `read` reads: the weight in float16, as in the model, the rest in float32.
 
         Raises:
-            RunError: the weight is not one of float16, or the file cannot be written.
+            RunError: float16 cannot represent the weight, or the file cannot be written.
         """
         from safetensors.numpy import save
 
         weight = self.weight.astype(np.float16)
         if not np.array_equal(weight.astype(np.float32), self.weight):
-            raise RunError(f"{self.key.layer} has weights that float16 does not hold")
+            raise RunError(f"{self.key.layer} has weights that float16 cannot represent")
         arrays = {"weight": weight, "inputs": self.inputs, "input_norm": self.input_norm, **self.first.arrays}
-        arrays = {
-            name: np.ascontiguousarray(values) for name, values in arrays.items()
-        }  # safetensors takes no other
+        # safetensors writes contiguous arrays only.
+        arrays = {name: np.ascontiguousarray(values) for name, values in arrays.items()}
         facts = {
             "layer": self.key.layer,
             "sample": dataclasses.asdict(self.key.sample),

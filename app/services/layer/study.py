@@ -137,7 +137,7 @@ class Study:
         Raises:
             PresenterNeededError: a reader of a seminar changed more than the target.
         """
-        if not _only_a_target(settings):  # another target costs milliseconds
+        if not _differs_only_in_target(settings):  # another target costs milliseconds
             SEMINAR.require("A search with other options")
         with self._lock:
             return cached(
@@ -161,11 +161,11 @@ class Study:
     def all_targets(self, outcome: Outcome) -> AllTargets:
         """Return the layer at other targets, under the options of an outcome."""
         settings, weights = outcome.result.settings, outcome.optimum.sensitivity
-        anywhere = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
+        without_target = dataclasses.replace(settings, target_sparsity=settings.max_row_sparsity)
         with self._lock:
             return cached(
                 self._all_targets,
-                (anywhere, weights is not None),
+                (without_target, weights is not None),
                 lambda: all_targets(self.layer, settings, weights),
                 ALL_TARGETS_CACHE_SIZE,
             )
@@ -223,7 +223,7 @@ class Study:
         )
 
 
-def _only_a_target(settings: SearchSettings) -> bool:
+def _differs_only_in_target(settings: SearchSettings) -> bool:
     """Return whether only the target differs from the defaults."""
     if settings.max_row_sparsity != SearchSettings.max_row_sparsity:
         return False

@@ -21,7 +21,7 @@ class Optimum:
         losses: Σ f_i · error_i under uniform, TRIM and these counts, which minimise it.
         cap: the largest row sparsity that was allowed.
         price: λ, the cost of the most expensive pruned weight.
-        sensitivity: (D,) the rows' weights f; None: all alike.
+        sensitivity: (D,) the rows' weights f; None: all rows weigh the same.
     """
 
     counts: np.ndarray = field(repr=False)

@@ -34,7 +34,7 @@ def all_targets(layer: SweptLayer, settings: SearchSettings, sensitivity: np.nda
     Args:
         layer: with its curves.
         settings: the settings of TRIM's search; their target does not matter.
-        sensitivity: (D,) the rows' weights; None: all alike.
+        sensitivity: (D,) the rows' weights; None: all rows weigh the same.
     """
     targets, qualities, losses = [], [], []
     counts: dict[str, list[np.ndarray]] = {"trim": [], "optimal": []}

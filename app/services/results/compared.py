@@ -136,17 +136,17 @@ class Compared:
         return self.views[0] if len(self.views) == 1 else None
 
     @property
-    def stored(self) -> LayerView:
+    def first(self) -> LayerView:
         """Return the view of the first layer."""
         return self.views[0]
 
     @property
     def allocation(self) -> RowAllocation:
         """Row sparsities of the first layer, under the slot's label."""
-        return dataclasses.replace(self.stored.own, label=self.label or self.letter)
+        return dataclasses.replace(self.first.own, label=self.label or self.letter)
 
     @property
-    def rows_are(self) -> tuple:
+    def rows_key(self) -> tuple:
         """A key that is equal for slots with the same rows: the same layer of the same weights."""
         return self.source.model.weights, self.pick.layer
 
@@ -157,7 +157,7 @@ class Compared:
         return pruned / sum(view.rows * view.columns for view in self.views)
 
 
-def opened(store: RunStore, slot: int, pick: Pick) -> Compared:
+def read_slot(store: RunStore, slot: int, pick: Pick) -> Compared:
     """Read the contents of a slot.
 
     Raises:
@@ -191,8 +191,10 @@ def labelled(compared: Sequence[Compared]) -> list[Compared]:
             columns.append(values)
     differing = list(zip(*columns, strict=True)) if columns else [()] * len(compared)
     return [
-        dataclasses.replace(each, label=" · ".join([each.letter, " ".join(said)] if said else [each.letter]))
-        for each, said in zip(compared, differing, strict=True)
+        dataclasses.replace(
+            each, label=" · ".join([each.letter, " ".join(parts)] if parts else [each.letter])
+        )
+        for each, parts in zip(compared, differing, strict=True)
     ]
 
 
@@ -246,17 +248,17 @@ def _percents(shares: Sequence[float]) -> list[str]:
 
 def comparison(first: Compared, second: Compared) -> AllocationComparison:
     """Return the distances of two slots; rows are paired only if both slots have the same rows."""
-    apart = None
-    if first.rows_are != second.rows_are:
-        what = "layers" if first.rows_are[0] == second.rows_are[0] else "models"
-        apart = f"they are rows of two {what}: row 5 of one has nothing to do with row 5 of the other"
+    why_unpaired = None
+    if first.rows_key != second.rows_key:
+        what = "layers" if first.rows_key[0] == second.rows_key[0] else "models"
+        why_unpaired = f"they are rows of two {what}: row 5 of one has nothing to do with row 5 of the other"
     key = first.key, second.key
     return _comparisons.get(
-        key, lambda: compare_allocations(first.allocation, second.allocation, apart=apart)
+        key, lambda: compare_allocations(first.allocation, second.allocation, why_unpaired=why_unpaired)
     )
 
 
-def masks_agree(first: Compared, second: Compared) -> MaskAgreement:
+def compare_masks(first: Compared, second: Compared) -> MaskAgreement:
     """Compare the masks of two slots of one layer.
 
     Raises:
@@ -264,7 +266,7 @@ def masks_agree(first: Compared, second: Compared) -> MaskAgreement:
     """
     masks = []
     for each in (first, second):
-        mask = each.stored.masks.get(each.stored.own.method)
+        mask = each.first.masks.get(each.first.own.method)
         if mask is None:
             raise RunError(
                 f"{each.letter} has no mask: a run keeps that of its own method, and a large live layer none."
@@ -293,7 +295,7 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
         Setting("model", tuple(each.source.model.title for each in compared)),
         Setting("layer", tuple(each.pick.layer for each in compared)),
         Setting("rows × weights", tuple(_shape(each) for each in compared)),
-        Setting("rows set by", tuple(each.stored.own.label for each in compared)),
+        Setting("rows set by", tuple(each.first.own.label for each in compared)),
         Setting("layer sparsity", tuple(percent(each.sparsity, 2) for each in compared)),
         Setting("layer quality", tuple(map(_quality, compared))),
         Setting("learning rate η", tuple(map(_rate, compared))),
@@ -329,4 +331,4 @@ def _rate(each: Compared) -> str:
 
 
 def _shape(each: Compared) -> str:
-    return f"{each.stored.rows:,} × {each.stored.columns:,}"
+    return f"{each.first.rows:,} × {each.first.columns:,}"

@@ -95,14 +95,14 @@ def default_picks(runs: Sequence[StoredRun]) -> list[Pick]:
     layer = DEFAULT_LAYER if DEFAULT_LAYER in layers else layers[0]
     picks = [Pick(first.id, layer)]
     second = by_method.get("optimal")
-    if at_other_targets := alike(picks[0], readable).get("other targets"):
+    if at_other_targets := related_picks(picks[0], readable).get("other targets"):
         picks.append(at_other_targets[0])
     elif second is not None and second is not first and layer in second.opened().layers:
         picks.append(Pick(second.id, layer))
     return [*picks, Pick(first.id, layer, uniform=True)]
 
 
-def alike(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
+def related_picks(pick: Pick, runs: Sequence[StoredRun]) -> dict[str, list[Pick]]:
     """Return what can be compared with a pick, by what differs: other targets, seeds, methods, blocks, experts."""
     found: dict[str, list[Pick]] = {}
     own = next((entry.run for entry in runs if entry.id == pick.run_id and entry.run is not None), None)

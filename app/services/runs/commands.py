@@ -21,9 +21,9 @@ def arguments(settings: PruneSettings) -> list[str]:
     ]
 
 
-def _flags(settings: PruneSettings | RecoverSettings, known: Mapping[str, Option]) -> list[str]:
+def _flags(settings: PruneSettings | RecoverSettings, all_options: Mapping[str, Option]) -> list[str]:
     chosen: list[str] = []
-    for name, each in known.items():
+    for name, each in all_options.items():
         value = getattr(settings, name)
         if name == "model" or value == each.default:
             continue
@@ -77,7 +77,7 @@ def reproduce(run: Run) -> str:
 def _again(stored: Run | Recovery, command: list[str], *, given: bool) -> str:
     """Return a command and those that measure its result; `given`: its text was passed as tokens."""
     out = f"runs/{stored.id}-again"
-    note = f"# with the text that was handed over as tokens: trim.{command[0]}(…, tokens=…)"
+    note = f"# with the same tokens, passed in Python: trim.{command[0]}(…, tokens=…)"
     lines = [note] if given else []
     lines.append(_line(*command, "--out", out))
     lines += [_line("evaluate", out, *text_options(each)) for each in stored.metrics.get("perplexities", [])]

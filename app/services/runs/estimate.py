@@ -7,7 +7,7 @@ from trim.runs.options import idle_options, options
 from trim.runs.settings import PruneSettings
 
 
-def seconds_of_the_like(settings: PruneSettings, runs: Iterable[StoredRun]) -> float | None:
+def estimated_seconds(settings: PruneSettings, runs: Iterable[StoredRun]) -> float | None:
     """Return the seconds of the first complete run with the same costly options; None: there is none.
 
     Args:

@@ -22,8 +22,8 @@ from trim.runs.recovery import MOVED, Recovery
 from trim.runs.writer import RunWriter, write_notes
 
 DELETED = ".deleted"  # a folder among the runs, for runs that are being removed
-# What belongs to a run, besides its blocks. The calibration text and the sensitivities of a run on its way are made
-# again where they are missing.
+# The files of a run, without its blocks. The calibration text and the sensitivities of an unfinished run are left out:
+# `resume` makes them again.
 SMALL_FILES = (
     "config.json",
     "manifest.json",
@@ -131,21 +131,21 @@ def delete(entry: StoredRun) -> None:
         raise RunError(f"{path} is deleted already; reload the page")
     with FolderLock(path):
         pass
-    gone = path.parent / DELETED / uuid.uuid4().hex
+    removed = path.parent / DELETED / uuid.uuid4().hex
     try:
-        gone.parent.mkdir(exist_ok=True)
-        path.rename(gone)  # atomic: if the process is killed, the run is either complete or deleted
+        removed.parent.mkdir(exist_ok=True)
+        path.rename(removed)  # atomic: if the process is killed, the run is either complete or deleted
     except OSError as error:
         raise RunError(f"{path} cannot be removed ({error.strerror or error}); {remedy(error)}") from error
     discard_deleted(path.parent)
-    if gone.exists():
-        raise RunError(f"{gone} could not be removed completely; remove what is left of it yourself")
+    if removed.exists():
+        raise RunError(f"{removed} could not be removed completely; remove what is left of it yourself")
 
 
 def discard_deleted(folder: Path) -> None:
     """Remove the rest of deleted runs, also if the deleting process was killed."""
-    for gone in (folder / DELETED).glob("*"):
-        shutil.rmtree(gone, ignore_errors=True)
+    for removed in (folder / DELETED).glob("*"):
+        shutil.rmtree(removed, ignore_errors=True)
     with contextlib.suppress(OSError):
         (folder / DELETED).rmdir()
 

@@ -21,7 +21,7 @@ from trim.runs.recovery import Recovery, list_recoveries
 
 _READ = (RECOVERY, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
 RECOVERY_CACHE_SIZE = 256
-_known: SharedCache[tuple, FolderEntry[Recovery]] = SharedCache(RECOVERY_CACHE_SIZE)
+_cache: SharedCache[tuple, FolderEntry[Recovery]] = SharedCache(RECOVERY_CACHE_SIZE)
 
 
 def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
@@ -34,7 +34,7 @@ def recoveries(folder: Path | None = None) -> list[FolderEntry[Recovery]]:
 
 def _cached(entry: FolderEntry[Recovery]) -> FolderEntry[Recovery]:
     stamp = (entry.path, *(changed(f"{entry.path}/{name}") for name in _READ))
-    return _known.get(stamp, lambda: entry)
+    return _cache.get(stamp, lambda: entry)
 
 
 def recoveries_of(run: Run) -> list[Recovery]:

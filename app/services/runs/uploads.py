@@ -10,7 +10,7 @@ from trim.files import new_file
 
 def store_text(name: str, content: bytes) -> Path:
     """Store an uploaded file, once for equal content; only the suffix of its name is used."""
-    SEMINAR.require("Bringing a text")
+    SEMINAR.require("Uploading a text")
     digest = hashlib.sha256(content).hexdigest()[:32]
     path = cache_folder() / "texts" / digest / f"text{Path(name).suffix.lower()}"
     if not path.exists():

@@ -1,4 +1,4 @@
-"""Seminar mode: many readers, one presenter. One guard says who may compute and change things, and for how many tries.
+"""Seminar mode: many readers, one presenter. One guard decides who may compute and change things.
 
 Pages hide what a reader cannot use, but that is politeness: every service that computes, writes or opens a path asks
 `SEMINAR.require` by itself, so neither a forged message of a browser nor an address can reach it.

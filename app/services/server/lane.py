@@ -7,7 +7,7 @@ from typing import Protocol
 
 from trim.progress import Progress
 
-_LOOK_SECONDS = 0.2
+_POLL_SECONDS = 0.2
 
 
 class Waiting(Protocol):
@@ -39,7 +39,7 @@ class Lane:
             while not self._is_next(job):
                 job.report(Progress("Waiting for the work before this"))
                 with self._changed:
-                    self._changed.wait_for(lambda: self._is_next(job), _LOOK_SECONDS)
+                    self._changed.wait_for(lambda: self._is_next(job), _POLL_SECONDS)
             job.report(Progress("Starting"))  # it may have been cancelled while it waited
             yield
         finally:

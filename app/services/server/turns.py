@@ -37,7 +37,7 @@ class Turns:
             yield
         finally:
             with self._lock:
-                if mine in self._waiting:  # it went ahead
+                if mine in self._waiting:  # it did not get a turn in time, and went ahead without
                     self._waiting.remove(mine)
                 elif self._waiting:
                     self._waiting.popleft().set()

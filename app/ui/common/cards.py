@@ -16,7 +16,7 @@ from app.services.server.lru import SharedCache
 from app.ui.common.address import Bind
 from app.ui.common.present import LARGER, presenting
 from app.ui.common.segments import segments
-from app.ui.common.selection import drawn_anew
+from app.ui.common.selection import forget_selection
 from app.ui.common.studio import save_button, theme
 from app.ui.common.text import plain
 from diagnostics.figures.frame import enlarged
@@ -105,7 +105,7 @@ def card(
             st.caption(plain(drawn.subtitle))
         selects = on_select if chosen in selectable else None
         if selects is None:
-            drawn_anew(key)
+            forget_selection(key)
         st.plotly_chart(
             drawn.figure,
             key=f"{key}_{chosen}" if selects is None else key,

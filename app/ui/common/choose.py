@@ -62,7 +62,7 @@ def choose_text() -> SampleKey:
     with st.sidebar:
         corpus = text_box("text", bind="query-params")
         with st.popover("Text options", icon=":material/article:", width="stretch"):
-            bring_text("text")
+            upload_text("text")
             with st.form("sample", border=False):
                 windows = st.number_input(
                     "Windows (sequences)", 1, 4096, DEFAULT_SAMPLE.windows, key="windows", bind="query-params"
@@ -104,14 +104,14 @@ def text_box(key: str, bind: Bind = None) -> str | None:
         bind=bind,
         accept_new_options=True,
         help="What the model reads to show which inputs its layers receive. Choose one, type the path of a .txt, "
-        ".jsonl or .parquet file, or bring one below.",
+        ".jsonl or .parquet file, or upload one below.",
     )
     if corpus in texts:
         st.caption(plain(texts[corpus]))
     return corpus
 
 
-def bring_text(key: str) -> None:
+def upload_text(key: str) -> None:
     """Show the upload of a text, which the text box of this key then selects."""
 
     def keep() -> None:

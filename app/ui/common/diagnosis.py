@@ -6,7 +6,7 @@ from typing import Any
 import streamlit as st
 
 from app.services.jobs.continuations import has_masks
-from app.services.jobs.diagnoses import WHAT, begin_diagnosis, diagnosing, diagnosis_key
+from app.services.jobs.diagnoses import ACTION, begin_diagnosis, diagnosis_key, diagnosis_state
 from app.services.jobs.manager import JOBS
 from app.ui.common.guard import errors_shown, guarded
 from app.ui.common.jobs import running_job
@@ -47,7 +47,7 @@ def diagnosis(
     with guarded():
         found = (layer_diagnoses(run, layer) if layer else run.diagnoses).get(what)
     key = diagnosis_key(run, what, layer)
-    job = diagnosing(JOBS, key)
+    job = diagnosis_state(JOBS, key)
     if found:
         with guarded():
             show(found)
@@ -85,7 +85,7 @@ def _without_masks(run: Run) -> None:
 
 def _ask(run: Run, what: str, cost: str, asked_options: Callable[[], list[str] | None], layer: str) -> None:
     st.caption(cost)
-    if not presenter_only(WHAT):
+    if not presenter_only(ACTION):
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         options = asked_options()
@@ -119,7 +119,7 @@ def text_options(run: Run, what: str) -> list[str]:
 
 @st.fragment(run_every=POLL_SECONDS)
 def _watch(key: str) -> None:
-    job = diagnosing(JOBS, key)
+    job = diagnosis_state(JOBS, key)
     if job is None or not job.active:
         rerun_page()
         return

@@ -181,7 +181,7 @@ optimal; weighted by size, the layers add up to the model's sparsity.
 _COST = r"""
 $$
 \mathcal L(\hat W_\ell) - \mathcal L, \qquad
-\text{foreseen: } \tfrac12 \sum_i f_i\, \overline{\delta_i^2}
+\text{predicted: } \tfrac12 \sum_i f_i\, \overline{\delta_i^2}
 $$
 
 $\mathcal L$ is the mean loss per token of the dense model in nats, $\mathcal L(\hat W_\ell)$ with layer $\ell$ alone

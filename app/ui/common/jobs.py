@@ -58,7 +58,7 @@ def stopped_job(job_id: str, kind: str, *, title: str, resumed: str) -> None:
     with st.container(border=True, key=f"{kind}-progress"):
         st.markdown(title)
         st.caption(resumed)
-        if presenter_only("Going on with it") and st.button(
+        if presenter_only("Resuming it") and st.button(
             "Resume", type="primary", icon=":material/resume:", key=f"resume_{kind}"
         ):
             with errors_shown():

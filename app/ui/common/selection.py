@@ -125,12 +125,12 @@ def rows_for(source: SelectionSource, rows: list[int]) -> list[int]:
     """Return the rows to highlight in a chart: none in the chart in which they were selected, which shows them."""
     if st.session_state.get("selected_in") == source:
         return []
-    drawn_anew(source.chart)
+    forget_selection(source.chart)
     return rows
 
 
-def drawn_anew(chart: str) -> None:
-    """Forget the selection of a chart that shows something else or is not shown."""
+def forget_selection(chart: str) -> None:
+    """Forget the selection in a chart that now shows something else or is not shown."""
     selected_in = st.session_state.get("selected_in")
     if selected_in is not None and selected_in.chart == chart:
         st.session_state["selected_in"] = None

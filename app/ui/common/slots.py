@@ -33,13 +33,13 @@ def set_slots(picks: Sequence[Pick]) -> None:
     st.session_state[_SLOTS] = [str(pick) for pick in picks[: len(LETTERS)]]
 
 
-def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, too: str = "") -> None:
+def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, more: str = "") -> None:
     """Show the button "Add to compare" and, once something was added, a link to the Compare page.
 
     Args:
         make: returns the picks to add when the button is pressed.
         key: the button's key.
-        too: names further picks in the button's help, such as " and uniform".
+        more: names further picks in the button's help, such as " and uniform".
     """
     count = len(slots())
     with st.container(
@@ -51,7 +51,7 @@ def add_to_compare(make: Callable[[], Sequence[Pick]], key: str, too: str = "") 
             key=key,
             type="tertiary",
             on_click=lambda: _add(make()),  # in a callback, as the page's script may be interrupted
-            help=f"What is shown{too}: a curve each on Compare, up to eight.",
+            help=f"What is shown{more}: a curve each on Compare, up to eight.",
         )
         if count:
             compare_link([], f"Compare {count}" if count > 1 else "Compare it")
@@ -69,10 +69,10 @@ def slot_address(texts: Sequence[str]) -> dict[str, str]:
 
 
 def _add(picks: Sequence[Pick]) -> None:
-    known = slots()
-    new = [str(pick) for pick in picks if str(pick) not in known]
-    room = len(LETTERS) - len(known)
-    known += new[:room]
+    present = slots()
+    new = [str(pick) for pick in picks if str(pick) not in present]
+    room = len(LETTERS) - len(present)
+    present += new[:room]
     if len(new) > room:
         st.toast("Compare holds eight. Remove one there first.", icon=":material/info:")
     elif not new:

@@ -55,7 +55,7 @@ def _for_paper() -> Iterator[None]:
         _on_paper.reset(token)
 
 
-def figures_are_of(*settings: object) -> None:
+def set_caption_settings(*settings: object) -> None:
     """Set what the page's charts show, for captions of saved figures: model, layer, target, text."""
     st.session_state[_SETTINGS] = ", ".join(str(each) for each in settings if each not in (None, ""))
 

@@ -20,8 +20,8 @@ $$
 \Delta_t = \log p(x_t \mid x_{<t}) - \log \hat p(x_t \mid x_{<t})
 $$
 
-in nats: $p$ of the dense and $\hat p$ of the pruned model. Above 0 the pruned model foresees the token less well. The
-first token of a window is given, not foreseen.
+in nats: $p$ of the dense and $\hat p$ of the pruned model. Above 0 the pruned model predicts the token less well. The
+first token of a window is given, not predicted.
 """
 MAX_COLOURED_NATS = 4.0  # the loss at which colours are strongest
 MAX_TOKENS_LISTED = 2000
@@ -91,7 +91,7 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
             ):
                 st.html(coloured_text(facts, window))
     st.caption(
-        "Brown and underlined: foreseen worse than by the dense model; teal: better. Point at a token for its losses."
+        "Brown and underlined: predicted worse than by the dense model; teal: better. Point at a token for its losses."
     )
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import streamlit as st
 
-from app.services.results.compared import LIVE, Compared, comparison, masks_agree
+from app.services.results.compared import LIVE, Compared, compare_masks, comparison
 from app.services.results.picks import EVERY_BLOCK
 from app.services.results.recovered import recovered_points
 from app.services.results.sweep_curves import curves, texts, tokens_of
@@ -66,7 +66,7 @@ def quantities(compared: Sequence[Compared]) -> dict[str, RowQuantity]:
 
 def pairable(compared: Sequence[Compared]) -> bool:
     """Return whether all slots have the same rows."""
-    return len({each.rows_are for each in compared}) == 1 and compared[0].single is not None
+    return len({each.rows_key for each in compared}) == 1 and compared[0].single is not None
 
 
 def _values(view: LayerView, quantity: RowQuantity) -> np.ndarray:
@@ -180,11 +180,11 @@ def pair_cards(
         _cannot("Layers of several blocks or experts are compared by distribution only.")
         return None
     pair = comparison(first, other)
-    if pair.rows_differ is not None:
-        _cannot(f"{first.letter} and {other.letter} are compared by distribution only: {pair.rows_differ}.")
+    if pair.why_unpaired is not None:
+        _cannot(f"{first.letter} and {other.letter} are compared by distribution only: {pair.why_unpaired}.")
     elif what == "Masks":
         try:
-            agreement = masks_agree(first, other)
+            agreement = compare_masks(first, other)
         except RunError as error:
             _cannot(str(error))
         else:

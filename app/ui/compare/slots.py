@@ -6,7 +6,7 @@ from functools import lru_cache
 import streamlit as st
 
 from app.services.results.compared import LIVE, Compared
-from app.services.results.picks import EVERY_BLOCK, LETTERS, Pick, alike, kinds, run_label
+from app.services.results.picks import EVERY_BLOCK, LETTERS, Pick, kinds, related_picks, run_label
 from app.services.runs.store import StoredRun
 from app.ui.common.slots import slots
 from app.ui.common.studio import theme
@@ -81,7 +81,7 @@ def slot_bar(
         if not slots():
             own = any(pick.run_id.startswith(LIVE) for pick in picks)
             st.caption(
-                "The layer that you explored last. “Add” goes on from it."
+                "The layer that you explored last. “Add” compares it with others."
                 if own
                 else "An example. “Add to compare” on other pages begins your own.",
                 width="content",
@@ -110,7 +110,7 @@ def slot_bar(
 
 def _in_order(each: Compared) -> tuple[str, str, str, float]:
     """Sort by model, layer, method and sparsity."""
-    return each.source.model.title, each.pick.layer, each.stored.own.label, each.sparsity
+    return each.source.model.title, each.pick.layer, each.first.own.label, each.sparsity
 
 
 def _layers(runs: dict[str, StoredRun], run_id: str, layer: str) -> list[str]:
@@ -166,7 +166,7 @@ def _choices(
         "As uniform would prune it",
         key=uniform_key,
         on_change=changed,
-        help="At the same layer sparsity, every row alike.",
+        help="At the same layer sparsity, with the same share of every row pruned.",
     )
     if len(picks) > 1:
         st.button("Remove", icon=":material/close:", key=f"compare_{letter}_remove", on_click=removed)
@@ -179,7 +179,7 @@ def _add(
     label_of: Callable[[str], str],
     write: Write,
 ) -> None:
-    for words, more in alike(picks[0], entries).items():
+    for words, more in related_picks(picks[0], entries).items():
         if new := [each for each in more if each not in picks]:
             st.button(
                 _PRESETS.get(words, f"A with {words} ({len(new)})"),

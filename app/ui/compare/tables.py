@@ -83,9 +83,9 @@ def moved_table(pair: AllocationComparison) -> None:
 def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
     """Show the selected rows in each slot."""
     st.markdown("**Selected rows**")
-    table = {"row": rows, "Gini": compared[0].stored.coefficients[rows]}
+    table = {"row": rows, "Gini": compared[0].first.coefficients[rows]}
     for each in compared:
-        table[f"{each.letter}: row sparsity"] = each.stored.own.row_sparsity[rows]
-        table[f"{each.letter}: cosine"] = each.stored.cosines[-1].cosine[rows]
+        table[f"{each.letter}: row sparsity"] = each.first.own.row_sparsity[rows]
+        table[f"{each.letter}: cosine"] = each.first.cosines[-1].cosine[rows]
     shares = {name: st.column_config.NumberColumn(format="percent") for name in table if "sparsity" in name}
     st.dataframe(table, hide_index=True, height=min(38 + 35 * len(rows), 300), column_config=shares)

@@ -23,8 +23,8 @@ def other_targets(
     """Show a button for each target that is not compared yet, or a link if the layer is not in memory."""
     origin = of.source.live
     if isinstance(origin, LiveOrigin) and study_in_memory(origin.key) is not None:
-        there = {
-            (each.stored.own.method, round(100 * target))
+        compared_already = {
+            (each.first.own.method, round(100 * target))
             for each in compared
             if each.pick in picks
             and (target := each.source.request.target) is not None
@@ -39,7 +39,7 @@ def other_targets(
                     st.button(
                         f"{target}%",
                         key=f"compare_add_{method}_{target}",
-                        disabled=(method, target) in there,
+                        disabled=(method, target) in compared_already,
                         on_click=_add,
                         args=(origin, method, target, picks, write),
                     )

@@ -3,7 +3,7 @@
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
 from diagnostics.figures.distributions import RowQuantity
-from diagnostics.figures.frame import short, signed
+from diagnostics.figures.frame import signed, slot_letter
 from diagnostics.format import percent
 
 MAX_SPREADS = 4
@@ -26,7 +26,7 @@ between them. Spearman's $\rho$ compares the *order* of the same rows: 1 the sam
 def spread_text(found: Distributions, quantity: RowQuantity) -> str:
     """Describe the spread of the rows of each set; for many sets only the widest and the narrowest."""
     spreads = {
-        short(each.label): (float(values.min()), float(values.max()))
+        slot_letter(each.label): (float(values.min()), float(values.max()))
         for each in found.sets
         if (values := each.values[each.values == each.values]).size
     }
@@ -63,7 +63,7 @@ def distance_lines(comparisons: list[AllocationComparison]) -> list[str]:
 
 
 def _order(comparison: AllocationComparison) -> str:
-    if comparison.rows_differ is not None:
+    if comparison.why_unpaired is not None:
         return "not paired"
     if comparison.correlation is None or "uniform" in (comparison.first.method, comparison.second.method):
         return "no order"
@@ -80,7 +80,7 @@ def distance_text(comparison: AllocationComparison) -> str:
     shift = abs(second.layer_sparsity - first.layer_sparsity)
     if shift > 0.0005:
         sentence += f", and the layer sparsities {100 * shift:.1f}"
-    if comparison.rows_differ is not None or "uniform" in (first.method, second.method):
+    if comparison.why_unpaired is not None or "uniform" in (first.method, second.method):
         return sentence + "."
     if comparison.correlation is None:
         return sentence + "."
@@ -96,6 +96,6 @@ def moved_text(comparison: AllocationComparison) -> str:
     change = comparison.second.row_sparsity - comparison.first.row_sparsity
     more, less = int((change > 0).sum()), int((change < 0).sum())
     return (
-        f"{short(comparison.second.label)} prunes {more:,} rows more and {less:,} rows less than "
-        f"{short(comparison.first.label)}; {len(change) - more - less:,} stay."
+        f"{slot_letter(comparison.second.label)} prunes {more:,} rows more and {less:,} rows less than "
+        f"{slot_letter(comparison.first.label)}; {len(change) - more - less:,} stay."
     )

@@ -26,7 +26,7 @@ from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.row_detail import row_paths
 from diagnostics.similarity import PERCENTILES, cosine_distribution, cosine_statistics
 
-_WITHOUT_PIN = "What is pinned is not drawn here: Compare draws both."
+_WITHOUT_PIN = "The pinned layer is not drawn here; the Compare page draws both."
 # Scatters of rows whose kept weights were changed, by the names of `LayerView.changes`.
 CHANGES = {
     "row_error_masked": "Against the mask's error",

@@ -168,7 +168,7 @@ def encode(content: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> b
 
 def _numbers(view: LayerView) -> LayerNumbers:
     search = view.search
-    known = search is not None and np.isfinite(search.rate_sparsity).any()
+    has_rates = search is not None and np.isfinite(search.rate_sparsity).any()
     return LayerNumbers(
         view.target,
         view.coefficients,
@@ -178,7 +178,7 @@ def _numbers(view: LayerView) -> LayerNumbers:
         view.allocations,
         view.cosines,
         None if search is None else search.trace,
-        search.rate_sparsity if search is not None and known else None,
+        search.rate_sparsity if search is not None and has_rates else None,
     )
 
 

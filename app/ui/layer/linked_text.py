@@ -17,8 +17,8 @@ PART_OF_CHART = {
 QUALITY = "Quality: "
 LAYER_QUALITY, LEARNING_RATE = "Layer quality", "Learning rate η"  # terms that the page defines
 # The terms that each linked chart uses, shown below its finding.
-_IN_A_FEW_WORDS = {
-    "gini": "Gini: 0 if a row's weights score alike, near 1 if few hold all.",
+_EXPLANATIONS = {
+    "gini": "Gini: 0 if all weights of a row score the same, near 1 if few hold all.",
     "cosine": "Cosine of the output before and after pruning: 1 unchanged, 0 lost.",
     "row_sparsity": "Row: one output dimension of the layer.",
 }
@@ -32,7 +32,7 @@ _SYMBOLS = {
 
 def legend(panel: Panel) -> list[tuple[str, str, str]]:
     """Return the legend below a chart's finding: symbols, each with its style, and words."""
-    if explanation := _IN_A_FEW_WORDS.get(panel.name):
+    if explanation := _EXPLANATIONS.get(panel.name):
         return [("", "", explanation)]
     shown = {mark.symbol: mark.style for mark in panel.marks if not mark.pinned}
     return [(symbol, shown[symbol], meaning) for symbol, meaning in _SYMBOLS.items() if symbol in shown]
@@ -48,11 +48,11 @@ def headline(view: LayerView, pinned: LayerView | None) -> list[tuple[str, str, 
         notes = [] if method == "uniform" else [change(quality - uniform)]
         if pinned is not None and method in pinned.qualities:
             notes.append(f"(pinned {number(pinned.qualities[method], 5)})")
-        said = number(quality, 5), " ".join(notes)
+        values = number(quality, 5), " ".join(notes)
         if index:
-            line.append((allocation.label, *said, "", meaning.get(allocation.label, "")))
+            line.append((allocation.label, *values, "", meaning.get(allocation.label, "")))
         else:
-            line.append((f"{QUALITY}{allocation.label}", *said, _kept(view), meaning[LAYER_QUALITY]))
+            line.append((f"{QUALITY}{allocation.label}", *values, _kept(view), meaning[LAYER_QUALITY]))
     search = view.search
     if search is not None:
         rate = "none" if search.learning_rate is None else rate_label(search.learning_rate)
@@ -81,7 +81,7 @@ def meanings(view: LayerView) -> list[tuple[str, str]]:
             if view.quality_measure.startswith("cosim")
             else f"{LAYER_UNITS[view.quality_measure]}; larger is better.",
         ),
-        ("Uniform", "every row loses the same share: Wanda's way."),
+        ("Uniform", "every row loses the same share, as in Wanda."),
     ]
     for each in view.allocations:
         if (meaning := _quality_help(view, each.method)) and each.method != "uniform":

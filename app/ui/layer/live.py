@@ -33,21 +33,19 @@ def show_live_status(study: Study) -> None:
             compute = study.origin.compute
             st.caption(f":material/bolt: Live: computed on {compute.device} in {compute.dtype}.")
         else:
-            st.fragment(partial(_coming, study.key), run_every=POLL_SECONDS)()
+            st.fragment(partial(_load_model, study.key), run_every=POLL_SECONDS)()
     if isinstance(shipped, str) and study.key.model.source == "demo":
-        st.caption(
-            f":material/warning: {plain(shipped)} Until the live model was there, there was nothing to show."
-        )
+        st.caption(f":material/warning: {plain(shipped)} The page was empty until the live model was loaded.")
 
 
-def _coming(key: StudyKey) -> None:
+def _load_model(key: StudyKey) -> None:
     shipped = ":material/inventory_2: This layer came with the app."
     first = "pictured" not in st.session_state
     if first:  # loading torch would slow down the first picture
         st.session_state["pictured"] = True
         st.caption(f"{shipped} The live model is loaded next.")
         return
-    job_key, job = laboratory().preparing(key)
+    job_key, job = laboratory().next_step(key)
     if not job.done:
         share = "" if job.progress.fraction is None else f" ({percent(job.progress.fraction, 0)})"
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
@@ -61,7 +59,7 @@ def _coming(key: StudyKey) -> None:
         rerun_page()
         return
     with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
-        st.caption(f"{shipped} The live model is not here: {_reason(job)}")
+        st.caption(f"{shipped} The live model could not be loaded: {_reason(job)}")
         if st.button("Try again", icon=":material/refresh:", type="tertiary"):
             laboratory().forget(job_key)
             st.rerun(scope="fragment")
@@ -71,7 +69,7 @@ def _reason(job: Job) -> str:
     try:
         job.result()
     except Cancelled:
-        return "its loading was cancelled."
+        return "it was cancelled."
     except Exception as error:
         return plain(error)
     return ""

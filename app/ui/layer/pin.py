@@ -105,7 +105,7 @@ class Pin:
 
 _OPTIONS = default_options()
 _SAMPLE_KEY = SampleKey()
-# With which the controls of the page begin, by their keys.
+# The initial values of the page's controls, by their keys.
 _DEFAULTS = {
     "model": "demo",
     "device": "automatic",
@@ -172,7 +172,7 @@ def pinned_layer(shown: Study) -> Pinned | None:
         pinned = Pinned(pin, study)
         pinned.outcome()
     except (PinError, trim.TrimError) as error:
-        _away(str(error))
+        _warn(str(error))
         return None
     return pinned
 
@@ -181,8 +181,8 @@ def _study(key: StudyKey, shown: Study) -> Study | None:
     """Return the study of the pinned layer; None while it is being computed."""
     if key == shown.key:
         return shown
-    if (there := study_in_memory(key)) is not None:
-        return there
+    if (cached := study_in_memory(key)) is not None:
+        return cached
     laboratory_ = laboratory()
     if not SEMINAR.may():
         raise PinError("The pinned layer is not open on this server, and computing it is the presenter's.")
@@ -197,7 +197,7 @@ def _study(key: StudyKey, shown: Study) -> Study | None:
     return result_or_progress(laboratory_.study(key, model), key, "Computing the pinned layer")
 
 
-def _away(reason: str) -> None:
+def _warn(reason: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="no-pin"):
         st.warning(f"Nothing is pinned. {plain(reason)}", icon=":material/keep_off:")
         if st.button("Remove the pin", type="tertiary"):
@@ -205,15 +205,15 @@ def _away(reason: str) -> None:
             st.rerun()
 
 
-def pin_controls(seen: Pin, pinned: Pinned | None) -> None:
-    """Show the buttons that pin the shown layer, and unpin it."""
+def pin_controls(shown: Pin, pinned: Pinned | None) -> None:
+    """Show the buttons that pin the view `shown`, and unpin what is pinned."""
     st.caption(
-        "What is pinned stays in the charts as a dotted line while you choose another target, score, text or layer."
+        "A pinned view stays in the charts as a dotted line while you choose another target, score, text or layer."
     )
-    if st.button("Pin what is seen", icon=":material/keep:", key="pin_this"):
-        st.query_params[PARAMETER] = seen.text()
+    if st.button("Pin this view", icon=":material/keep:", key="pin_this"):
+        st.query_params[PARAMETER] = shown.text()
         st.rerun()
-    if pinned is not None and st.button("Let go of the pin", icon=":material/keep_off:", key="unpin"):
+    if pinned is not None and st.button("Unpin", icon=":material/keep_off:", key="unpin"):
         st.query_params.pop(PARAMETER, None)
         st.rerun()
 

@@ -38,7 +38,7 @@ def related_views(
     study, outcome = shown.live
     if not is_live(study):
         st.info(
-            "The other layers are shown as soon as the live model is there.", icon=":material/hourglass_top:"
+            "The other layers are shown as soon as the live model is loaded.", icon=":material/hourglass_top:"
         )
         raise NothingToShow
     if not presenter_only("Preparing the other layers"):

@@ -101,7 +101,7 @@ def _ask_draws(captured: int | None) -> Draws:
     )
     if of == "texts":
         given = st.text_input(
-            "Texts besides its own",
+            "Other texts",
             key="signal_texts",
             placeholder="wikitext2, /folder/text.txt",
             max_chars=2000,
@@ -147,7 +147,7 @@ def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: st
     if not (asked or laboratory_.started(key)):
         st.caption(
             "The layer is searched once for each draw. Other windows also take a forward pass of the model each. "
-            "Keep the layer as a run, and what was measured is kept with it."
+            "If you keep the layer as a run, the measurement is kept with it."
         )
         return
     try:

@@ -6,7 +6,7 @@ from app.services.runs.store import STORE
 from app.ui.common.cards import View
 from app.ui.common.guard import guarded
 from app.ui.common.present import link
-from app.ui.common.studio import figures_are_of, open_studio, theme
+from app.ui.common.studio import open_studio, set_caption_settings, theme
 from app.ui.common.text import plain
 from app.ui.learn.lesson import lesson
 from app.ui.learn.step import Check, Picture, Step
@@ -77,7 +77,7 @@ def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
             asked = lesson("page", [(number, step, picture)], frame=frame, key=f"lesson_{name}")
             saved = asked.saved
             if type(saved) is int and 0 <= saved < picture.drawing.frames:
-                figures_are_of(f"Learn, step {number}")
+                set_caption_settings(f"Learn, step {number}")
                 open_studio(lambda: _view(step, picture, saved), f"learn-{name}")
     st.fragment(ask)(step.name, step.check)
     if last:

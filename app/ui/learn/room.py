@@ -43,7 +43,7 @@ def presenter_wire(steps: Sequence[Step], pictures: Sequence[Picture | None], ru
         }
         if place is not None:
             counts = ROOM.counts(place.step, place.choices)
-            data["place"] = _said(place)
+            data["place"] = _place_json(place)
             data["poll"] = {"step": place.step, "counts": counts, "given": sum(counts)}
         _wire(data=data, key=_KEY, on_at_change=turned, on_clear_change=cleared)
 
@@ -56,7 +56,7 @@ def reader_wire(run: str | None) -> None:
     def answered() -> None:
         sent = _sent("answer")
         step, choice = _integer(sent.get("step"), 10**6), _integer(sent.get("choice"), 10**6)
-        _greeted(sent)
+        _store_browser(sent)
         try:
             if step is not None and choice is not None:
                 ROOM.answer(str(st.session_state.get("browser", "")), step, choice)
@@ -96,13 +96,13 @@ def reader_wire(run: str | None) -> None:
             data={
                 "role": "reader",
                 "known": "browser" in st.session_state,
-                "place": _said(place),
+                "place": _place_json(place),
                 "poll": poll,
                 "note": note,
             },
             key=_KEY,
             on_answer_change=answered,
-            on_hello_change=lambda: _greeted(_sent("hello")),
+            on_hello_change=lambda: _store_browser(_sent("hello")),
         )
 
     wire()
@@ -171,11 +171,11 @@ def answers_csv(steps: Sequence[Step]) -> str:
     return text.getvalue()
 
 
-def _said(place: Place) -> dict[str, int]:
+def _place_json(place: Place) -> dict[str, int]:
     return {"step": place.step, "frame": place.frame, "reveal": place.reveal}
 
 
-def _greeted(sent: dict[str, object]) -> None:
+def _store_browser(sent: dict[str, object]) -> None:
     browser = sent.get("browser")
     if isinstance(browser, str):
         st.session_state["browser"] = browser

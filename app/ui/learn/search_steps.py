@@ -112,7 +112,7 @@ def _path() -> Picture:
         path_drawing(lesson),
         Control(
             "iteration", "Updates done", tuple(f"{update:g}" for update in lesson.update.round(1)),
-            tuple(f"{update:.1f}" for update in lesson.update), 0, lessons.PICTURES_AN_UPDATE,
+            tuple(f"{update:.1f}" for update in lesson.update), 0, lessons.FRAMES_PER_UPDATE,
         ),
         findings,
         "Bars: the sparsities of twelve rows, and below them the layer quality after each update",
@@ -129,8 +129,8 @@ ITERATIONS = Step(
     "Ten updates make the rows' cosines alike. The update with the best layer quality is kept, not the last.",
     "Concentrated rows give, even ones get. The quality rises for three updates, then hardly moves; the sixth is best "
     "by a hair.",
-    "Press Play. Ask at which update they would stop; the search keeps the sixth of ten. Between two whole updates "
-    "the picture shows the way, looked up like the rest.",
+    "Press Play. Ask at which update they would stop; the search keeps the sixth of ten. Between two updates "
+    "the picture interpolates x and looks up its quality, too.",
     Check(
         "Why does TRIM keep the best update and not the last one?",
         (

@@ -98,11 +98,11 @@ def experts_card(shown: ModelMap, file_name: str) -> None:
             tokens_gini_figure(shown, theme()),
             finding,
             MAP_FORMULAS["tokens"] + MAP_FORMULAS["median_gini"],
-            "Median Gini of each expert over the tokens that it saw",
+            "Median Gini of each expert over the tokens that it received",
             shown.columns,
         )
 
-    variants = {"Tokens seen": lambda: map_view(shown, "tokens"), "Gini against tokens": against_gini}
+    variants = {"Tokens received": lambda: map_view(shown, "tokens"), "Gini against tokens": against_gini}
     selectable_card("map_tokens", variants, file_name, shown)
 
 
@@ -256,7 +256,9 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
     names = known or list(shown.by_name)
     with st.container(horizontal=True, vertical_alignment="bottom", key="open-layer"):
         chosen = st.selectbox(
-            f"Open one of the {len(known)} layers in the box" if known else "Open a layer as this run saw it",
+            f"Open one of the {len(known)} layers in the box"
+            if known
+            else "Open a layer as this run recorded it",
             names,
             index=None,
             placeholder="Click a cell above, or choose here",

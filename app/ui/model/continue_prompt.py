@@ -4,7 +4,12 @@ from collections.abc import Sequence
 
 import streamlit as st
 
-from app.services.jobs.continuations import begin, has_masks, writing_key, written
+from app.services.jobs.continuations import (
+    begin_continuations,
+    continuation_key,
+    has_masks,
+    read_continuations,
+)
 from app.services.jobs.manager import JOBS
 from app.ui.common.continuations import continuations_card
 from app.ui.common.guard import errors_shown
@@ -65,15 +70,17 @@ def _form(runs: Sequence[Run | Recovery]) -> None:
         asked = st.button("Continue it", icon=":material/edit_note:", key="continue_prompt")
     sampling = Sampling(tokens, temperature, seed)
     if asked:
-        key = writing_key(prompt, sampling, runs)
-        known = JOBS.record(key) is not None and not written(JOBS, key, runs).message
-        st.session_state.pop("writing", None)
+        key = continuation_key(prompt, sampling, runs)
+        known = JOBS.record(key) is not None and not read_continuations(JOBS, key, runs).message
+        st.session_state.pop("continuations", None)
         with errors_shown():
-            st.session_state["writing"] = key if known else begin(JOBS, prompt, sampling, runs)
-    shown = st.session_state.get("writing")
+            st.session_state["continuations"] = (
+                key if known else begin_continuations(JOBS, prompt, sampling, runs)
+            )
+    shown = st.session_state.get("continuations")
     if shown is None or JOBS.record(shown) is None:
         return
-    if written(JOBS, shown, runs).active:
+    if read_continuations(JOBS, shown, runs).active:
         _live(shown, runs)
     else:
         _texts(shown, runs)
@@ -81,11 +88,11 @@ def _form(runs: Sequence[Run | Recovery]) -> None:
 
 @st.fragment(run_every=POLL_SECONDS)
 def _live(key: str, runs: Sequence[Run | Recovery]) -> None:
-    writing = written(JOBS, key, runs)
-    if not writing.active:
+    continuations = read_continuations(JOBS, key, runs)
+    if not continuations.active:
         rerun_page()
         return
-    done, of = len(writing.texts), len(runs) + 1
+    done, of = len(continuations.texts), len(runs) + 1
     st.progress(done / of, text=f"Loading the model and writing: {done} of {of} are done")
     if st.button("Cancel", icon=":material/cancel:", key="cancel_writing"):
         JOBS.cancel(key)
@@ -93,12 +100,12 @@ def _live(key: str, runs: Sequence[Run | Recovery]) -> None:
 
 
 def _texts(key: str, runs: Sequence[Run | Recovery]) -> None:
-    writing = written(JOBS, key, runs)
+    continuations = read_continuations(JOBS, key, runs)
     titles = {"dense": "Dense"} | {run.id: run.name for run in runs}
-    if writing.texts or writing.active:
+    if continuations.texts or continuations.active:
         for column, (target, title) in zip(st.columns(len(titles)), titles.items(), strict=True):
             column.markdown(f"**{plain(title)}**")
-            text = writing.texts.get(target)
+            text = continuations.texts.get(target)
             column.markdown(":gray[…]" if text is None else plain(text) or ":gray[nothing]")
-    if writing.message:
-        st.error(plain(writing.message), icon=":material/error:")
+    if continuations.message:
+        st.error(plain(continuations.message), icon=":material/error:")

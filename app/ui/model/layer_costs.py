@@ -23,7 +23,7 @@ COST = (
 )
 # The quantities that a layer's cost is drawn against, by their labels in the control.
 AGAINST = {
-    "Foreseen": ("loss foreseen by sensitivities (nats per token)", "loss_foreseen"),
+    "Predicted": ("loss predicted by sensitivities (nats per token)", "loss_foreseen"),
     "Gini": ("median Gini of the layer's rows", "median_gini"),
     "Gain": ("quality gain over uniform", "quality_gain"),
     "Sparsity": ("layer sparsity (share of weights pruned)", "layer_sparsity"),
@@ -38,7 +38,7 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
         measured_on(facts["text"])
         left, right = st.columns(2)
         with left:
-            quantities = {"Cost": "loss_added", "Foreseen": "loss_foreseen"}
+            quantities = {"Cost": "loss_added", "Predicted": "loss_foreseen"}
             variants = {
                 label: lambda quantity=quantity: map_view(with_costs, quantity)
                 for label, quantity in quantities.items()

@@ -7,10 +7,10 @@ import streamlit as st
 import trim
 from app.services.jobs.manager import JOBS
 from app.services.runs.commands import arguments, format_command
-from app.services.runs.estimate import seconds_of_the_like
+from app.services.runs.estimate import estimated_seconds
 from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
-from app.ui.common.choose import DTYPES, bring_text, model_box, text_box
+from app.ui.common.choose import DTYPES, model_box, text_box, upload_text
 from app.ui.common.guard import errors_shown
 from app.ui.common.option_fields import option_field
 from app.ui.common.text import distinct, plain
@@ -47,7 +47,7 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
         return
     shown = format_command(settings, measure=measure, out="runs/NAME")
     st.code(shown, language="bash", wrap_lines=True)
-    if (seconds := seconds_of_the_like(settings, runs)) is not None:
+    if (seconds := estimated_seconds(settings, runs)) is not None:
         st.caption(
             f"The last run with this model, method and amount of text took {_duration(seconds)} on this machine."
         )
@@ -104,7 +104,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> tuple[PruneSettings, s
 
 
 def _model_facts(source: str) -> None:
-    """Describe before a run what can be pruned in a model; the demo has nothing but layers."""
+    """Describe before a run what can be pruned in a model; all layers of the demo can be pruned."""
     if source == "demo" or not SEMINAR.may():
         return
     found = result_or_progress(
@@ -115,18 +115,18 @@ def _model_facts(source: str) -> None:
 
 
 def _budget_file(runs: list[StoredRun]) -> str:
-    known = {entry.id: entry for entry in runs if entry.run is not None and entry.run.budgets}
-    if not known:
+    with_budgets = {entry.id: entry for entry in runs if entry.run is not None and entry.run.budgets}
+    if not with_budgets:
         raise trim.SettingsError(
             "There is no run yet whose budgets could be taken; choose another budget method."
         )
     chosen = st.selectbox(
         "The run whose budgets are taken",
-        list(known),
-        format_func=distinct({key: entry.opened().name for key, entry in known.items()}).__getitem__,
+        list(with_budgets),
+        format_func=distinct({key: entry.opened().name for key, entry in with_budgets.items()}).__getitem__,
         key=f"{P}budget_run",
     )
-    return str((known[chosen].path / "budgets.json").resolve())
+    return str((with_budgets[chosen].path / "budgets.json").resolve())
 
 
 def _field(name: str, names: list[str] | None = None) -> object:
@@ -167,7 +167,7 @@ def _other_fields(devices: list[str]) -> dict[str, object]:
     left, middle, right = st.columns(3)
     with left:
         fields("Calibration text", text)
-        bring_text(f"{P}corpus")
+        upload_text(f"{P}corpus")
     with middle:
         fields("TRIM's search", search)
     with right:

@@ -23,7 +23,7 @@ def recover_views(run: Run) -> None:
     st.subheader("Recover it")
     st.caption(
         "The kept weights are trained to predict what the dense model predicts; every zero stays. A part of the text "
-        "is held out, and the model that does best on it is kept beside the run."
+        "is held out, and the model that does best on it is kept next to the run."
     )
     if has_masks(run):
         _form(run)

@@ -36,7 +36,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     ]
     if not found:
         st.info(
-            f"None of the {len(facts):,} runs here has “{plain(search)}” in its line. Search for less.",
+            f"None of the {len(facts):,} runs here matches “{plain(search)}”. Search for fewer words.",
             icon=":material/search_off:",
         )
         return None
@@ -80,7 +80,7 @@ def _move_tick() -> None:
 
 
 def _follow_address(known: Sequence[str], ids: Sequence[str]) -> None:
-    """Select the run that the address asks for, once, before the list is created, or else one in the list."""
+    """Select the run of the address, or else one in the list; to be called before the list is shown."""
     asked = st.session_state.pop("run_brought", None) or st.query_params.get("run")
     if asked is not None and asked != st.session_state.get("run_asked_here"):
         st.session_state["run_asked_here"] = asked

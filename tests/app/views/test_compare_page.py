@@ -48,13 +48,13 @@ def test_experts_of_a_block(runs):
             # Too few tokens reach an expert, which is pruned in another way than the run's.
             writer.write_block(block, [replace(first, allocation="uniform"), *others])
         writer.finish({})
-    found = picking.alike(Pick("e", names[17]), STORE.runs())
+    found = picking.related_picks(Pick("e", names[17]), STORE.runs())
     assert found["all experts"] == [Pick("e", "1.mlp.experts.*.up_proj")]
     assert " ".join(pick.layer.split(".")[3] for pick in found["other experts"]) == "0 4 6 8 10 12 14"
     assert found["every block"] == [Pick("e", "*.mlp.experts.2.up_proj")]
-    assert not picking.alike(Pick("e", "1.mlp.experts.*.up_proj"), STORE.runs())
+    assert not picking.related_picks(Pick("e", "1.mlp.experts.*.up_proj"), STORE.runs())
     assert picking.kinds(names)[-1] == "1.mlp.experts.*.up_proj"
-    slot = service.opened(STORE, 0, found["all experts"][0])
+    slot = service.read_slot(STORE, 0, found["all experts"][0])
     assert [view.own.label for view in slot.views] == ["Uniform"] + ["TRIM"] * 14
     assert service.in_common([slot]).startswith("1.mlp.experts.*.up_proj · TRIM")
     (together,) = compare_views._sets([slot], compare_views.GINI)[14:]
@@ -96,8 +96,8 @@ def test_it_begins_with_the_layer_that_was_explored(store):
 
     def compared() -> list[tuple[str, int]]:
         picks = map(Pick.parse, test.session_state["compared"])
-        slots = [service.opened(store, slot, pick) for slot, pick in enumerate(picks)]
-        return [(each.stored.own.method, round(100 * each.sparsity)) for each in slots]
+        slots = [service.read_slot(store, slot, pick) for slot, pick in enumerate(picks)]
+        return [(each.first.own.method, round(100 * each.sparsity)) for each in slots]
 
     assert compared() == [("optimal", 60), ("trim", 60), ("uniform", 60), ("trim", 50)]
     test.button(key="sort_slots").click()
@@ -113,7 +113,8 @@ def test_a_first_look_prefers_another_target_of_one_method(store, tmp_path):
 
 def test_what_differs_comes_first(store):
     compared = [
-        service.opened(store, slot, pick) for slot, pick in enumerate(picking.default_picks(store.runs())[:2])
+        service.read_slot(store, slot, pick)
+        for slot, pick in enumerate(picking.default_picks(store.runs())[:2])
     ]
     lines = service.settings(compared)
     flags = [line.differs for line in lines]
@@ -125,7 +126,7 @@ def test_what_differs_comes_first(store):
 
 def test_every_option_that_does_something_is_among_the_settings(store):
     picks = [picking.Pick("o", GATE), picking.Pick("t", GATE)]
-    compared = [service.opened(store, slot, pick) for slot, pick in enumerate(picks)]
+    compared = [service.read_slot(store, slot, pick) for slot, pick in enumerate(picks)]
     lines = {line.name: line for line in service.settings(compared)}
     for name, each in options(PruneSettings).items():
         values = tuple(

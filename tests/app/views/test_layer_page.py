@@ -506,7 +506,7 @@ def test_the_live_layer_takes_the_place_of_the_shipped_one():
     shipped, metrics, charts = shipped_layer().study("magnitude"), page.metrics, page.charts
     assert "came with the app" in captions(page)
     for _ in range(3):  # what the page's timer does: torch, the model, the layer
-        laboratory().preparing(shipped.key)[1].result()
+        laboratory().next_step(shipped.key)[1].result()
     page.run()
     assert "Live: computed on cpu" in captions(page)
     assert page.metrics.keys() == metrics.keys()
@@ -585,14 +585,14 @@ def test_from_the_best_layer_to_one_where_nothing_happens():
 
 def test_what_is_pinned_stays_in_every_chart_until_it_is_let_go():
     page = LayerPage()
-    page.press("Pin what is seen")
+    page.press("Pin this view")
     assert page.test.query_params["pin"] == "target=70&layer=29.self_attn.v_proj"
     page.set("slider", "target", 60)
     page.set("segmented_control", "score", "magnitude")
     assert page.linked[0]["pinned"] == "pinned: 70%, wanda"
     assert all(any(mark["pinned"] for mark in panel["marks"]) for panel in page.charts.values())
     assert "(pinned 0.8" in str(page.linked[0]["numbers"])
-    page.press("Let go of the pin")
+    page.press("Unpin")
     assert not any(mark["pinned"] for panel in page.charts.values() for mark in panel["marks"])
     page.press("Reset to the defaults")
     assert page.metrics == LayerPage().metrics

@@ -129,7 +129,7 @@ def test_search_and_kinds(runs):
     assert page.table["Name"] == [NAME]
     page.test.text_input(key="search").set_value("no such thing")
     page.step()
-    assert "has “no such thing” in its line" in page.texts
+    assert "matches “no such thing”" in page.texts
     page.test.text_input(key="search").set_value("")
     page.test.segmented_control(key="kind").set_value("Single layers")
     page.step()

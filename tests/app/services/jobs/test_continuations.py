@@ -8,13 +8,13 @@ import pytest
 import trim
 from app.services.jobs.continuations import (
     MAX_PROMPT_CHARACTERS,
-    begin,
+    begin_continuations,
     check_prompt,
+    continuation_key,
     has_masks,
-    writing_key,
-    written,
+    read_continuations,
 )
-from app.services.jobs.diagnoses import begin_diagnosis, diagnosing, diagnosis_key
+from app.services.jobs.diagnoses import begin_diagnosis, diagnosis_key, diagnosis_state
 from app.services.jobs.manager import JobError, RunJobs
 from tests.app.small_runs import make_run
 from tests.trim import rough
@@ -50,18 +50,18 @@ def ended(state: Callable[[], object]) -> object:
 
 def test_the_dense_model_and_a_run_continue_a_prompt(run):
     jobs, prompt, sampling = RunJobs(lambda: run.path.parent), "-x <b>y</b>\n{", Sampling(new_tokens=8)
-    key = begin(jobs, prompt, sampling, [run])
-    assert key == writing_key(prompt, sampling, [run]) != writing_key("other", sampling, [run])
+    key = begin_continuations(jobs, prompt, sampling, [run])
+    assert key == continuation_key(prompt, sampling, [run]) != continuation_key("other", sampling, [run])
     with pytest.raises(JobError, match="a prompt"):
-        begin(jobs, "other", sampling, [run])
-    writing = ended(lambda: written(jobs, key, [run]))
+        begin_continuations(jobs, "other", sampling, [run])
+    writing = ended(lambda: read_continuations(jobs, key, [run]))
     assert writing.message == "", jobs.output(key)
     model = trim.load_model(run.request.model, device="cpu")
     assert writing.texts["dense"] == trim.continue_prompt(model, prompt, sampling)
     assert set(writing.texts) == {"dense", "first"}
     # A prompt that leaves no room is refused in the library's own words.
-    key = begin(jobs, "x" * 130, sampling, [run])
-    writing = ended(lambda: written(jobs, key, [run]))
+    key = begin_continuations(jobs, "x" * 130, sampling, [run])
+    writing = ended(lambda: read_continuations(jobs, key, [run]))
     assert "exceeds the 128 tokens" in writing.message
     assert "Traceback" not in writing.message
 
@@ -82,13 +82,13 @@ def test_which_runs_can_write(run, tmp_path):
 def test_a_diagnosis_is_made_by_a_job_and_kept_with_the_run(run):
     jobs = RunJobs(lambda: run.path.parent)
     key = diagnosis_key(run, "blocks")
-    assert diagnosing(jobs, key) is None
+    assert diagnosis_state(jobs, key) is None
     assert begin_diagnosis(jobs, run, "blocks", ["--windows", "1", "--length", "8"]) == key
-    job = ended(lambda: diagnosing(jobs, key))
+    job = ended(lambda: diagnosis_state(jobs, key))
     assert (job.message, job.progress.now.what) == ("", "Every block is measured")
     assert len(trim.open_run(run.path).diagnoses["blocks"]["blocks"]) == len(run.blocks)
     begin_diagnosis(jobs, run, "tokens", ["--windows", "1", "--length", "100000"])
-    job = ended(lambda: diagnosing(jobs, diagnosis_key(run, "tokens")))
+    job = ended(lambda: diagnosis_state(jobs, diagnosis_key(run, "tokens")))
     assert "reads at most" in job.message
 
 
@@ -96,13 +96,13 @@ def test_a_diagnosis_is_made_by_a_job_and_kept_with_the_run(run):
 def test_a_cancelled_diagnosis_ends_at_once_and_loses_nothing(run, what):
     jobs = RunJobs(lambda: run.path.parent)
     key = begin_diagnosis(jobs, run, what, LONG[what])
-    wait_until(lambda: (job := diagnosing(jobs, key)) and job.progress and job.progress.now.done >= 1)
+    wait_until(lambda: (job := diagnosis_state(jobs, key)) and job.progress and job.progress.now.done >= 1)
     if what == "layers":
         wait_until(lambda: "layers" in trim.open_run(run.path).diagnoses)
     before = trim.open_run(run.path).diagnoses
     jobs.cancel(key)
     begun = time.monotonic()
-    job = ended(lambda: diagnosing(jobs, key))
+    job = ended(lambda: diagnosis_state(jobs, key))
     assert time.monotonic() - begun < 10  # a second, on a machine with nothing else to do
     assert job.message == "It was stopped before it was done."
     if what == "layers":
@@ -114,5 +114,5 @@ def test_a_cancelled_diagnosis_ends_at_once_and_loses_nothing(run, what):
 def test_a_layer_is_measured_by_a_job(run):
     jobs, name = RunJobs(lambda: run.path.parent), run.layers[0]
     key = begin_diagnosis(jobs, run, "targets", layer=name)
-    job = ended(lambda: diagnosing(jobs, key))
+    job = ended(lambda: diagnosis_state(jobs, key))
     assert (job.message, set(layer_diagnoses(run, name))) == ("", {"targets"})

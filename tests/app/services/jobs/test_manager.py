@@ -136,10 +136,10 @@ def test_a_job_that_has_ended_when_it_is_looked_at(jobs, monkeypatch):
             super().__init__(*args, **options)
             self.wait()
 
-    jobs.write("begun", "A job", ["version", "--nonsense"])
+    jobs.run_command("begun", "A job", ["version", "--nonsense"])
     monkeypatch.setattr("app.services.jobs.manager.subprocess.Popen", Ended)
     wait_until(lambda: jobs.running() is None)
-    jobs.write("job", "A job", ["version", "--nonsense"])
+    jobs.run_command("job", "A job", ["version", "--nonsense"])
     assert jobs.running() is None
     assert jobs.outcome("job").status == jobs.outcome("begun").status == "failed"
     assert jobs.outcome("job").message == jobs.outcome("begun").message

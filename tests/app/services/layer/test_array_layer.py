@@ -102,7 +102,7 @@ def test_every_number_by_other_qualities_with_a_dead_row(measures):
 
 def test_what_needs_the_model_is_refused():
     shipped, _ = both("wanda", layer_sample())
-    with pytest.raises(trim.SettingsError, match="as soon as the live model is there"):
+    with pytest.raises(trim.SettingsError, match="as soon as the live model is loaded"):
         shipped.outcome(trim.SearchSettings(0.5, layer_quality="mae"))
     with pytest.raises(trim.SparsityError, match="cannot be reached"):
         shipped.outcome(trim.SearchSettings(0.92, max_row_sparsity=0.93))

@@ -155,7 +155,7 @@ def test_unfinished_jobs_are_never_dropped():
     first = begun(table, "gate", gate)
     for name in "abc":
         ended(table.job(name, lambda job: None))
-    table.make_room()
+    table.drop_results()
     assert table.get("gate") is first
     assert [table.get(name) is None for name in "abc"] == [True, True, True]
     gate.open.set()

@@ -9,7 +9,7 @@ from app.services.layer.keep import keep
 from app.services.layer.keys import ModelKey, SampleKey, StudyKey
 from app.services.layer.study import Origin, Study
 from app.services.layer.tensor_layer import TensorLayer
-from app.services.results.compared import opened
+from app.services.results.compared import read_slot
 from app.services.results.picks import Pick
 from app.services.runs.store import RunStore
 from tests.trim import rough
@@ -31,8 +31,8 @@ def test_a_kept_layer_and_a_whole_run_are_of_one_model(tmp_path, monkeypatch):
     assert kept.text.sha256 == whole.text.sha256
     store = RunStore()
     compared = [
-        opened(store, letter, Pick(run.id, LAYER)) for letter, run in zip("AB", (kept, whole), strict=True)
+        read_slot(store, letter, Pick(run.id, LAYER)) for letter, run in zip("AB", (kept, whole), strict=True)
     ]
-    assert compared[0].rows_are == compared[1].rows_are
+    assert compared[0].rows_key == compared[1].rows_key
     elsewhere = shutil.copytree(folder, tmp_path / "copy" / "model")
     assert trim.load_model(elsewhere, device="cpu").fingerprint == kept.model.weights

@@ -86,13 +86,13 @@ def test_a_row_that_gets_sparser():
     assert (np.diff(lesson.cosine) <= 1e-12).all()
 
 
-WHOLE = slice(None, None, lessons.PICTURES_AN_UPDATE)  # the search's own states, without the pictures between
+WHOLE = slice(None, None, lessons.FRAMES_PER_UPDATE)  # the search's own states, without the pictures between
 
 
 def test_between_two_updates_rows_are_on_their_way():
     path = lessons.path()
     assert path.update[WHOLE].tolist() == list(range(11))
-    half = lessons.PICTURES_AN_UPDATE // 2
+    half = lessons.FRAMES_PER_UPDATE // 2
     np.testing.assert_allclose(path.row_sparsity[half], path.row_sparsity[:: 2 * half][:2].mean(axis=0))
     assert len(np.unique(path.row_sparsity, axis=0)) == len(path.update), "every picture differs"
 

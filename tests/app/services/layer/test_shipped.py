@@ -82,7 +82,7 @@ def test_it_is_read_as_it_was_written(layer, tmp_path):
         layer.names,
         layer.gains,
     )
-    with pytest.raises(RunError, match="float16 does not hold"):
+    with pytest.raises(RunError, match="float16 cannot represent"):
         dataclasses.replace(layer, weight=layer.weight * 1.0001).save(tmp_path / "other")
 
 

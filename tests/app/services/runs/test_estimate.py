@@ -4,7 +4,7 @@ import dataclasses
 
 import pytest
 
-from app.services.runs.estimate import seconds_of_the_like
+from app.services.runs.estimate import estimated_seconds
 from app.services.runs.store import RunStore
 from tests.app.small_runs import make_run
 
@@ -34,9 +34,9 @@ def runs(tmp_path):
 )
 def test_seconds(runs, change, seconds):
     (optimal,) = [entry.run for entry in runs if entry.id == "optimal"]
-    assert seconds_of_the_like(dataclasses.replace(optimal.request, **change), runs) == seconds
+    assert estimated_seconds(dataclasses.replace(optimal.request, **change), runs) == seconds
 
 
 def test_runs_that_came_with_the_app_were_made_elsewhere(runs):
     shipped = [dataclasses.replace(entry, shipped=True) for entry in runs]
-    assert seconds_of_the_like(shipped[0].run.request, shipped) is None
+    assert estimated_seconds(shipped[0].run.request, shipped) is None
