@@ -53,7 +53,7 @@ from trim.calibration.text_files import file_text
 from trim.errors import TrimError
 from trim.models.source import fetch, locate
 from trim.models.streamed import StreamedModel
-from trim.names import RECOVERY
+from trim.names import RECOVERY_FILE
 from trim.runs.json_files import settings_fingerprint
 
 MODEL = "model.safetensors"
@@ -130,7 +130,7 @@ class Cases:
         path = self.fresh(random.choice(self.recoveries))
         file = random.choice(sorted(each for each in path.glob("*.*") if each.is_file()))
         if file.suffix == ".json" and random.random() < 0.8:
-            change_json(random, file, settings_fingerprint if file.name == RECOVERY else None)
+            change_json(random, file, settings_fingerprint if file.name == RECOVERY_FILE else None)
         elif file.suffix == ".safetensors" and random.random() < 0.5:
             change_header(random, file)
         else:

@@ -47,12 +47,12 @@ from torch import Tensor
 import trim
 from benchmarks.quality_parts import PARTS
 from benchmarks.script import print_report, script_parser
-from trim.evaluation.entries import number_to_json
 from trim.methods import solve as solver
 from trim.methods.choices import SOLVERS
 from trim.methods.least_squares import TextProducts
 from trim.methods.pattern import Pattern
 from trim.pruning import plan_optimal
+from trim.runs.fields import number_to_json
 from trim.runs.writer import now, write_json
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact
 

@@ -17,7 +17,8 @@ CORPORA = {
 
 _EXPERT = re.compile(r"(.*\b(?:experts|input_linear|output_linear)\.)(\d+)(|\..*)")
 
-RECOVERY, RECOVERED = "recovery.json", "model"  # the record of a recovery, and the folder of its model
+# In the folder of a recovery: its record, and the folder of the recovered model.
+RECOVERY_FILE, RECOVERED_FOLDER = "recovery.json", "model"
 
 
 def closest_matches(name: str, names: Iterable[str]) -> str:

@@ -15,7 +15,7 @@ from trim.methods.allocations import join_allocations
 from trim.methods.choices import ALLOCATIONS_OF_LAYERS
 from trim.pruning import layer as pruning
 from trim.runs.record import LayerRecord, to_parts
-from trim.runs.recording import records_to_come
+from trim.runs.recording import deferred_records
 
 pytestmark = on_gpu
 
@@ -54,7 +54,7 @@ def records(samples: list[LayerSample], totals: list[int], allocation: str) -> l
         own = sensitivities[part] if sensitivities else None
         scored = scored_layers(samples[part], "wanda", own)
         allocations = ALLOCATIONS_OF_LAYERS[allocation](scored, totals[part], settings[part])
-        come = records_to_come(
+        come = deferred_records(
             [each.name for each in samples[part]],
             scored,
             allocations,

@@ -50,8 +50,8 @@ class LayerInputs:
         """Return whether the layer is an expert's that received fewer than `MIN_TOKENS`."""
         return self.tokens is not None and self.tokens < MIN_TOKENS
 
-    def aim(self, weight: Tensor) -> Tensor:
-        """Return the outputs for `inputs` at which changed weights aim, (D, L) float32; `weight` is dense, (D, N)."""
+    def target_outputs(self, weight: Tensor) -> Tensor:
+        """Return the outputs for `inputs` that changed weights approximate, (D, L) float32; `weight`: (D, N), dense."""
         outputs = full_product(weight, self.inputs if self.dense_inputs is None else self.dense_inputs)
         return outputs if self.stream_error is None else outputs + self.stream_error
 

@@ -10,7 +10,7 @@ from trim.cache import text_sha256
 from trim.errors import SettingsError
 from trim.evaluation.block_errors import block_errors
 from trim.evaluation.diagnose_text import DIAGNOSES
-from trim.evaluation.entries import number_to_json, numbers_to_json
+from trim.evaluation.entries import numbers_to_json
 from trim.evaluation.layer_costs import LayerCosts, layer_costs
 from trim.evaluation.perplexity import token_losses
 from trim.evaluation.settings import EvaluationText
@@ -19,6 +19,7 @@ from trim.models.loaded import Model
 from trim.names import select_layers
 from trim.progress import ProgressListener
 from trim.pruning.export import require_fit
+from trim.runs.fields import number_to_json
 from trim.runs.folder import Run, open_run
 from trim.runs.shapes import (
     BlockErrorFacts,

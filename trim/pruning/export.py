@@ -91,9 +91,9 @@ def export(
         for layer in run.layers:
             for stored in streamed.stored(layer):
                 masked.setdefault(stored.name, []).append((layer, stored))
-        zeros = [0, 0]
+        zeros = [0, 0]  # before and after pruning
 
-        def prune(name: str, place: TensorPlace, file: BufferedRandom) -> None:
+        def apply_masks(name: str, place: TensorPlace, file: BufferedRandom) -> None:
             for layer, stored in masked[name]:
                 with changed_part(file, place, stored) as weight:
                     zeros[0] += weight.numel() - int(weight.count_nonzero())
@@ -103,7 +103,7 @@ def export(
                     weight.copy_(stored.of(whole))
                     zeros[1] += weight.numel() - int(weight.count_nonzero())
 
-        copy_model(streamed.files, new, masked, prune, progress)
+        copy_model(streamed.files, new, masked, apply_masks, progress)
         dtype = str(streamed.files.main_dtype).removeprefix("torch.")
         parameters = sum(each.numel() for each in streamed.module.parameters())
         loads = auto_class(streamed.module.config).__name__
@@ -115,7 +115,7 @@ def export(
 
 
 def require_fit(run: Run, model: Model) -> None:
-    """Require a run that can be applied to this model.
+    """Require a run that fits this model.
 
     Raises:
         RunError: the run has no masks, or is not complete, or refitted another model.
@@ -132,10 +132,10 @@ def require_fit(run: Run, model: Model) -> None:
 
 
 def require_masks(run: Run) -> None:
-    """Require a run that can be applied to a model.
+    """Require a complete run of a whole model with masks.
 
     Raises:
-        RunError: the run has no masks, or is not complete.
+        RunError: it is not one.
     """
     if run.kind != "model" or not run.complete:
         raise RunError(

@@ -23,8 +23,8 @@ from trim.methods.refit import refit
 from trim.methods.search_settings import SearchSettings
 from trim.pruning.events import Listener, Note
 from trim.runs.record import LayerRecord
-from trim.runs.recording import records_to_come
-from trim.runs.weight_changes import as_stored, weight_change
+from trim.runs.recording import deferred_records
+from trim.runs.weight_changes import round_to_float16, weight_change
 
 GROUP_WEIGHTS = 2**27  # the most weights of a group; their curves and order take 2 GB
 
@@ -41,7 +41,7 @@ class Method:
         search_settings: returns the search settings of a layer with a given sparsity.
         refit: whether the kept weights are refitted, unless a solver computes them.
         tune: whether the kept weights of a block are then tuned together.
-        sensitivity: each layer's row weights (D,), for optimal allocations; None: all rows weigh alike.
+        sensitivity: each layer's row weights (D,), for optimal allocations; None: all rows have the same weight.
     """
 
     allocation: str
@@ -66,12 +66,12 @@ class Method:
         """The name of the allocation in records: "pattern" for a pattern, unless a solver chooses within it."""
         return "pattern" if self.pattern and self.allocation not in SOLVERS else self.allocation
 
-    def of(self, received: LayerInputs) -> "Method":
-        """Return how a layer with these inputs is pruned; only experts that received few tokens differ.
+    def for_inputs(self, received: LayerInputs) -> "Method":
+        """Return the method for a layer with these inputs: another one only for an expert that received few tokens.
 
-        With fewer than `MIN_TOKENS` tokens, each row loses the same number of its smallest weights. Solving and
-        refitting need at least as many tokens as the layer has inputs: with fewer, the kept weights stay, and in place
-        of a solver each row loses the same number of its lowest scores.
+        With fewer than `MIN_TOKENS` tokens, each row loses the same number of its smallest weights. With fewer tokens
+        than the layer has inputs, the kept weights are not changed, and instead of a solver each row loses the same
+        number of its lowest scores.
         """
         if received.too_few:
             return replace(self, score="magnitude", allocation="uniform", refit=False, sensitivity=None)
@@ -81,7 +81,7 @@ class Method:
         return replace(self, allocation=allocation, refit=False)
 
 
-def in_groups(
+def group_layers(
     layers: Mapping[str, nn.Linear],
     received: Mapping[str, LayerInputs],
     totals: Mapping[str, int],
@@ -90,11 +90,11 @@ def in_groups(
     """Split layers into groups that `prune_layers` prunes together, in order of their first layers.
 
     On a GPU, where launches take most of the time of a small layer, a group holds layers of one shape with the same
-    method and the same padded number of input vectors, up to `GROUP_WEIGHTS` weights. Elsewhere each layer is a group.
+    method and the same padded number of input vectors, up to `GROUP_WEIGHTS` weights. On a CPU each layer is a group.
     """
     groups: dict[object, list[str]] = {}
     for name, layer in layers.items():
-        own, shape, inputs = method.of(received[name]), layer.weight.shape, received[name].inputs
+        own, shape, inputs = method.for_inputs(received[name]), layer.weight.shape, received[name].inputs
         alone = (
             not has_kernels(layer.weight.device)
             or totals[name] == 0
@@ -114,10 +114,10 @@ def in_groups(
     return parts
 
 
-def go_two_at_once(groups: Sequence[Sequence[str]], layers: Mapping[str, nn.Linear]) -> bool:
-    """Return whether to prune two groups at once: the GPU works on one while the host reads the other's results.
+def should_overlap(groups: Sequence[Sequence[str]], layers: Mapping[str, nn.Linear]) -> bool:
+    """Return whether to prune two groups at once: the GPU computes one while the host reads the results of the other.
 
-    Larger layers keep a GPU busy alone, and their curves fill its memory.
+    A single group of larger layers keeps a GPU busy, and its curves fill the memory.
     """
     together = any(len(group) > 1 for group in groups)
     return together and all(len(group) * layers[group[0]].weight.numel() <= GROUP_WEIGHTS for group in groups)
@@ -130,7 +130,7 @@ def prune_layers(
     method: Method,
     listener: Listener,
 ) -> Callable[[], list[LayerRecord]]:
-    """Prune one layer, or a group of `in_groups`, in place.
+    """Prune one layer, or a group of `group_layers`, in place.
 
     Args:
         layers: by names such as "15.mlp.gate_proj", with their dense weights, on the device.
@@ -140,7 +140,7 @@ def prune_layers(
         listener: called with notes for the user.
 
     Returns:
-        A function that makes the layers' records, as `records_to_come` returns it.
+        A function that makes the layers' records, as `deferred_records` returns it.
 
     Raises:
         NonFiniteError: a weight or activation is NaN or infinite.
@@ -148,7 +148,7 @@ def prune_layers(
     """
     names = list(layers)
     first, weights, inputs = names[0], [layer.weight for layer in layers.values()], received[names[0]]
-    method = method.of(inputs)
+    method = method.for_inputs(inputs)
     samples = [_sample(name, layer.weight, received[name]) for name, layer in layers.items()]
     with memory_for_curves(first, weights[0], inputs):
         sensitivities = [method.sensitivity[name] for name in names] if method.sensitivity else None
@@ -163,8 +163,10 @@ def prune_layers(
         if totals[first] and method.refit and solved is None:
             solved = _refit(first, weights[0], keep, inputs, method.tune, listener)
         if solved is not None:
-            change = weight_change(weights[0], keep, solved, samples[0].inputs, inputs.aim(weights[0]))
-        records = records_to_come(
+            change = weight_change(
+                weights[0], keep, solved, samples[0].inputs, inputs.target_outputs(weights[0])
+            )
+        records = deferred_records(
             names,
             scored,
             allocations,
@@ -192,14 +194,14 @@ def _sample(name: str, weight: Tensor, received: LayerInputs) -> LayerSample:
 def _solve(
     name: str, layer: ScoredLayer, text: TextProducts, total: int, method: Method, listener: Listener
 ) -> tuple[Allocation, Tensor]:
-    """Choose a layer's mask and its kept weights at once, (D, N) float16."""
+    """Solve for a layer's mask and its kept weights together, (D, N) float16."""
     weight, sensitivity = layer.curves.captured_weight, layer.sensitivity
     solution = SOLVERS[method.allocation](
         weight, text, total, sensitivity=sensitivity, pattern=method.pattern
     )
     if solution.diverged:
         listener(Note(f"{name}: the search for its mask diverged; its largest weights are refitted instead"))
-    solved = as_stored(name, solution.weight)
+    solved = round_to_float16(name, solution.weight)
     retained = MaskRetained(layer.curves, solution.keep, solved.float())
     return Allocation((~solution.keep).sum(dim=1), solution.keep, retained=retained), solved
 
@@ -224,7 +226,7 @@ def _refit(
             Note(f"{name}: refitted weights lose more on the windows held out; its weights stay as they are")
         )
         return None
-    return as_stored(name, refit(weight, keep, text if tune else text + held_out))
+    return round_to_float16(name, refit(weight, keep, text if tune else text + held_out))
 
 
 def memory_for_curves(
@@ -234,7 +236,7 @@ def memory_for_curves(
     return memory_errors_named(
         f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not fit "
         "into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
-        + ("" if received.text is None else ", or go without --refit or solved weights")
+        + ("" if received.text is None else ", or leave --refit or solved weights out")
     )
 
 

@@ -26,7 +26,7 @@ from trim.models.experts import RoutedLinear
 from trim.names import block_of
 from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
-from trim.pruning.layer import Method, go_two_at_once, in_groups, prune_layers
+from trim.pruning.layer import Method, group_layers, prune_layers, should_overlap
 from trim.pruning.tune import tune_records
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -214,8 +214,8 @@ class _BlockPruner:
         pruned = 0
         for group, received in self._captured(index, block, layers):
             chosen = {name: layers[name] for name in group}
-            parts = in_groups(chosen, received, self.budgets.totals, self.method)
-            together = go_two_at_once(parts, chosen)
+            parts = group_layers(chosen, received, self.budgets.totals, self.method)
+            together = should_overlap(parts, chosen)
             waiting: list[Callable[[], Pruned]] = []
             for part in parts:
                 work = functools.partial(self._prune, part, chosen, received)
@@ -227,7 +227,7 @@ class _BlockPruner:
                 records.add(self.workers.submit(make), seconds)
                 records.take(wait=False)
                 pruned += len(part)
-                few += [name for name in part if self.method.of(received[name]) is not self.method]
+                few += [name for name in part if self.method.for_inputs(received[name]) is not self.method]
                 if self.method.tune:
                     vectors |= {name: replace(received[name], text=None, held_out=None) for name in part}
         if few:

@@ -38,7 +38,7 @@ def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, 
 def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:
     """Plan how many weights each layer loses.
 
-    `sensitivity`: each layer's row weights, for optimal budgets; None: all rows weigh alike.
+    `sensitivity`: each layer's row weights, for optimal budgets; None: all rows have the same weight.
 
     Raises:
         SettingsError: the target is out of reach, or a layer does not fit the pattern.
@@ -100,7 +100,7 @@ def _outlier_shares(inputs: PlanInputs) -> list[float]:
     shares = []
 
     def visit(layers: dict[str, nn.Linear], received: dict[str, LayerInputs]) -> None:
-        # OWL counts outliers of Wanda's score, by whatever score the weights are pruned.
+        # OWL counts outliers of Wanda's score, whichever score the weights are pruned by.
         scores = [
             SCORES["wanda"](layer.weight, received[name].input_norm)
             for name, layer in layers.items()
@@ -126,6 +126,6 @@ def _exponents(inputs: PlanInputs) -> list[float]:
             weight = inputs.model.weight(name).to(inputs.model.device)
             require_finite({name: weight})
             exponents.append(tail_exponent(squared_singular_values(weight), inputs.settings.alpha_fit))
-        finite = [value for value in exponents if value == value]
-        means.append(sum(finite) / len(finite) if finite else math.nan)
+        defined = [value for value in exponents if not math.isnan(value)]
+        means.append(sum(defined) / len(defined) if defined else math.nan)
     return means

@@ -1,4 +1,7 @@
-"""The sensitivities and prices that the optimal method needs before the block loop."""
+"""The sensitivities and prices that the optimal method needs before the block loop.
+
+A price is the increase of a layer's error per pruned weight. At the optimum it is the same in all layers.
+"""
 
 import hashlib
 from collections.abc import Callable, Mapping
@@ -53,9 +56,9 @@ def save_sensitivity(file: Path, sensitivity: Mapping[str, Tensor]) -> None:
 def plan_sensitivity(inputs: PlanInputs) -> dict[str, Tensor]:
     """Measure each layer's row weights f, (D,) float32.
 
-    For optimal budgets the prices are computed in the same pass, from the inputs of the blocks that the gradient runs
-    again, and cached: `optimal_budgets` then needs no pass of its own. Only the first `settings.sensitivity_windows`
-    windows of the text are read.
+    The backward pass runs each block again. For optimal budgets the prices are computed there too, from the layers'
+    inputs, and cached, so that `optimal_budgets` needs no pass of its own. Only the first
+    `settings.sensitivity_windows` windows of the text are read.
     """
     inputs = _first_windows(inputs)
     model = inputs.model
@@ -89,14 +92,14 @@ def _first_windows(inputs: PlanInputs) -> PlanInputs:
 
 
 def optimal_budgets(inputs: PlanInputs, target: float, sensitivity: Mapping[str, Tensor] | None) -> Budgets:
-    """Return how many weights each layer loses at one price for all layers, from the dense model's curves.
+    """Return how many weights each layer loses if all layers have the same price, from the dense model's curves.
 
     Where the kept weights are solved, the budgets are half-way between these and uniform ones (`halfway_totals`).
 
     Args:
         inputs: the run; only the first `settings.sensitivity_windows` windows of its text are read.
         target: the model's sparsity.
-        sensitivity: the layers' row weights; None: all alike.
+        sensitivity: the layers' row weights; None: all rows have the same weight.
 
     Raises:
         SparsityError: the target is out of reach under the cap.
@@ -136,7 +139,7 @@ def _price(
 ) -> PriceSummary:
     """Compute the prices of one layer from its input; an expert that received too few tokens has none.
 
-    The errors of an expert are sums over fewer vectors than those of other layers, so they are scaled up to as many. A
+    An expert's errors are sums over fewer vectors than those of other layers, and are scaled to the same number. A
     sensitivity is a sum over the expert's own tokens; without one, its errors are scaled by its share of the tokens.
     """
     if received.too_few:

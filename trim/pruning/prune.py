@@ -97,7 +97,7 @@ def prune(
     ) as writer:
         write_text(writer.path / TEXT_FILE, source.calibration)
         writer.write_model_files(source.model.files.checksums())
-        return _work(writer, source, activation_bytes, progress, listener)
+        return _complete(writer, source, activation_bytes, progress, listener)
 
 
 def resume(
@@ -148,18 +148,18 @@ def resume(
         source = RunSource.open(run.request, tokens, mask, progress)
         source.given = run.text.given
         require_same(path, run.record, source.record(*_batch_and_threads(run)))
-        began_with, now = run.manifest.get("model_files"), source.model.files.checksums()
-        if began_with is None and not run.blocks:  # killed before it wrote them down
+        before, now = run.manifest.get("model_files"), source.model.files.checksums()
+        if before is None and not run.blocks:  # the run was killed before it recorded them
             writer.write_model_files(now)
-        elif began_with is not None and began_with != now:
+        elif before is not None and before != now:
             raise RunError(
                 f"{path} cannot be resumed: the weights in {source.model.folder} have changed since the run began. Put "
                 "them back, or prune again into another folder"
             )
-        return _work(writer, source, activation_bytes, progress, listener)
+        return _complete(writer, source, activation_bytes, progress, listener)
 
 
-def _work(
+def _complete(
     writer: RunWriter,
     source: RunSource,
     activation_bytes: int | None,
@@ -171,7 +171,7 @@ def _work(
     run = open_run(writer.path)
     batch, threads = _batch_and_threads(run)
 
-    def tell(event: Event) -> None:
+    def emit(event: Event) -> None:
         writer.log(to_json(event))
         if isinstance(event, Progress):
             if progress:
@@ -179,20 +179,22 @@ def _work(
         elif listener:
             listener(event)
 
-    with fixed_threads(threads), torch.inference_mode(), end_reported(tell):
+    with fixed_threads(threads), torch.inference_mode(), end_reported(emit):
         shapes = chosen_layers(source.settings.layers, source.model)
-        origin = source.model, source.calibration, source.settings
-        inputs = PlanInputs(*origin, shapes, batch, writer.path, activation_bytes, tell)
+        settings = source.settings
+        inputs = PlanInputs(
+            source.model, source.calibration, settings, shapes, batch, writer.path, activation_bytes, emit
+        )
         sensitivity, budgets = _plan(run, writer, inputs)
         with contextlib.ExitStack() as stack:
-            if source.settings.needs_dense_text and activation_bytes is not None:
-                # For each of two passes.
+            if settings.needs_dense_pass and activation_bytes is not None:
+                # Two passes share the memory.
                 inputs = dataclasses.replace(inputs, activation_bytes=activation_bytes // 2)
             text = stack.enter_context(inputs.text())
             dense = None
-            if source.settings.needs_dense_text:
+            if settings.needs_dense_pass:
                 dense = DensePass(stack.enter_context(inputs.text(alongside=text)))
-            tell(
+            emit(
                 Began(
                     len(source.model.blocks),
                     len(budgets.totals),
@@ -202,7 +204,6 @@ def _work(
                     text.states.storage,
                 )
             )
-            settings = source.settings
             method = Method(
                 settings.allocation,
                 settings.score,
@@ -221,12 +222,12 @@ def _work(
                 run,
                 recalculate=settings.recalculation if settings.recalculate_inputs else None,
                 dense=dense,
-                listener=tell,
+                listener=emit,
             )
         metrics = _metrics(open_run(writer.path), budgets, time.perf_counter() - begin)
-        for only_on_the_way in (TEXT_FILE, SENSITIVITY_FILE):
-            (writer.path / only_on_the_way).unlink(missing_ok=True)
-        tell(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
+        for name in (TEXT_FILE, SENSITIVITY_FILE):
+            (writer.path / name).unlink(missing_ok=True)
+        emit(Finished(metrics["sparsity"]["realised"], metrics["seconds"]))
         return writer.finish(metrics)
 
 

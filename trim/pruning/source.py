@@ -111,7 +111,7 @@ class RunSource:
             input_vectors=settings.input_vectors,
             seed=settings.seed,
         )
-        if settings.tune and not settings.needs_dense_text:
+        if settings.tune and not settings.needs_dense_pass:
             raise SettingsError(
                 "--tune continues from weights that were refitted, or solved to the outputs of the dense model; leave "
                 "it out, or choose --refit or --allocation solved"

@@ -24,9 +24,9 @@ from trim.methods.least_squares import fast_products
 from trim.pruning.events import Listener, Note
 from trim.runs.record import LayerRecord
 from trim.runs.recording import apply_record, with_weights
-from trim.runs.weight_changes import as_stored
+from trim.runs.weight_changes import round_to_float16
 
-EPOCHS, PATIENCE = 8, 2  # the most epochs, and how many in a row may bring no gain
+EPOCHS, PATIENCE = 8, 2  # the most epochs, and the number of epochs in a row without a gain that ends tuning
 RATE = 0.02  # Adam's learning rate as a share of a layer's typical kept weight; it falls linearly to 0
 STEP_TOKENS = 4096  # the most tokens of a step
 MIN_STEPS = 16  # the fewest steps of an epoch, if the text has as many windows
@@ -79,9 +79,11 @@ def tune_records(
             Note(f"block {index}: tuned weights lose more on the windows held out; they stay as they were")
         )
     for name, layer in linear_layers(block, index, tuned.weights).items():
-        changed, vectors = as_stored(name, tuned.weights[name]), received[name]
+        changed, vectors = round_to_float16(name, tuned.weights[name]), received[name]
         weight = dense.weight(layer)
-        records[name] = with_weights(records[name], weight, changed, vectors.inputs, vectors.aim(weight))
+        records[name] = with_weights(
+            records[name], weight, changed, vectors.inputs, vectors.target_outputs(weight)
+        )
         apply_record(layer.weight, records[name])
     return {"tuned": [tuned.before, tuned.after]} if math.isfinite(tuned.before) else {}
 
@@ -106,29 +108,29 @@ def tune_block(
     with (
         memory_errors_named(f"{advice}shorter windows (--length) or another --device"),
         torch.inference_mode(False),  # its tensors could not be part of a graph
-        _exact_gradients(),
+        _deterministic_algorithms(),
         fast_products(text.model.device),
     ):
-        work = copy.deepcopy(block).float().requires_grad_(False)
-        weights = {name: layer.weight for name, layer in linear_layers(work, index, keep).items()}
-        return _tune(_Error(index, work, text, dense), weights, keep)
+        trained = copy.deepcopy(block).float().requires_grad_(False)
+        weights = {name: layer.weight for name, layer in linear_layers(trained, index, keep).items()}
+        return _tune(_Error(index, trained, text, dense), weights, keep)
 
 
 class _Error:
-    """The error of a block's output on some windows."""
+    """The error of a block's output against the dense block's."""
 
     def __init__(self, index: int, block: nn.Module, text: TextPass, dense: DensePass) -> None:
         self.index, self.block, self.text, self.dense = index, block, text, dense
 
     def __call__(self, part: slice) -> Tensor:
-        """Return the mean over the real tokens of these windows, ()."""
+        """Return the relative squared error on some windows, mean over their real tokens, ()."""
         device = self.text.model.device
-        entering, aimed_at = (
+        inputs, targets = (
             each.states.read(part, device).clone().float() for each in (self.text, self.dense.text)
         )
-        output = self.text.call(self.index, part).for_gradients(torch.float32).replay(self.block, entering)
-        error = (output - aimed_at).square().sum(dim=-1)
-        share = error / aimed_at.square().sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
+        output = self.text.call(self.index, part).for_gradients(torch.float32).replay(self.block, inputs)
+        error = (output - targets).square().sum(dim=-1)
+        share = error / targets.square().sum(dim=-1).clamp_min(torch.finfo(torch.float32).tiny)
         mask = self.text.calibration.mask
         return share.mean() if mask is None else share[mask[part].to(device)].mean()
 
@@ -139,13 +141,14 @@ def _tune(
     keep: Mapping[str, Tensor],
 ) -> Tuned:
     calibration = error.text.calibration
-    border = calibration.sequences - calibration.held_out
-    size = max(1, min(STEP_TOKENS // calibration.length, border // MIN_STEPS))
-    seen, judged = _parts(0, border, size), _parts(border, calibration.sequences, size)
+    training_windows = calibration.sequences - calibration.held_out
+    size = max(1, min(STEP_TOKENS // calibration.length, training_windows // MIN_STEPS))
+    training = _parts(0, training_windows, size)
+    held_out = _parts(training_windows, calibration.sequences, size)
 
     @torch.no_grad()
-    def lost() -> float:
-        parts = [float(error(part)) * (part.stop - part.start) for part in judged]
+    def held_out_error() -> float:
+        parts = [float(error(part)) * (part.stop - part.start) for part in held_out]
         return math.fsum(parts) / calibration.held_out
 
     groups = [
@@ -153,30 +156,30 @@ def _tune(
         for name, weight in weights.items()
     ]
     optimizer = torch.optim.Adam(groups, betas=(0.9, 0.95))
-    steps = len(seen) * EPOCHS
+    steps = len(training) * EPOCHS
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 1 - step / steps)
     generator = torch.Generator().manual_seed(error.index)
-    before = least = lost()
+    before = least = held_out_error()
     best: dict[str, Tensor] = {}
-    idle = 0
+    epochs_without_gain = 0
     for _ in range(EPOCHS):
         for weight in weights.values():
             weight.requires_grad_()
         with torch.enable_grad():
-            for place in torch.randperm(len(seen), generator=generator).tolist():
+            for place in torch.randperm(len(training), generator=generator).tolist():
                 optimizer.zero_grad()
-                error(seen[place]).backward()
+                error(training[place]).backward()
                 for name, weight in weights.items():
                     if weight.grad is not None:  # None: the expert received no token
                         weight.grad.mul_(keep[name])
                 optimizer.step()
                 schedule.step()
-        now = lost()
-        idle += 1
+        now = held_out_error()
+        epochs_without_gain += 1
         if now < least:
-            idle, least = 0, now
+            epochs_without_gain, least = 0, now
             best = {name: weight.detach().clone() for name, weight in weights.items()}
-        if idle == PATIENCE or not math.isfinite(now):
+        if epochs_without_gain == PATIENCE or not math.isfinite(now):
             break
     return Tuned(best, before, least)
 
@@ -186,7 +189,7 @@ def _parts(first: int, stop: int, size: int) -> list[slice]:
 
 
 @contextlib.contextmanager
-def _exact_gradients() -> Iterator[None]:
+def _deterministic_algorithms() -> Iterator[None]:
     """Use deterministic algorithms, so that a resumed run ends as an uninterrupted one."""
     before = (
         torch.are_deterministic_algorithms_enabled(),

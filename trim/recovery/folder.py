@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trim.errors import RunError
 from trim.files import FolderLock, atomic_file, remove_temporary
-from trim.names import RECOVERY
+from trim.names import RECOVERY_FILE
 from trim.recovery.kept import KeptWeights
 from trim.recovery.text import RecoveryText
 from trim.recovery.training import Training, TrainingState
@@ -41,11 +41,13 @@ class RecoveryWriter(FolderWriter):
         try:
             harmless = {"lock", ".lock", TEXT_FILE, ".DS_Store"}
             if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in harmless):
-                hint = f"; resume with: python -m trim resume {path}" if (path / RECOVERY).exists() else ""
+                hint = (
+                    f"; resume with: python -m trim resume {path}" if (path / RECOVERY_FILE).exists() else ""
+                )
                 raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder{hint}")
             writer.write_text(text)
             settings = dataclasses.asdict(record)
-            write_record(path / RECOVERY, name or path.name, settings_fingerprint(settings), settings)
+            write_record(path / RECOVERY_FILE, name or path.name, settings_fingerprint(settings), settings)
         except BaseException:
             writer._lock.release()
             raise

@@ -20,7 +20,7 @@ from trim.progress import ProgressListener
 from trim.pruning.export import changed_part, copy_model, disk_errors_named, hub_card
 from trim.recovery.kept import KeptWeights
 from trim.recovery.pair import Pair
-from trim.runs.recovery import MOVED, Recovery, Zeros
+from trim.runs.recovery import MOVED_FILE, Recovery, Zeros
 
 
 def write_moved(path: Path, student: Model, kept: KeptWeights, before: Tensor, after: Tensor) -> None:
@@ -32,7 +32,7 @@ def write_moved(path: Path, student: Model, kept: KeptWeights, before: Tensor, a
         for name in kept.matrices()
         if (layer := own[name]) is not None
     }
-    write_atomically(path / MOVED, save(moved))
+    write_atomically(path / MOVED_FILE, save(moved))
 
 
 def write_model(

@@ -9,7 +9,7 @@ import types
 import typing
 from collections.abc import Collection, Container, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Literal, TypeVar
 
 from trim.errors import SettingsError
 
@@ -46,24 +46,27 @@ def parse_json(text: str | bytes) -> object:
         ValueError: the text is not such JSON.
     """
     try:
-        content = json.loads(text, parse_constant=_no_number, parse_int=_whole, parse_float=_finite)
+        content = json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_parse_int, parse_float=_parse_float
+        )
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     _check_size(content, MAX_JSON_DEPTH)
     return content
 
 
-def _no_number(word: str) -> float:
+def _refuse_constant(word: str) -> float:
+    """Refuse NaN and infinity, which Python writes as words that JSON does not have."""
     raise ValueError(f"{word} is not a number")
 
 
-def _whole(digits: str) -> int:
+def _parse_int(digits: str) -> int:
     if len(digits) > _MAX_INTEGER_DIGITS:
         raise ValueError(f"a number has {len(digits):,} digits")
     return int(digits)
 
 
-def _finite(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     if not math.isfinite(value := float(digits)):
         raise ValueError(f"{digits[:_SHOWN]} is too large")
     return value
@@ -81,6 +84,13 @@ def _check_size(content: object, depth: int) -> None:
         if isinstance(content, dict):
             for each in content.values():
                 _check_size(each, depth - 1)
+
+
+def number_to_json(value: float) -> float | Literal["nan", "inf", "-inf"]:
+    """Convert a number for JSON: NaN and infinity become words that `float` reads."""
+    if math.isnan(value):
+        return "nan"
+    return value if math.isfinite(value) else "inf" if value > 0 else "-inf"
 
 
 def read_fields(kind: type[D], content: Mapping[str, object], name: str) -> D:
@@ -129,30 +139,30 @@ def read_value(value: object, hint: object, name: str) -> object:
         return read_value(value, inside[0], name)
     if origin is typing.Literal:
         if not any(value == each and type(value) is type(each) for each in inside):
-            raise _refusal(value, " or ".join(map(repr, inside)), name)
+            raise _mismatch(value, " or ".join(map(repr, inside)), name)
         return value
     if origin in (types.UnionType, typing.Union):
         return _read_union(value, inside, name)
     if origin in (tuple, list):
         return _read_list(value, origin, inside, name)
     if origin is dict or hint is dict:
-        table = _object(value, name)
+        table = _require_object(value, name)
         inside = inside or (str, object)
         return {
             read_value(key, inside[0], f"a name in {name}"): read_value(each, inside[1], f"{name}.{key}")
             for key, each in table.items()
         }
     if dataclasses.is_dataclass(hint):
-        table = _object(value, name)
+        table = _require_object(value, name)
         reader = getattr(hint, "from_json", None)
         return reader(table) if reader else read_fields(typing.cast("type", hint), table, name)
     if typing.is_typeddict(hint):
-        table, shape = _object(value, name), typing.cast("type", hint)
+        table, shape = _require_object(value, name), typing.cast("type", hint)
         return table | _read_keys(table, _hints(shape), vars(shape)["__required_keys__"], name)
     if hint is float and type(value) is int:
         return float(value)
     if hint is not object and type(value) is not (types.NoneType if hint is None else hint):
-        raise _refusal(value, _name_of_type(hint), name)
+        raise _mismatch(value, _name_of_type(hint), name)
     return value
 
 
@@ -162,22 +172,22 @@ def _read_union(value: object, kinds: tuple, name: str) -> object:
             return read_value(value, kind, name)
         except SettingsError:
             continue
-    raise _refusal(value, " or ".join(map(_name_of_type, kinds)), name)
+    raise _mismatch(value, " or ".join(map(_name_of_type, kinds)), name)
 
 
 def _read_list(value: object, kind: type, inside: tuple, name: str) -> object:
     if not isinstance(value, list | tuple):
-        raise _refusal(value, "a list", name)
+        raise _mismatch(value, "a list", name)
     if kind is list or inside[-1] is Ellipsis:
         inside = (inside[0],) * len(value)
     if len(value) != len(inside):
-        raise _refusal(value, f"a list of {len(inside)}", name)
+        raise _mismatch(value, f"a list of {len(inside)}", name)
     return kind(read_value(each, hint, name) for each, hint in zip(value, inside, strict=True))
 
 
-def _object(value: object, name: str) -> dict:
+def _require_object(value: object, name: str) -> dict:
     if not isinstance(value, dict):
-        raise _refusal(value, "an object", name)
+        raise _mismatch(value, "an object", name)
     return value
 
 
@@ -187,7 +197,7 @@ def _check_allowed(value: object, allowed: re.Pattern | Container, name: str) ->
             raise SettingsError(f"{name} cannot be {_short_repr(value)}")
     elif value not in allowed:
         characters = " characters" if isinstance(allowed, Limits) and isinstance(value, str) else ""
-        raise _refusal(value, f"{allowed}{characters}", name)
+        raise _mismatch(value, f"{allowed}{characters}", name)
 
 
 def _name_of_type(hint: object) -> str:
@@ -196,7 +206,7 @@ def _name_of_type(hint: object) -> str:
     return getattr(hint, "__name__", None) or str(hint)
 
 
-def _refusal(value: object, wanted: str, name: str) -> SettingsError:
+def _mismatch(value: object, wanted: str, name: str) -> SettingsError:
     return SettingsError(f"{name} must be {wanted}, not {_short_repr(value)}")
 
 

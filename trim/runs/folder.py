@@ -1,7 +1,7 @@
 """Read run folders: the record of one pruning, which needs neither the model nor a GPU.
 
 config.json         every setting that changes the result; the fingerprint is their hash
-manifest.json       which blocks are complete: the commit point
+manifest.json       the complete blocks; a block counts once it is listed here
 budgets.json        the sparsity of each layer (whole models)
 blocks/015.safetensors   arrays named LAYER/ARRAY (see `layer_record`), numbers in the metadata
 events.jsonl        progress, one event a line
@@ -119,8 +119,8 @@ class Run(StoredFolder):
         """
         path = self.path / "budgets.json"
         budgets = read_json(path, BudgetFacts, optional=True)
-        if budgets and (strangers := set(self.layers) - set(budgets.get("layers", {}))):
-            raise damaged(path, f"it lacks {min(strangers)}, which the run has pruned")
+        if budgets and (missing := set(self.layers) - set(budgets.get("layers", {}))):
+            raise damaged(path, f"it lacks {min(missing)}, which the run has pruned")
         return budgets
 
     @cached_property
@@ -140,7 +140,7 @@ class Run(StoredFolder):
         if (tokens := found.get("tokens")) is not None:
             counts = [len(each) - 1 for each in tokens["pieces"]]
             if any(counts != list(map(len, losses)) for losses in (tokens["dense"], tokens["pruned"])):
-                raise damaged(path, "its tokens and their losses are not equally many")
+                raise damaged(path, "its tokens and losses differ in number")
         return found
 
     @property
@@ -310,7 +310,7 @@ def open_run(path: str | Path) -> Run:
         own = all(name.startswith(f"{index}.") for name in names)
         files = (block_file(int(index)), block_file(int(index), again=True))
         if entry["file"] not in files or not own or len(set(names)) < len(names):
-            raise damaged(path / "manifest.json", f"block {index} cannot be")
+            raise damaged(path / "manifest.json", f"its entry for block {index} is invalid")
     return Run(path, config, record, manifest)
 
 

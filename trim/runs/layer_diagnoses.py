@@ -7,6 +7,7 @@ import numpy as np
 
 from trim.methods.agreement import MaskAgreement
 from trim.methods.signal import RowSignal
+from trim.runs.fields import number_to_json
 from trim.runs.folder import Run
 from trim.runs.json_files import damaged, read_json
 from trim.runs.shapes import AgreementFacts, Drawn, LayerDiagnoses, SignalFacts
@@ -16,7 +17,7 @@ FOLDER = "diagnoses"
 
 
 def layer_diagnoses(run: Run, name: str) -> LayerDiagnoses:
-    """Read the measurements of one layer, without the keys that were never measured.
+    """Read the measurements of one layer; keys that were never measured are missing.
 
         signal_of(layer_diagnoses(run, "15.mlp.gate_proj")["signal"], columns=576).signal_share
 
@@ -67,30 +68,28 @@ def _sizes(found: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple[str
             yield "rows", len(counts), rows
 
 
-def signal_facts(found: RowSignal, columns: int, drawn: Drawn, *, vectors: int) -> SignalFacts:
-    """Describe draws as JSON.
+def signal_facts(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: int) -> SignalFacts:
+    """Convert the draws of a layer to JSON.
 
     Args:
-        found: the draws.
-        columns: the number of the layer's columns.
-        drawn: what was drawn again.
-        vectors: how many input vectors each draw has.
+        signal: the draws.
+        columns: the layer's number of columns, N.
+        drawn: what differs between the draws.
+        vectors: the number of input vectors in each draw.
     """
-    alike = len(found.gini) if np.ptp(np.nan_to_num(found.gini), axis=0).any() else 1
+    gini = signal.gini if np.ptp(np.nan_to_num(signal.gini), axis=0).any() else signal.gini[:1]
     return {
         "drawn": drawn,
         "vectors": vectors,
-        "counts": np.rint(found.sparsity * columns).astype(int).tolist(),
-        "gini": [
-            ["nan" if np.isnan(value) else float(value) for value in each] for each in found.gini[:alike]
-        ],
-        "rates": list(found.rates),
-        "titles": list(found.titles),
+        "counts": np.rint(signal.sparsity * columns).astype(int).tolist(),
+        "gini": [[number_to_json(value) for value in draw] for draw in gini.tolist()],
+        "rates": list(signal.rates),
+        "titles": list(signal.titles),
     }
 
 
 def signal_of(facts: SignalFacts, columns: int) -> RowSignal:
-    """Return the draws that `signal_facts` described."""
+    """Convert JSON from `signal_facts` back to draws."""
     counts = np.array(facts["counts"])
     return RowSignal(
         counts / columns,
@@ -100,20 +99,20 @@ def signal_of(facts: SignalFacts, columns: int) -> RowSignal:
     )
 
 
-def agreement_facts(found: MaskAgreement, score: str, allocation: str) -> AgreementFacts:
-    """Describe the agreement of a layer's own mask with that of a method, as JSON."""
+def agreement_facts(agreement: MaskAgreement, score: str, allocation: str) -> AgreementFacts:
+    """Convert the agreement of a layer's own mask with that of a method to JSON."""
     return {
         "score": score,
         "allocation": allocation,
-        "whole": found.whole,
-        "expected": found.expected,
-        "by_row": found.by_row.round(6).tolist(),
-        "by_column": found.by_column.round(6).tolist(),
+        "whole": agreement.whole,
+        "expected": agreement.expected,
+        "by_row": agreement.by_row.round(6).tolist(),
+        "by_column": agreement.by_column.round(6).tolist(),
     }
 
 
 def agreement_of(facts: AgreementFacts) -> MaskAgreement:
-    """Read the agreement that `agreement_facts` described, with six decimals by row and column."""
+    """Convert JSON from `agreement_facts` back, with six decimals by row and column."""
     return MaskAgreement(
         facts["whole"], np.array(facts["by_row"]), np.array(facts["by_column"]), facts["expected"]
     )

@@ -41,17 +41,17 @@ class MethodSettings:
         limits=(1, 99),
         metavar="TARGET",
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     allocation: str = option(
         "trim",
-        help="who sets the sparsity of each row inside a layer; some set the kept weights too",
+        help="how the sparsity of each row of a layer is chosen; some methods change the kept weights too",
         label="Allocation: rows",
         group=METHOD,
         choices=METHODS,
         meanings={
             "trim": "searched row by row, as published",
-            "uniform": "every row alike, plain Wanda",
+            "uniform": "the same for every row, plain Wanda",
             "optimal": "the least loss that rows can be balanced to",
             "layer": "the lowest scores of the whole layer, whatever their rows, as published for magnitude",
             "variant": "Wanda's variant, each row loses the lowest scores that together hold the same share of its "
@@ -65,12 +65,12 @@ class MethodSettings:
     )
     budget: str = option(
         "uniform",
-        help="who sets the sparsity of each layer, so that the model reaches its target",
+        help="how the sparsity of each layer is chosen, so that the model reaches its target",
         label="Budget: layers",
         group=METHOD,
         choices=BUDGETS,
         meanings={
-            "uniform": "every layer alike",
+            "uniform": "the same for every layer",
             "owl": "blocks with more outliers keep more (OWL)",
             "alphapruning": "by the tail of the spectra of each block's layers (AlphaPruning)",
             "optimal": "by what the loss is sensitive to",
@@ -91,7 +91,7 @@ class MethodSettings:
         short="{} score",
         idle=lambda settings: settings.solves and settings.budget != "optimal",
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     pattern: str | None = option(
         None,
@@ -112,7 +112,7 @@ class MethodSettings:
         short="λ {}",
         idle=lambda settings: settings.budget != "owl",
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     owl_multiple: float = option(
         OWL_MULTIPLE,
@@ -123,7 +123,7 @@ class MethodSettings:
         short="M {}",
         idle=lambda settings: settings.budget != "owl",
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     alpha_width: float = option(
         ALPHA_WIDTH,
@@ -135,7 +135,7 @@ class MethodSettings:
         short="ε {}",
         idle=lambda settings: settings.budget != "alphapruning",
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     alpha_fit: str = option(
         ALPHA_FITS[0],
@@ -150,17 +150,17 @@ class MethodSettings:
         short="{}",
         idle=lambda settings: settings.budget != "alphapruning",
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     row_weights: str = option(
         ROW_WEIGHTS[0],
-        help="what an error in a row's output counts for where anything is optimal",
-        label="What an error in a row counts for",
+        help="the weight of an error in a row's output, for optimal allocations and budgets and for solved weights",
+        label="Weight of an error in a row",
         group=OPTIMAL,
         choices=ROW_WEIGHTS,
         meanings={
-            "fisher": "what it costs the model's loss: its empirical Fisher sensitivity, from a few backward passes",
-            "ones": "all rows alike",
+            "fisher": "its cost for the loss: the row's empirical Fisher sensitivity, from a few backward passes",
+            "ones": "the same for all rows",
         },
         short="row weights {}",
         idle=lambda settings: not settings.is_optimal,
@@ -168,7 +168,7 @@ class MethodSettings:
     )
     sensitivity_windows: int = option(
         32,
-        help="how many of the windows sensitivity and prices are measured on",
+        help="how many of the windows are used to measure sensitivities and prices",
         label="Windows for the sensitivity",
         group=OPTIMAL,
         limits=(1, 4096),
@@ -176,13 +176,14 @@ class MethodSettings:
     )
     recalculate_inputs: bool = option(
         False,
-        help="later layers of a block see what its earlier ones do after being pruned (about twice the time)",
+        help="capture the inputs of a block's later layers again when its earlier ones are pruned (about twice "
+        "the time)",
         label="Recalculate inputs",
         group=METHOD,
         short="recalculated inputs",
         mark="recalculated",
         idle=lambda settings: (
-            settings.needs_dense_text or (settings.needs_no_vectors and settings.needs_no_inputs)
+            settings.needs_dense_pass or not (settings.needs_vectors or settings.needs_inputs)
         ),
         varies=True,
     )
@@ -199,8 +200,8 @@ class MethodSettings:
         short="recalculated: {}",
         idle=lambda settings: (
             not settings.recalculate_inputs
-            or settings.needs_dense_text
-            or (settings.needs_no_vectors and settings.needs_no_inputs)
+            or settings.needs_dense_pass
+            or not (settings.needs_vectors or settings.needs_inputs)
         ),
         varies=True,
     )
@@ -224,7 +225,7 @@ class MethodSettings:
         group=METHOD,
         short="tuned",
         mark="tuned",
-        idle=lambda settings: not settings.needs_dense_text,
+        idle=lambda settings: not settings.needs_dense_pass,
         varies=True,
     )
     layers: tuple[str, ...] = option(
@@ -251,8 +252,11 @@ class MethodSettings:
         return self.refit or self.solves
 
     @property
-    def needs_dense_text(self) -> bool:
-        """Return whether kept weights are fitted to the outputs of the dense model, on recalculated inputs."""
+    def needs_dense_pass(self) -> bool:
+        """Return whether the text also passes through the dense model, because kept weights are fitted to its outputs.
+
+        Inputs are then always recalculated.
+        """
         return self.allocation == "solved" or (self.refit and not self.solves)
 
     @property
@@ -261,15 +265,15 @@ class MethodSettings:
         return self.is_optimal and self.row_weights == "fisher"
 
     @property
-    def needs_no_vectors(self) -> bool:
-        """Return whether no input vectors are needed, only scores."""
-        by_scores = self.allocation in ("uniform", "variant", "layer")
-        return (by_scores or self.solves) and self.budget != "optimal"
+    def needs_vectors(self) -> bool:
+        """Return whether the result depends on the captured input vectors, not only on scores."""
+        only_scores = self.allocation in ("uniform", "variant", "layer")
+        return not (only_scores or self.solves) or self.budget == "optimal"
 
     @property
-    def needs_no_inputs(self) -> bool:
-        """Return whether neither the score nor the kept weights depend on a layer's inputs."""
-        return self.score == "magnitude" and not self.changes_weights
+    def needs_inputs(self) -> bool:
+        """Return whether the score or the kept weights depend on a layer's inputs."""
+        return self.score != "magnitude" or self.changes_weights
 
     @property
     def target_sparsity(self) -> float | None:

@@ -43,9 +43,9 @@ class OptionSpec:
         flag: the name on the command line; "": the field's name.
         short: the label in curves, "λ {}"; the label of a switch that is on; "": made from the name.
         mark: the part of a cell's name when a switch is on; "": the flag.
-        idle: returns, for all settings, whether the option cannot change the pruned model.
+        idle: receives the settings, and returns whether the option cannot change the pruned model under them.
         varies: whether a sweep may have several values of the option.
-        takes_time: whether the option may change how long a run takes.
+        affects_time: whether the option may change how long a run takes.
     """
 
     help: str
@@ -64,17 +64,19 @@ class OptionSpec:
     mark: str = ""
     idle: Callable[..., bool] = lambda settings: False
     varies: bool = False
-    takes_time: bool = True
+    affects_time: bool = True
 
 
 def _field_with(spec: Callable[P, OptionSpec]) -> Callable[Concatenate[T, P], T]:
+    """Return `option`, typed as the field that it declares, with the arguments of `OptionSpec` after the default."""
+
     def declare(default: T, *args: P.args, **kwargs: P.kwargs) -> T:
         return dataclasses.field(default=default, metadata={_KEY: spec(*args, **kwargs)})
 
     return declare
 
 
-# option(default, help=…, label=…, …) declares a field of a frozen dataclass as an option for the user.
+# option(default, help=…, label=…, …) declares a dataclass field that the user can set.
 option = _field_with(OptionSpec)
 
 

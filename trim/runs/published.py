@@ -35,7 +35,7 @@ AS_PUBLISHED: Mapping[str, object] = {
 def as_published(**changes: object) -> dict[str, object]:
     """Return the options of the TRIM authors' run by name, for `trim.prune`, with some of them changed.
 
-    What remains of a difference is in docs/as-published.md.
+    docs/as-published.md lists the remaining differences.
 
     Example:
         trim.prune(model, "runs/published", target=0.7, **trim.as_published(budget="owl"))

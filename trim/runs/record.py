@@ -9,6 +9,7 @@ from typing import Any, cast
 import numpy as np
 
 from trim.errors import RunError
+from trim.runs.fields import number_to_json
 from trim.runs.shapes import LayerNumbers
 
 CURVE_POINTS = 33
@@ -135,7 +136,7 @@ class LayerRecord:
 
     @property
     def rows(self) -> int:
-        """D."""
+        """Return the number of rows, D."""
         return len(self.counts)
 
     @property
@@ -145,24 +146,24 @@ class LayerRecord:
 
     @property
     def sparsity(self) -> float:
-        """The layer's realised sparsity."""
+        """Return the share of the layer's weights that is pruned."""
         return self.pruned / (self.rows * self.columns)
 
     @property
     def row_sparsity(self) -> np.ndarray:
-        """(D,) float64, each row's realised sparsity."""
+        """Return the share of each row's weights that is pruned, (D,) float64."""
         return self.counts / self.columns
 
     @property
     def uniform_counts(self) -> np.ndarray:
-        """(D,) int32, what the uniform allocation would have pruned of each row at the same layer total."""
+        """Return the counts of the uniform allocation at the same number of pruned weights, (D,) int32."""
         each, left_over = divmod(self.pruned, self.rows)
         counts = np.full(self.rows, each, dtype=np.int32)
         counts[:left_over] += 1
         return counts
 
     def keep(self) -> np.ndarray:
-        """(D, N) bool, True where a weight is kept.
+        """Unpack the mask, (D, N) bool, True where a weight is kept.
 
         Raises:
             RunError: the run was kept without masks.
@@ -219,12 +220,12 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerNumbers]:
     """Split a record into arrays by the names of `ARRAYS` and numbers that JSON can hold."""
     arrays = {key: getattr(record, key) for key in _ALWAYS}
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
-    numbers |= {key: _finite_or_name(getattr(record, key)) for key in _QUALITIES}
+    numbers |= {key: number_to_json(getattr(record, key)) for key in _QUALITIES}
     numbers["rows"] = len(record.counts)
     if record.tokens is not None:
         numbers["tokens"] = record.tokens
     if record.error_left is not None:
-        numbers["error_left"] = _finite_or_name(record.error_left)
+        numbers["error_left"] = number_to_json(record.error_left)
         numbers["kept"] = len(record.counts) * record.columns - record.pruned
     arrays |= {key: value for key in _OPTIONAL if (value := getattr(record, key)) is not None}
     if (search := record.search) is not None:
@@ -233,9 +234,9 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerNumbers]:
         numbers["search"] = {
             "learning_rate": search.learning_rate,
             "best_iteration": search.best_iteration,
-            "tried": [(rate, _finite_or_name(quality)) for rate, quality in search.tried],
-            "layer_quality": _finite_or_name(search.layer_quality),
-            "uniform_quality": _finite_or_name(search.uniform_quality),
+            "tried": [(rate, number_to_json(quality)) for rate, quality in search.tried],
+            "layer_quality": number_to_json(search.layer_quality),
+            "uniform_quality": number_to_json(search.uniform_quality),
             "rates": len(search.rates),
             "steps": search.quality.shape[-1],
             "kept_steps": len(search.row_sparsity),
@@ -331,8 +332,3 @@ def _extremes(value: np.ndarray, may_hold_nan: bool) -> tuple[float, float]:
         value = value[~np.isnan(value)]
         return (float(value.min()), float(value.max())) if value.size else (0.0, 0.0)
     return lowest, highest
-
-
-def _finite_or_name(value: float) -> float | str:
-    """Return a number that JSON can hold, or Python's name for infinity or NaN, which `float` reads."""
-    return value if math.isfinite(value) else str(value)

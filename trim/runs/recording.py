@@ -1,4 +1,4 @@
-"""Make the records of a run and of a layer from tensors, and apply them to the layer's weight."""
+"""Make the records of layers from tensors, and apply them to the layers' weights."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -20,30 +20,22 @@ from trim.methods.search import exact_qualities
 from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, check_arrays, curve_counts
 from trim.runs.shapes import LayerNumbers
-from trim.runs.weight_changes import Change, weight_change
+from trim.runs.weight_changes import WeightChange, weight_change
 
 
 def with_weights(
-    record: LayerRecord, weight: Tensor, changed: Tensor, inputs: Tensor, aimed_at: Tensor
+    record: LayerRecord, weight: Tensor, changed: Tensor, inputs: Tensor, target_outputs: Tensor
 ) -> LayerRecord:
-    """Return the record of a layer whose kept weights were changed once more.
-
-    Args:
-        record: with its mask.
-        weight: as for `weight_change`.
-        changed: as for `weight_change`.
-        inputs: as for `weight_change`.
-        aimed_at: as for `weight_change`.
-    """
+    """Return the record of a layer, which has a mask, with other kept weights; arguments as for `weight_change`."""
     keep = torch.from_numpy(record.keep()).to(weight.device)
-    change = weight_change(weight, keep, changed, inputs, aimed_at)
+    change = weight_change(weight, keep, changed, inputs, target_outputs)
     tensors = change.arrays()
     numbers = {"error_left": change.error_left.double()}
     if record.allocation in SOLVERS:
         retained = MaskRetained(dense_curves(weight, inputs), keep, changed.float())
         tensors["cosine"] = retained.cosine
         numbers["realised_quality"] = layer_quality(retained, record.quality_measure)
-    values, arrays = _stored(numbers, tensors)()
+    values, arrays = _start_copies(numbers, tensors)()
     return replace(record, **values[0], **arrays)
 
 
@@ -72,7 +64,7 @@ def layer_record(
         quality_measure: which layer quality is recorded at the exact counts.
         keep: (D, N) bool, the mask to store; None: the record has no mask.
     """
-    make = records_to_come(
+    make = deferred_records(
         [name],
         layer,
         [Allocation(counts, search=search)],
@@ -87,7 +79,7 @@ def layer_record(
     return make()[0]
 
 
-def records_to_come(
+def deferred_records(
     names: Sequence[str],
     layers: ScoredLayer,
     allocations: Sequence[Allocation],
@@ -97,16 +89,17 @@ def records_to_come(
     score_name: str,
     quality_measure: str,
     keep: Tensor | None,
-    change: Change | None,
+    change: WeightChange | None,
     tokens: Sequence[int | None],
 ) -> Callable[[], list[LayerRecord]]:
-    """Compute the contents of the records of layers that were swept together, each as `layer_record` makes it.
+    """Compute the contents of the records of layers whose curves were computed together, and make the records later.
 
-    An allocation with its own `retained`, and a `change`, are allowed for a single layer only.
+    The arguments are those of `layer_record`, by layer. An allocation with its own `retained`, and a `change`, are
+    allowed for a single layer only.
 
     Returns:
-        A function that makes the records. It waits for the copies from a GPU, holds no memory there, and may be called
-        in another thread while the GPU works on.
+        A function that makes the records. It waits for the copies from a GPU, needs no memory there, and may be called
+        in another thread while the GPU continues.
     """
     curves = layers.curves
     counts = torch.cat([each.counts for each in allocations]).to(curves.dot.device)
@@ -137,18 +130,17 @@ def records_to_come(
     if searches:
         paths = [each.trace.updates[each.learning_rate or each.trace.rates[0]] for each in searches]
         tensors["search_row_sparsity"] = torch.cat(paths)
-    number, columns, vectors = curves.layers, curves.columns, curves.vectors_of_layers
-    searched_exactly = all(each.trace.exact_quality is not None for each in searches)
-    own_curves = [curves] * number if searched_exactly else curves.split_layers()
-    found = [_search_numbers(*each) for each in zip(searches, own_curves, strict=False)]
-    copies = _stored(numbers, tensors, number)
+    count, columns, vectors = curves.layers, curves.columns, curves.vectors_of_layers
+    have_exact = all(each.trace.exact_quality is not None for each in searches)
+    layer_curves = [curves] * count if have_exact else curves.split_layers()
+    search_numbers = [_search_numbers(*each) for each in zip(searches, layer_curves, strict=False)]
+    wait_for_copies = _start_copies(numbers, tensors, count)
 
     def make() -> list[LayerRecord]:
-        values, arrays = copies()
-        checked = number > 1 and _sound(arrays, columns)
+        values, arrays = wait_for_copies()
+        checked = count > 1 and _all_valid(arrays, columns)
         parts = {
-            key: value.reshape(number, len(value) // number, *value.shape[1:])
-            for key, value in arrays.items()
+            key: value.reshape(count, len(value) // count, *value.shape[1:]) for key, value in arrays.items()
         }
         paths_on_host = parts.pop("search_row_sparsity", None)
         return [
@@ -160,7 +152,9 @@ def records_to_come(
                 score=score_name,
                 vectors=vectors[place],
                 quality_measure=quality_measure,
-                search=None if paths_on_host is None else _search_record(found[place], paths_on_host[place]),
+                search=None
+                if paths_on_host is None
+                else _search_record(search_numbers[place], paths_on_host[place]),
                 tokens=tokens[place],
                 checked=checked,
                 **values[place],
@@ -172,7 +166,7 @@ def records_to_come(
     return make
 
 
-def _sound(arrays: dict[str, np.ndarray], columns: int) -> bool:
+def _all_valid(arrays: dict[str, np.ndarray], columns: int) -> bool:
     """Check the arrays of several layers at once; if this fails, each layer is checked again for a precise error."""
     own = {key: value for key, value in arrays.items() if not key.startswith("search_")}
     numbers = cast(LayerNumbers, {"rows": len(arrays["counts"]), "columns": columns})
@@ -197,9 +191,9 @@ def _search_numbers(search: SearchResult[Tensor], curves: RetentionCurves) -> di
         "layer_quality": search.layer_quality,
         "uniform_quality": search.uniform_quality,
         "rates": np.asarray(trace.rates, dtype=np.float64),
-        "quality": _typed(trace.quality.numpy(), "float64"),
-        "row_variance": _typed(trace.row_variance.numpy(), "float64"),
-        "exact_quality": _typed(exact.numpy(), "float64"),
+        "quality": _owned(trace.quality.numpy(), "float64"),
+        "row_variance": _owned(trace.row_variance.numpy(), "float64"),
+        "exact_quality": _owned(exact.numpy(), "float64"),
     }
 
 
@@ -236,36 +230,41 @@ def record_of_search(
     )
 
 
-def _stored(
+def _start_copies(
     numbers: dict[str, Tensor], tensors: dict[str, Tensor], layers: int = 1
 ) -> Callable[[], tuple[list[dict[str, Any]], dict[str, Any]]]:
-    """Begin to copy numbers and arrays from a GPU, in the types that a record holds.
+    """Start to copy numbers and arrays from a GPU, in the types of `ARRAYS`.
+
+    Args:
+        numbers: (layers,) each, by name.
+        tensors: arrays of all layers, row after row, by their names in `ARRAYS`.
+        layers: the number of layers.
 
     Returns:
         A function that waits for the copies, and returns each layer's numbers, and the arrays of all layers.
     """
-    # The function below holds no tensors of a GPU.
+    # `wait` must not refer to tensors on a GPU: they would stay in its memory until it is called.
     names, types = list(numbers), {key: ARRAYS[key][0] for key in tensors}
-    given = [torch.stack(list(numbers.values()))]
+    sources = [torch.stack(list(numbers.values()))]
     for key, values in tensors.items():
-        given.append(values.to(getattr(torch, types[key])) if values.is_cuda else values)
-    copies = [values.detach().contiguous().to("cpu", non_blocking=True) for values in given]
-    own = [not values.is_cuda for values in tensors.values()]
-    devices = {values.device for values in given if values.is_cuda}
-    copied = [torch.cuda.current_stream(device).record_event() for device in devices]
+        sources.append(values.to(getattr(torch, types[key])) if values.is_cuda else values)
+    copies = [values.detach().contiguous().to("cpu", non_blocking=True) for values in sources]
+    from_host = [not values.is_cuda for values in tensors.values()]
+    devices = {values.device for values in sources if values.is_cuda}
+    events = [torch.cuda.current_stream(device).record_event() for device in devices]
 
     def wait() -> tuple[list[dict[str, Any]], dict[str, Any]]:
-        for event in copied:
+        for event in events:
             event.synchronize()
-        of_layers = copies[0].view(len(names), layers).T.tolist()
+        by_layer = copies[0].view(len(names), layers).T.tolist()
         arrays = {}
-        for (key, dtype), copy, on_host in zip(types.items(), copies[1:], own, strict=True):
-            arrays[key] = _typed(copy.numpy(), dtype) if on_host else copy.numpy()
-        return [dict(zip(names, each, strict=True)) for each in of_layers], arrays
+        for (key, dtype), copy, shared in zip(types.items(), copies[1:], from_host, strict=True):
+            arrays[key] = _owned(copy.numpy(), dtype) if shared else copy.numpy()
+        return [dict(zip(names, each, strict=True)) for each in by_layer], arrays
 
     return wait
 
 
-def _typed(values: np.ndarray, dtype: str) -> np.ndarray:
-    """Copy an array, so that the record owns it."""
+def _owned(values: np.ndarray, dtype: str) -> np.ndarray:
+    """Copy an array, because the caller may change its memory."""
     return np.array(values, dtype=dtype, order="C")

@@ -14,12 +14,12 @@ class RecoverSettings:
     """The settings of a recovery: how long, on what text, and how.
 
     Raises:
-        SettingsError: a value that makes no sense, with the reason.
+        SettingsError: a value is invalid; the message gives the reason.
     """
 
     minutes: float = option(
         5.0,
-        help="how long to train, with what it needs on the way; loading and writing the models come on top",
+        help="how long to train, measurements and text of the dense model included; loading and writing come on top",
         label="Minutes",
         group=TRAINING,
         limits=(0.1, 10_000),
@@ -51,7 +51,7 @@ class RecoverSettings:
     )
     sampled: float | None = option(
         None,
-        help="the share of windows that the dense model writes itself, beginning as texts do or with words of the text",
+        help="the share of the windows that the dense model writes itself, half of them continuing the text",
         label="Share of text that the dense model writes",
         group=RECOVERY_TEXT,
         unset="half on a GPU; none on a CPU, where writing takes as long as training",

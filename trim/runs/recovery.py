@@ -1,12 +1,12 @@
-"""Read the folders of recoveries: settings, models and course of a training; needs neither the model nor torch.
+"""Read the folders of recoveries: settings, models and progress of a training; needs neither the model nor torch.
 
-recovery.json       every setting that changes the result, and what was trained, to what, on what
+recovery.json       every setting that changes the result; the pruned model, the dense model and the text
 metrics.json        the curve of the held-out loss, steps, seconds, sparsity, perplexities
-moved.safetensors   how far each row's kept weights moved, (D,) by layer
+moved.safetensors   the relative change of each row's kept weights, (D,) by layer
 events.jsonl        progress, one event a line
 notes.json          name and note, free to edit
 model/              the recovered model, which plain `transformers` loads
-state.safetensors, text.safetensors    what a stopped recovery resumes from, until then
+state.safetensors, text.safetensors    for resuming; removed when the recovery is complete
 """
 
 import re
@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 
 from trim.errors import RunError, SettingsError
-from trim.names import RECOVERED, RECOVERY
+from trim.names import RECOVERED_FOLDER, RECOVERY_FILE
 from trim.runs.fields import Limits, read_fields
 from trim.runs.folder import Run, open_run
 from trim.runs.json_files import damaged, read_json, read_record
@@ -28,8 +28,8 @@ from trim.runs.recover_settings import RecoverSettings
 from trim.runs.run_record import Compute, ModelFacts
 from trim.runs.shapes import Count, PerplexityEntry, RecordHead, Share
 
-MOVED = "moved.safetensors"
-_ALWAYS = {"curve", "best", "steps", "training_seconds"}  # of metrics.json once anything was measured
+MOVED_FILE = "moved.safetensors"
+_ALWAYS = {"curve", "best", "steps", "training_seconds"}  # keys of metrics.json after the first measurement
 _LAYER = re.compile(r"[0-9]{1,4}\..{1,200}")
 
 
@@ -129,7 +129,7 @@ class Recovery(StoredFolder):
     @property
     def model(self) -> Path:
         """Return the folder of the recovered model, which exists once it is complete, and not in an imported zip."""
-        return self.path / RECOVERED
+        return self.path / RECOVERED_FOLDER
 
     @property
     def has_model(self) -> bool:
@@ -163,7 +163,7 @@ class Recovery(StoredFolder):
         Raises:
             RunError: the recovery is not complete, or its file is damaged.
         """
-        path = self.path / MOVED
+        path = self.path / MOVED_FILE
         try:
             with safe_open(path, "np") as file:
                 moved = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -183,7 +183,7 @@ class Recovery(StoredFolder):
 
 def is_recovery(target: str | Path) -> bool:
     """Return whether the folder is a recovery's."""
-    return (Path(target) / RECOVERY).is_file()
+    return (Path(target) / RECOVERY_FILE).is_file()
 
 
 def open_recovery(path: str | Path) -> Recovery:
@@ -194,8 +194,10 @@ def open_recovery(path: str | Path) -> Recovery:
     """
     path = Path(path)
     if not is_recovery(path):
-        raise RunError(f"{path} is not a recovery: it holds no {RECOVERY}. `trim recover RUN` writes one")
-    file = path / RECOVERY
+        raise RunError(
+            f"{path} is not a recovery: it holds no {RECOVERY_FILE}. `trim recover RUN` writes one"
+        )
+    file = path / RECOVERY_FILE
     config = read_record(file, RecoveryConfig, "recover again")
     try:
         record = read_fields(RecoveryRecord, config["settings"], "settings")
@@ -221,4 +223,4 @@ def list_recoveries(folder: str | Path | None = None) -> list[FolderEntry[Recove
         _ = recovery.notes, recovery.metrics  # read now, so that a damaged one shows here
         return recovery
 
-    return list_folders(folder, RECOVERY, read)
+    return list_folders(folder, RECOVERY_FILE, read)

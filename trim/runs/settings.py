@@ -30,7 +30,7 @@ DEVICE = option(
     None, help="cpu, cuda or cuda:1", label="Device", group=MACHINE, unset="a GPU where there is one"
 )
 
-# Removed options, and the value at which runs that name them mean the same as without them.
+# Options that no longer exist, with their old default: a run that stored another value cannot be read.
 _RETIRED = {"second_pass": False}
 
 
@@ -40,9 +40,9 @@ def _not_searched(settings: "PruneSettings") -> bool:
 
 @dataclass(frozen=True)
 class PruneSettings(MethodSettings):
-    """The settings of a run: what to prune, how far, and by which method.
+    """The settings of a run: what to prune, to which sparsity, and by which method.
 
-    The words of each option are its help on the command line and in the app; `trim.runs.options` explains the fields.
+    The help of each option is shown on the command line and in the app; `trim.runs.options` explains its fields.
 
     Raises:
         SettingsError: a value or a combination of values is invalid; the message gives the reason.
@@ -53,7 +53,7 @@ class PruneSettings(MethodSettings):
         help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file",
         label="Calibration text",
         group=TEXT,
-        takes_time=False,
+        affects_time=False,
     )
     windows: int = option(
         128, help="how many windows", label="Windows (sequences)", group=TEXT, limits=(1, 4096)
@@ -68,7 +68,7 @@ class PruneSettings(MethodSettings):
         label="Begin each window with BOS",
         group=TEXT,
         flag="no-bos",
-        takes_time=False,
+        affects_time=False,
     )
     vectors_per_sequence: int = option(
         2,
@@ -78,7 +78,7 @@ class PruneSettings(MethodSettings):
         limits=(1, 256),
         flag="vectors",
         short="vectors {}",
-        idle=lambda settings: settings.needs_no_vectors,
+        idle=lambda settings: not settings.needs_vectors,
         varies=True,
     )
     input_vectors: str = option(
@@ -92,9 +92,9 @@ class PruneSettings(MethodSettings):
             "last": "those of the last tokens, as the TRIM authors do with one",
         },
         short="{} tokens",
-        idle=lambda settings: settings.needs_no_vectors,
+        idle=lambda settings: not settings.needs_vectors,
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     seed: int = option(
         0,
@@ -103,10 +103,10 @@ class PruneSettings(MethodSettings):
         group=TEXT,
         limits=(0, 2**31 - 1),
         idle=lambda settings: (
-            settings.needs_no_vectors and settings.needs_no_inputs and settings.budget != "owl"
+            not (settings.needs_vectors or settings.needs_inputs or settings.budget == "owl")
         ),
         varies=True,
-        takes_time=False,
+        affects_time=False,
     )
     learning_rates: tuple[float, ...] = option(
         SearchSettings.learning_rates,
@@ -160,7 +160,7 @@ class PruneSettings(MethodSettings):
         unit="%",
         limits=(1, 100),
         metavar="CAP",
-        takes_time=False,
+        affects_time=False,
     )
     device: str | None = DEVICE
     dtype: str | None = option(
@@ -177,7 +177,7 @@ class PruneSettings(MethodSettings):
         group=MACHINE,
         unset="chosen automatically",
         limits=(1, 4096),
-        takes_time=False,
+        affects_time=False,
     )
 
     def __post_init__(self) -> None:
@@ -225,13 +225,13 @@ class PruneSettings(MethodSettings):
             )
         if self.allocation != "uniform" and not self.solves:
             raise SettingsError(
-                f"the pattern {self.pattern} prunes every row alike, so {self.allocation} would have nothing to "
-                f"decide; use allocation uniform (--allocation uniform), or one of {', '.join(SOLVERS)}"
+                f"the pattern {self.pattern} sets the same sparsity for every row, so {self.allocation} would have "
+                f"nothing to decide; use allocation uniform (--allocation uniform), or one of {', '.join(SOLVERS)}"
             )
         if self.budget != "uniform":
             raise SettingsError(
-                f"the pattern {self.pattern} prunes every layer alike, so {self.budget} would have nothing to decide; "
-                "use budget uniform (--budget uniform)"
+                f"the pattern {self.pattern} sets the same sparsity for every layer, so {self.budget} would have "
+                "nothing to decide; use budget uniform (--budget uniform)"
             )
 
     @property

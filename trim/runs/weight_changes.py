@@ -10,14 +10,14 @@ from trim.matmul import full_product
 
 
 @dataclass(frozen=True, eq=False)
-class Change:
-    """A change of a layer's kept weights, in place of the mask alone.
+class WeightChange:
+    """New values of a layer's kept weights, compared with the mask alone.
 
     Attributes:
         weights: (K,) float16, the new weights, row by row.
         error_masked, error: (D,) float32, each row's squared output error over its squared target, on the kept vectors,
             for the mask alone and with the new weights; NaN for a row without output.
-        error_left: () the share of the layer's error with the mask alone that is left with the new weights.
+        error_left: () the layer's squared error with the new weights over that with the mask alone.
         moved: (D,) float32, ‖ŵ − w‖ / ‖w‖ over the row's kept weights; NaN where ‖w‖ is 0.
     """
 
@@ -37,7 +37,9 @@ class Change:
         }
 
 
-def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor, aimed_at: Tensor) -> Change:
+def weight_change(
+    weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor, target_outputs: Tensor
+) -> WeightChange:
     """Compare changed weights with the mask alone.
 
     Args:
@@ -45,19 +47,19 @@ def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor,
         keep: (D, N) bool, True where a weight is kept.
         changed: (D, N) float16, 0 where pruned.
         inputs: (N, L), the layer's input vectors.
-        aimed_at: (D, L) float32, the target outputs of these vectors.
+        target_outputs: (D, L) float32, the target outputs of these vectors.
     """
     masked = weight * keep
     error_masked, error = (
-        (aimed_at - full_product(each.to(weight.dtype), inputs)).square().sum(dim=1)
+        (target_outputs - full_product(each.to(weight.dtype), inputs)).square().sum(dim=1)
         for each in (masked, changed)
     )
-    energy = aimed_at.square().sum(dim=1)
+    energy = target_outputs.square().sum(dim=1)
     moved, norm = (
         torch.linalg.vector_norm(each.float(), dim=1) for each in (changed.float() - masked, masked)
     )
     before, after = error_masked.sum(), error.sum()
-    return Change(
+    return WeightChange(
         changed[keep],
         torch.where(energy > 0, error_masked / energy, torch.nan),
         torch.where(energy > 0, error / energy, torch.nan),
@@ -66,15 +68,15 @@ def weight_change(weight: Tensor, keep: Tensor, changed: Tensor, inputs: Tensor,
     )
 
 
-def as_stored(name: str, weight: Tensor) -> Tensor:
+def round_to_float16(name: str, weight: Tensor) -> Tensor:
     """Round weights to float16, as a run stores them.
 
     Raises:
-        NonFiniteError: one leaves its range.
+        NonFiniteError: one exceeds its range.
     """
     half = weight.half()
     if not bool(half.isfinite().all()):
         raise NonFiniteError(
-            f"{name}: a changed weight leaves the range of float16; go without --refit, or choose another --allocation"
+            f"{name}: a changed weight exceeds the range of float16; leave --refit out, or choose another --allocation"
         )
     return half

@@ -26,8 +26,8 @@ from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recovery import open_stored
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
 
-# The files that a folder may hold before a run begins in it.
-_HARMLESS = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
+# The files that a folder may contain before a run begins in it.
+_ALLOWED_BEFORE = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
 
 
 class FolderWriter:
@@ -72,7 +72,7 @@ class RunWriter(FolderWriter):
         heads: HeadLayout | None = None,
         structure: Structure | None = None,
     ) -> "RunWriter":
-        """Begin a run in a folder that holds none yet.
+        """Begin a run in a new or empty folder.
 
         Args:
             path: the folder; made if it is missing.
@@ -91,8 +91,8 @@ class RunWriter(FolderWriter):
         try:
             _remove_half_written(path)
             if (path / "config.json").exists():
-                raise _in_the_way(path, settings)
-            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in _HARMLESS):
+                raise _occupied_error(path, settings)
+            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in _ALLOWED_BEFORE):
                 raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder")
             writer = cls(path, lock, {"complete": False, "blocks": {}})
             writer._write_manifest()
@@ -257,8 +257,8 @@ def _remove_half_written(path: Path, manifest: Manifest | None = None) -> None:
             leftover.unlink(missing_ok=True)
 
 
-def discard_unbegun(path: Path) -> None:
-    """Remove the folder of a run that was killed before it began, unless it holds other files."""
+def remove_unstarted(path: Path) -> None:
+    """Remove the folder of a run that was killed before it wrote its record, unless it contains other files."""
     if not path.is_dir() or (path / "config.json").exists() or is_locked(path):
         return
     _remove_half_written(path)
@@ -318,7 +318,7 @@ def now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
-def _in_the_way(path: Path, settings: dict) -> RunError:
+def _occupied_error(path: Path, settings: dict) -> RunError:
     """Return the error that explains why a new run cannot begin in the folder of another."""
     run = open_run(path)
     if run.fingerprint == settings_fingerprint(settings):

@@ -8,9 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from trim.evaluation.entries import format_bos, format_perplexity, number_to_json
+from trim.evaluation.entries import format_bos, format_perplexity
 from trim.files import write_atomically
 from trim.names import local_path, one_line
+from trim.runs.fields import number_to_json
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import write_json

@@ -17,7 +17,7 @@ from trim.errors import RunError
 from trim.files import remove_temporary
 from trim.runs.fields import Limits
 from trim.runs.json_files import read_json
-from trim.runs.writer import discard_unbegun, write_json
+from trim.runs.writer import remove_unstarted, write_json
 
 MAX_JOBS = 50
 _ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
@@ -146,7 +146,7 @@ class JobFolder:
         """Delete the records of jobs that ended long ago, and the folders of those killed before their run began."""
         remove_temporary(self.folder() / ".jobs")
         for file in self.job_files():
-            discard_unbegun(self.path(file.name.removesuffix(".job")))
+            remove_unstarted(self.path(file.name.removesuffix(".job")))
         jobs = sorted(self.job_files(), key=lambda file: file.stat().st_mtime, reverse=True)
         for file in jobs[MAX_JOBS:]:
             for ending in ("job", "end", "log"):

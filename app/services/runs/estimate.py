@@ -29,5 +29,5 @@ def _costly(settings: PruneSettings) -> dict[str, object]:
     return {
         name: getattr(settings, name)
         for name, each in options(PruneSettings).items()
-        if each.takes_time and name not in idle
+        if each.affects_time and name not in idle
     }

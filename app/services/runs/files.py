@@ -14,11 +14,11 @@ from app.services.runs.store import StoredRun
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, remedy
-from trim.names import RECOVERY
+from trim.names import RECOVERY_FILE
 from trim.runs.folder import Run, open_run
 from trim.runs.layer_diagnoses import measured_files
 from trim.runs.record import LayerRecord
-from trim.runs.recovery import MOVED, Recovery
+from trim.runs.recovery import MOVED_FILE, Recovery
 from trim.runs.writer import RunWriter, write_notes
 
 DELETED = ".deleted"  # a folder among the runs, for runs that are being removed
@@ -34,7 +34,7 @@ SMALL_FILES = (
     "events.jsonl",
 )
 # The files of a recovery, without its model, which `trim export` copies.
-RECOVERY_FILES = (RECOVERY, "metrics.json", "notes.json", "events.jsonl", MOVED)
+RECOVERY_FILES = (RECOVERY_FILE, "metrics.json", "notes.json", "events.jsonl", MOVED_FILE)
 
 
 def copy_run(run: Run, path: Path, change: Callable[[LayerRecord], LayerRecord]) -> None:

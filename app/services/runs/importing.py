@@ -18,7 +18,7 @@ from app.services.runs.layer import LayerView
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy
-from trim.names import RECOVERED, RECOVERY, format_bytes, one_line
+from trim.names import RECOVERED_FOLDER, RECOVERY_FILE, format_bytes, one_line
 from trim.runs.folder import open_run
 from trim.runs.json_files import MAX_JSON_BYTES
 from trim.runs.layer_diagnoses import layer_diagnoses, measured_files
@@ -38,7 +38,7 @@ _MEASURED = re.compile(r"diagnoses/[0-9][\w.]{0,200}\.json")
 _LEFT_OUT = re.compile(
     r"(.*/)?(\.DS_Store|\.?lock|calibration\.safetensors|sensitivity\.safetensors)|__MACOSX/.*"
 )
-_MODEL = re.compile(rf"([^/]+/)?{RECOVERED}/.*")
+_MODEL = re.compile(rf"([^/]+/)?{RECOVERED_FOLDER}/.*")
 
 
 def import_run(file: IO[bytes], folder: Path, taken: Callable[[str], bool], name: str = "run") -> Path:
@@ -99,7 +99,7 @@ def _unpack(file: IO[bytes], path: Path) -> str:
             _check_member(member)
         files = {name: member for name, member in names.items() if not member.is_dir()}
         wanted = {name: member for name, member in files.items() if not _LEFT_OUT.fullmatch(name)}
-        recovered = any(name.rpartition("/")[2] == RECOVERY for name in wanted)
+        recovered = any(name.rpartition("/")[2] == RECOVERY_FILE for name in wanted)
         if recovered:
             wanted = {name: member for name, member in wanted.items() if not _MODEL.fullmatch(name)}
         allowed = RECOVERY_FILES if recovered else SMALL_FILES

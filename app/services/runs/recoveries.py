@@ -14,12 +14,12 @@ from app.services.runs.facts import (
 from app.services.runs.store import StoredRun, changed
 from app.services.server.lru import SharedCache
 from diagnostics.figures.perplexity import PerplexityBar
-from trim.names import RECOVERY
+from trim.names import RECOVERY_FILE
 from trim.runs.folder import Run
 from trim.runs.listing import FolderEntry, runs_folder
 from trim.runs.recovery import Recovery, list_recoveries
 
-_READ = (RECOVERY, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
+_READ = (RECOVERY_FILE, "metrics.json", "notes.json", "moved.safetensors", "model/config.json")
 RECOVERY_CACHE_SIZE = 256
 _cache: SharedCache[tuple, FolderEntry[Recovery]] = SharedCache(RECOVERY_CACHE_SIZE)
 

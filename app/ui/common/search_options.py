@@ -77,7 +77,7 @@ def fisher_wanted() -> bool:
             default="all alike",
             bind="query-params",
             labelled=True,
-            help="What an error in a row's output counts for."
+            help="The weight of an error in a row's output."
             + "".join(f"\n- `{name}`: {meaning}" for name, meaning in ROW_WEIGHT_WORDS.items()),
         )
         st.caption("Rows may lose up to 99% under the optimum, and up to TRIM's own cap (95%) under TRIM.")

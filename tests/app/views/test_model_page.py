@@ -197,7 +197,7 @@ def test_the_form_says_the_command_and_refuses_what_makes_no_sense(runs):
     assert " --owl-width 0.12 --refit --windows" in test.code[0].value
     test.checkbox(key="new_refit").uncheck().run()
     test.text_input(key="new_pattern").set_value("2:4").run()
-    assert "prunes every row alike" in test.error[0].value
+    assert "the same sparsity for every row" in test.error[0].value
     assert not test.code
     test.text_input(key="new_pattern").set_value("").run()
     test.number_input(key="new_target").set_value(97.0).run()

@@ -95,7 +95,9 @@ def test_what_a_stream_has_lost(llama, tmp_path):
         assert products.drift(torch.zeros_like(expected)).equal(products.error_cross)
     there = lost.gather(1, calibration.positions[..., None].expand(-1, -1, lost.shape[-1])).flatten(0, 1)
     torch.testing.assert_close(received.stream_error.T, there, rtol=1e-4, atol=1e-5)
-    assert received.aim(torch.zeros(lost.shape[-1], len(received.inputs))).equal(received.stream_error)
+    assert received.target_outputs(torch.zeros(lost.shape[-1], len(received.inputs))).equal(
+        received.stream_error
+    )
 
 
 def _both(attended: list[Tensor], text: object, block: nn.Module) -> Tensor:
