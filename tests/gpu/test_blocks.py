@@ -63,7 +63,7 @@ def test_norms(shape, dtype):
     share = 1.0 if dtype == torch.float32 else 0.002
     assert_rounded_alike(found, fused_blocks.plain_norm(states, weight, 1e-5), share)
     arriving = normal(dtype, *shape, seed=2)
-    found = block_kernels.rms_norm_back(arriving, states, weight, 1e-5)
+    found = block_kernels.rms_norm_backward(arriving, states, weight, 1e-5)
     assert_gradients_alike(
         [found], lambda values: fused_blocks.plain_norm(values, weight, 1e-5), [states], arriving
     )
@@ -98,7 +98,7 @@ def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length,
         arriving = normal(dtype, *query.transpose(1, 2).shape, seed=102)
         as_it_comes = arriving.transpose(1, 2).contiguous().transpose(1, 2)
         for gradient in (arriving, as_it_comes, arriving[:, :1].expand_as(arriving)):
-            found = block_kernels.rotary_back(gradient, cosine, sine)
+            found = block_kernels.rotary_backward(gradient, cosine, sine)
             assert_gradients_alike(
                 [found],
                 lambda one: fused_blocks.plain_rotary(one, one, cosine, sine)[0],
@@ -117,7 +117,7 @@ def test_gated_activations(shape, dtype):
     found = block_kernels.silu_product(gate, up)
     assert_rounded_alike(found, fused_blocks.plain_gated(gate, up), 0.001)
     arriving = normal(dtype, *shape, seed=2)
-    found = block_kernels.silu_product_back(arriving, gate, up)
+    found = block_kernels.silu_product_backward(arriving, gate, up)
     assert_gradients_alike(found, fused_blocks.plain_gated, [gate, up], arriving)
 
 
@@ -147,12 +147,12 @@ def test_tensors_of_more_than_two_billion_numbers():
     weight = normal(torch.float16, columns, seed=1)
     found = block_kernels.rms_norm(states, weight, 1e-5)[-2:]
     assert_rounded_alike(found, fused_blocks.plain_norm(states[-2:], weight, 1e-5), 0.002)
-    found = block_kernels.rms_norm_back(states, states, weight, 1e-5)[-2:]
+    found = block_kernels.rms_norm_backward(states, states, weight, 1e-5)[-2:]
     plain_norm = functools.partial(fused_blocks.plain_norm, weight=weight, epsilon=1e-5)
     assert_gradients_alike([found], plain_norm, [states[-2:]], states[-2:])
     found = block_kernels.silu_product(states, states)[-2:]
     assert_rounded_alike(found, fused_blocks.plain_gated(states[-2:], states[-2:]), 0.001)
-    found = [values[-2:] for values in block_kernels.silu_product_back(states, states, states)]
+    found = [values[-2:] for values in block_kernels.silu_product_backward(states, states, states)]
     assert_gradients_alike(found, fused_blocks.plain_gated, [states[-2:], states[-2:]], states[-2:])
     heads = states.view(1, rows, 32, 128).transpose(1, 2)
     tables = [
@@ -161,7 +161,7 @@ def test_tensors_of_more_than_two_billion_numbers():
     found = block_kernels.rotary(heads, heads[:, :1], *tables)[0]
     last = [values[..., -2:, :] for values in (heads, heads[:, :1], *tables)]
     assert torch.equal(found[..., -2:, :], fused_blocks.plain_rotary(*last)[0])
-    found = block_kernels.rotary_back(heads, *tables)[..., -2:, :]
+    found = block_kernels.rotary_backward(heads, *tables)[..., -2:, :]
     assert_gradients_alike(
         [found], lambda one: fused_blocks.plain_rotary(one, one, *last[2:])[0], last[:1], last[0]
     )

@@ -16,7 +16,7 @@ from trim.devices import halving
 from trim.errors import ModelError
 from trim.models.architecture import trial_of
 from trim.models.loaded import Model
-from trim.models.replay import BlockCall, record_calls, shared
+from trim.models.replay import BlockCall, deduplicate, record_calls
 from trim.models.streamed import StreamedModel
 
 
@@ -138,7 +138,7 @@ class BlockStates:
         """Record the arguments of the blocks, equal ones once, and return the embedded text."""
         tokens = self.calibration.tokens[part].to(self.model.device)
         states, calls = record_calls(module, self.model.blocks, tokens, self.mask(part))
-        self._calls[part.start, part.stop] = shared(calls, next(iter(self._calls.values()), None))
+        self._calls[part.start, part.stop] = deduplicate(calls, next(iter(self._calls.values()), None))
         return states
 
     def _place(self, slot: int, part: slice) -> slice:

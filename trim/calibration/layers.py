@@ -53,7 +53,7 @@ class BatchInput:
         values: (n, N).
         tokens: (n,) int64, ascending, which tokens of the batch these are; None: all of them.
         routing: the routing that sent them to an expert; None: the layer is not an expert's.
-        expert: the expert's number.
+        expert: the expert's index.
     """
 
     values: Tensor
@@ -72,7 +72,7 @@ class BatchInput:
             values = values.reshape(-1, values.shape[-1])
         if not isinstance(layer, RoutedLinear) or (routing := layer.routing) is None:
             return cls(values, None)
-        return cls(values, routing.by_expert[layer.number], routing, layer.number)
+        return cls(values, routing.by_expert[layer.expert], routing, layer.expert)
 
 
 class LastInputReached(Exception):  # noqa: N818 (no error)

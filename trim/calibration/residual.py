@@ -36,7 +36,7 @@ class ResidualWriter:
     silenced: Sequence[nn.Linear]
 
     def silence(self) -> contextlib.AbstractContextManager[None]:
-        """Make these layers return 0 inside the `with` block, so that a block returns the stream before the addition."""
+        """Make these layers return 0 inside the `with` block: a block then returns the stream before the addition."""
 
         def zeros(layer: nn.Linear, inputs: Tensor) -> Tensor:
             return inputs.new_zeros(*inputs.shape[:-1], layer.out_features)

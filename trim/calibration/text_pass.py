@@ -17,7 +17,7 @@ from trim.calibration.residual import ResidualWriter, residual_writer
 from trim.devices import halving
 from trim.models.architecture import trial_of
 from trim.models.experts import RoutedLinear
-from trim.models.replay import BlockCall, Written, record_calls, shared
+from trim.models.replay import BlockCall, SharedTensors, deduplicate, record_calls
 from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
@@ -80,7 +80,7 @@ class TextPass:
         # Keys and values that blocks write for later blocks belong to one pass, so these calls are not shared.
         own = None if trial_of(model.module).shares else alongside
         self._calls: dict[tuple[int, int], list[BlockCall]] = {} if own is None else own._calls
-        self._written: dict[tuple[int, int], list[Written]] = {}
+        self._written: dict[tuple[int, int], list[SharedTensors]] = {}
         model.prefetch(0)
         self._shrinking(lambda: self._embed(0, self.batch))
 
@@ -201,7 +201,7 @@ class TextPass:
                     None if mask is None else mask[part].to(self.model.device),
                 )
                 self._hand_over(calls, part)
-                self._calls[part.start, part.stop] = earlier = shared(calls, earlier)
+                self._calls[part.start, part.stop] = earlier = deduplicate(calls, earlier)
                 if not keep_states:
                     self.states.write(part, states)
 
@@ -222,7 +222,7 @@ class TextPass:
                 ]
             )
             start_of_piece = stop
-        own = calls[0].written()
+        own = calls[0].shared_tensors()
         for written, cuts in zip(own, zip(*pieces, strict=True), strict=bool(pieces)):
             for key in set.intersection(*map(set, cuts)):
                 written[key] = tuple(map(torch.cat, zip(*(each[key] for each in cuts), strict=True)))

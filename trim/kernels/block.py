@@ -11,7 +11,8 @@ import triton.language as tl
 from torch import Tensor
 from triton.language.extra import libdevice
 
-TILE = 4096  # numbers that a program of a norm or a rotation processes at once
+# Elements that a program processes at once: of a norm or rotation, of a gated activation, and of an expert's output.
+TILE = 4096
 GATED_BLOCK = 2048
 ADDED_BLOCK = 2048
 
@@ -33,7 +34,7 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     return out
 
 
-def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
+def rms_norm_backward(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
     """Compute the gradient of `rms_norm` with respect to the states, from the gradient with respect to its result.
 
     Args:
@@ -44,7 +45,7 @@ def rms_norm_back(gradient: Tensor, states: Tensor, weight: Tensor, epsilon: flo
     """
     out = torch.empty_like(states)
     grid, shape, tile = _in_tiles(states)
-    _rms_norm_back[grid](gradient, states, weight, out, *shape, epsilon, **tile)
+    _rms_norm_backward[grid](gradient, states, weight, out, *shape, epsilon, **tile)
     return out
 
 
@@ -71,15 +72,15 @@ def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Te
     Returns:
         The rotated query and key, in the same layout where it has no gaps.
     """
-    return _rotated(query, cosine, sine, back=False), _rotated(key, cosine, sine, back=False)
+    return _rotated(query, cosine, sine, backward=False), _rotated(key, cosine, sine, backward=False)
 
 
-def rotary_back(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
+def rotary_backward(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
     """Compute the gradient of `rotary` with respect to query or key, from the gradient with respect to its result."""
-    return _rotated(gradient, cosine, sine, back=True)
+    return _rotated(gradient, cosine, sine, backward=True)
 
 
-def _rotated(states: Tensor, cosine: Tensor, sine: Tensor, back: bool) -> Tensor:
+def _rotated(states: Tensor, cosine: Tensor, sine: Tensor, backward: bool) -> Tensor:
     batch, heads, length, dimensions = states.shape
     out = torch.empty_like(states)
     half = dimensions // 2
@@ -89,7 +90,7 @@ def _rotated(states: Tensor, cosine: Tensor, sine: Tensor, back: bool) -> Tensor
         states, out, cosine, sine, heads, length,
         *states.stride()[:3], *out.stride()[:3],
         cosine.stride(0) if cosine.shape[0] > 1 else 0, cosine.stride(1),
-        HALF=half, WIDTH=width, HEADS=head_block, BACK=back,
+        HALF=half, WIDTH=width, HEADS=head_block, BACKWARD=backward,
         num_warps=min(4, max(1, head_block * width // 512)), enable_fp_fusion=False,
     )  # fmt: skip
     return out
@@ -104,10 +105,10 @@ def silu_product(gate: Tensor, up: Tensor) -> Tensor:
     return out
 
 
-def silu_product_back(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
+def silu_product_backward(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the gradients of `silu_product` with respect to gate and up, from that with respect to its result."""
     of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
-    _silu_product_back[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
+    _silu_product_backward[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
         gradient, gate, up, of_gate, of_up, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
     )
     return of_gate, of_up
@@ -153,7 +154,7 @@ def _add_weighted(result, tokens, output, weight, rows, columns, BLOCK: tl.const
 
 @triton.jit
 def _tile(rows, columns, ROWS: tl.constexpr, BLOCK: tl.constexpr):
-    """Return a program's columns, the places of its numbers, and which of them are inside (rows, columns)."""
+    """Return a program's columns, the offsets of its elements, and which of them are inside (rows, columns)."""
     row = tl.program_id(0).to(tl.int64) * ROWS + tl.arange(0, ROWS)[:, None]
     column = tl.arange(0, BLOCK)[None, :]
     return column, row * columns + column, (row < rows) & (column < columns)
@@ -174,7 +175,7 @@ def _rms_norm(
 
 
 @triton.jit
-def _rms_norm_back(
+def _rms_norm_backward(
     gradient, states, weight, out, rows, columns, share, epsilon, ROWS: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     """Compute r · g − r³ · mean(g · x) · x with r = 1 / √(mean x² + ε) and g = weight · gradient."""
@@ -200,9 +201,9 @@ def _rotate(
     states, out, cosine, sine, heads, length,
     batch_stride, head_stride, token_stride, out_batch_stride, out_head_stride, out_token_stride,
     table_batch_stride, table_token_stride,
-    HALF: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr, BACK: tl.constexpr,
+    HALF: tl.constexpr, WIDTH: tl.constexpr, HEADS: tl.constexpr, BACKWARD: tl.constexpr,
 ):  # fmt: skip
-    """Rotate `HEADS` heads of one token: x · cos + (−second half, first half of x) · sin; `BACK`: the transpose."""
+    """Rotate `HEADS` heads of one token: x · cos + (−second half, first half of x) · sin; `BACKWARD`: the transpose."""
     batch = (tl.program_id(0) // length).to(tl.int64)
     token = (tl.program_id(0) % length).to(tl.int64)
     head = (tl.program_id(1) * HEADS + tl.arange(0, HEADS)[:, None]).to(tl.int64)
@@ -220,7 +221,7 @@ def _rotate(
     second_sine = tl.load(sine + table + HALF, mask=within, other=0.0)
     left = _rounded_product(first, first_cosine).to(tl.float32)
     right = _rounded_product(second, second_cosine).to(tl.float32)
-    if BACK:
+    if BACKWARD:
         left += _rounded_product(second, second_sine).to(tl.float32)
         right -= _rounded_product(first, first_sine).to(tl.float32)
     else:
@@ -242,7 +243,7 @@ def _silu_product(gate, up, out, numbers, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _silu_product_back(gradient, gate, up, of_gate, of_up, numbers, BLOCK: tl.constexpr):
+def _silu_product_backward(gradient, gate, up, of_gate, of_up, numbers, BLOCK: tl.constexpr):
     """Compute both gradients: with s the sigmoid of x, the activation is x · s, and its slope s · (1 + x · (1 − s))."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < numbers

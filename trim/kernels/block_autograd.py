@@ -1,7 +1,7 @@
 """The kernels of `trim.kernels.block` as differentiable functions.
 
-They have gradients with respect to activations only: weights and rotary tables count as constants. They keep less for
-the backward pass than the plain code, which keeps every product.
+They have gradients with respect to activations only: weights and rotary tables count as constants. They save fewer
+tensors for the backward pass than the plain code, which saves every product.
 """
 
 from torch import Tensor
@@ -10,7 +10,7 @@ from torch.autograd.function import FunctionCtx, once_differentiable
 
 
 class _Context(FunctionCtx):
-    """The type of `FunctionCtx` at run time: it holds two tensors, and a norm's epsilon."""
+    """What `FunctionCtx` holds here, for type checkers: two tensors, and a norm's epsilon."""
 
     saved_tensors: tuple[Tensor, Tensor]
     epsilon: float
@@ -27,8 +27,8 @@ def rms_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 
 def rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
     """Compute `trim.kernels.block.rotary`, with a gradient."""
-    turned: tuple[Tensor, Tensor] = _Rotary.apply(query, key, cosine, sine)
-    return turned
+    rotated: tuple[Tensor, Tensor] = _Rotary.apply(query, key, cosine, sine)
+    return rotated
 
 
 def silu_product(gate: Tensor, up: Tensor) -> Tensor:
@@ -52,7 +52,7 @@ class _Norm(Function):
         from trim.kernels import block as block_kernels
 
         gradient = gradient.contiguous()
-        return block_kernels.rms_norm_back(gradient, *ctx.saved_tensors, ctx.epsilon), None, None
+        return block_kernels.rms_norm_backward(gradient, *ctx.saved_tensors, ctx.epsilon), None, None
 
 
 class _Rotary(Function):
@@ -71,13 +71,13 @@ class _Rotary(Function):
     def backward(ctx: _Context, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
         from trim.kernels import block as block_kernels
 
-        def back(gradient: Tensor | None) -> Tensor | None:
+        def rotate_back(gradient: Tensor | None) -> Tensor | None:
             if gradient is None:
                 return None
             gradient = gradient if gradient.stride(-1) == 1 else gradient.contiguous()
-            return block_kernels.rotary_back(gradient, *ctx.saved_tensors)
+            return block_kernels.rotary_backward(gradient, *ctx.saved_tensors)
 
-        return *map(back, gradients), None, None
+        return *map(rotate_back, gradients), None, None
 
 
 class _Gated(Function):
@@ -93,4 +93,4 @@ class _Gated(Function):
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor]:
         from trim.kernels import block as block_kernels
 
-        return block_kernels.silu_product_back(gradient.contiguous(), *ctx.saved_tensors)
+        return block_kernels.silu_product_backward(gradient.contiguous(), *ctx.saved_tensors)

@@ -2,10 +2,10 @@
 
 Imported only where such a device is used. Andrew's monotone chain ("Another efficient algorithm for convex hulls in
 two dimensions", Information Processing Letters 9, 1979), one lane to a chain: a row is cut into pieces, each lane
-finds the hull of one, and a second pass finds each row's hull among the vertices that its pieces left. In a step a
-lane either drops its last vertex or adds the next point, so lanes that differ in what they drop never wait for each
-other, and a piece of M points takes no more than 2 M steps. The last two vertices are in registers, those below on a
-stack in memory.
+finds the hull of one, and a second pass finds each row's hull among the vertices of its pieces' hulls. In a step a
+lane either drops its last vertex or adds the next point, so lanes that drop different numbers of vertices never wait
+for each other, and a piece of M points takes no more than 2 M steps. The last two vertices are in registers, those
+below on a stack in memory.
 
 Latency limits it: a step waits for one load, and among 32 lanes nearly always one misses the cache. docs/kernels.md
 explains the number of pieces.
@@ -55,11 +55,11 @@ def _hull_edges(error: Tensor, top: int, lanes: int) -> tuple[Tensor, Tensor, Te
         _hulls_of_rows[(triton.cdiv(rows, LANES),)](
             stack, size, rows, points, pieces, length, LANES=LANES, num_warps=1
         )
-    behind = torch.cumsum(size[0] - 1, dim=0)
-    edges = int(behind[-1])
+    ends = torch.cumsum(size[0] - 1, dim=0)
+    edges = int(ends[-1])
     row, spanned = (torch.empty(edges, dtype=torch.int64, device=error.device) for _ in range(2))
     slope = torch.empty(edges, dtype=torch.float64, device=error.device)
-    _edges[(rows,)](stack, size, behind, row, spanned, slope, points, top, BLOCK=128, num_warps=1)
+    _edges[(rows,)](stack, size, ends, row, spanned, slope, points, top, BLOCK=128, num_warps=1)
     return row, spanned, slope
 
 
@@ -92,9 +92,9 @@ def _step(stack, size, below, last, point, live):
         added: whether the point was appended.
     """
     slope_before = (_value(last) - _value(below)) * (_count(point) - _count(last)).to(tl.float64)
-    slope_behind = (_value(point) - _value(last)) * (_count(last) - _count(below)).to(tl.float64)
-    dropped = live & (slope_before >= slope_behind)
-    added = live & (slope_before < slope_behind)
+    slope_after = (_value(point) - _value(last)) * (_count(last) - _count(below)).to(tl.float64)
+    dropped = live & (slope_before >= slope_after)
+    added = live & (slope_before < slope_after)
     tl.store(stack + size - 2, below, mask=added & (size > 1))
     deeper = tl.load(stack + size - 3, mask=dropped & (size > 2), other=BELOW_ALL)
     new_last = tl.where(dropped, below, tl.where(added, point, last))
@@ -104,7 +104,7 @@ def _step(stack, size, below, last, point, live):
 
 @triton.jit
 def _finish(stack, size, below, last, real):
-    """Put the two vertices that were in registers on the stack."""
+    """Store the two vertices that were in registers on the stack."""
     tl.store(stack + size - 1, last, mask=real)
     tl.store(stack + size - 2, below, mask=real & (size > 1))
 
@@ -167,11 +167,11 @@ def _hulls_of_rows(stack, size, rows, points, pieces, length, LANES: tl.constexp
 
 
 @triton.jit
-def _edges(stack, size, behind, row, length, slope, points, top, BLOCK: tl.constexpr):
-    """Store the edges between a row's vertices; `behind`: the place of the next row's first edge."""
+def _edges(stack, size, ends, row, length, slope, points, top, BLOCK: tl.constexpr):
+    """Store the edges between a row's vertices; `ends`: the index of the next row's first edge."""
     here = tl.program_id(0)
     edges = tl.load(size + here) - 1
-    begin = tl.load(behind + here) - edges
+    begin = tl.load(ends + here) - edges
     stack += here.to(tl.int64) * points
     for start in range(0, edges, BLOCK):
         edge = start + tl.arange(0, BLOCK)

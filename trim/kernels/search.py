@@ -228,7 +228,7 @@ def _follow(
             square_sum += tl.where(alive, (quality - mean) * (quality - mean), 0.0)
             moved = here + ((quality - lowest) * scale - (mean - lowest) * scale)
             moved = tl.minimum(tl.maximum(moved, 0.0), cap)
-            moved = tl.where(spread > 0, moved, here)  # rows that are all alike stay
+            moved = tl.where(spread > 0, moved, here)  # rows of equal quality are not updated
             moved = tl.where(alive, moved, here)
             x_sum += tl.where(alive, moved, 0.0)
             if iteration < iterations:

@@ -5,6 +5,11 @@ import triton.language as tl
 
 from trim.kernels.counts import common_shift, largest_remainders
 
+# Sums over the rows that a program stores: of dot, energy, error, cosine, peak signal-to-noise ratio, and of squared
+# distances from the mean row quality.
+SUMS = 6
+WIDE_BLOCK = 2048  # rows at a time in a pass that keeps one number per row
+
 
 @triton.jit
 def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vectors):
@@ -44,7 +49,7 @@ def _quality_of(measure, sums, whole, rows, vectors, PARTS: tl.constexpr, SUMS: 
 
 @triton.jit
 def of_layer(energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns):
-    """Return where the numbers of one of several layers begin."""
+    """Return where the arrays of one of several layers begin."""
     row = layer.to(tl.int64) * rows
     place = row * (columns + 1)
     return (
@@ -82,7 +87,7 @@ def judge_updates(
     tl.store(out, _quality_of(layer_measure, sums, whole, rows, vectors, PARTS, SUMS))
     moving = tl.where(row_measure != 2, rows.to(tl.float64), tl.load(whole + 2))
     tl.store(out + all_updates, _sum_of(sums, 5, PARTS, SUMS) / tl.maximum(moving, 1.0))
-    # The nearest exact counts, as methods.counts.project_counts finds them.
+    # The exact counts, as `trim.methods.counts.project_counts` rounds them.
     shift = common_shift(x, rows, columns, total, limit, WIDE_BLOCK)
     largest_remainders(x, counts, rows, columns, shift, total, limit, WIDE_BLOCK)
     tl.debug_barrier()
@@ -94,14 +99,6 @@ def judge_updates(
     tl.store(out + 2 * all_updates, _quality_of(layer_measure, sums, whole, rows, vectors, 1, SUMS))
 
 
-# Sums over the rows that a program stores: of dot, energy, error, cosine, peak signal-to-noise ratio, and of squared
-# distances from the mean row quality.
-SUMS = 6
-
-
-WIDE_BLOCK = 2048  # rows at a time in a pass that keeps one number per row
-
-
 @triton.jit
 def decibel_of(peak, noise):
     """Compute the signal-to-noise ratio in decibel, of a peak or a power and a noise power."""
@@ -110,7 +107,7 @@ def decibel_of(peak, noise):
 
 @triton.jit
 def cosine_of(dot, output_norm, energy):
-    """Compute a cosine as `methods.retention.row_cosine` does."""
+    """Compute a cosine as `trim.methods.retention.row_cosine` does."""
     cosine = dot / ((output_norm + 1e-8) * (tl.sqrt(energy) + 1e-8))
     return tl.minimum(tl.maximum(cosine, -1.0), 1.0)
 

@@ -78,17 +78,17 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     """
     check_config(config)
     name = (getattr(config, "architectures", None) or [config.model_type])[0]
-    tried = _key(config)
+    key = _structure_key(config)
     try:
-        with _few_parameters(name):
+        with _limit_parameters(name):
             with torch.device("meta"):
                 module: PreTrainedModel = auto_class(config, name).from_config(
                     config, trust_remote_code=False
                 )
             make_linear(module)
-            if tried not in _TRIALS:
+            if key not in _TRIALS:
                 small = copy.deepcopy(module)
-                split_experts(small, alike=True)
+                split_experts(small, first_only=True)
             split_experts(module)
     except ModelError:
         raise
@@ -97,19 +97,19 @@ def blueprint(config: "PretrainedConfig") -> "PreTrainedModel":
     except Exception as error:  # each architecture raises its own
         raise _cannot_build(name, "" if isinstance(error, ValueError) else one_line(str(error))) from error
     blocks = find_blocks(module.eval())
-    if tried not in _TRIALS:
+    if key not in _TRIALS:
         trial = copy.deepcopy(small.eval())
         # The problems that a trial finds are raised as errors, and not logged.
         silent = replaced(logging.getLogger("torch._subclasses.fake_tensor"), "disabled", True)
         with silent, FakeTensorMode(allow_non_fake_inputs=True), torch.inference_mode():
-            _place(trial)
+            _make_fake(trial)
             found = try_blocks(trial, find_blocks(trial))
         tables = sum(buffer.numel() for buffer in module.buffers())
         if tables > _MAX_BUFFER_ELEMENTS:
-            raise _cannot_build(name, f"its tables would hold {tables:,} numbers")
+            raise _cannot_build(name, f"its tables would hold {tables:,} elements")
         compute_buffers(small, torch.device("cpu"))
-        _TRIALS[tried] = found
-    keep_dense(blocks, _TRIALS[tried].dense)
+        _TRIALS[key] = found
+    keep_dense(blocks, _TRIALS[key].dense)
     return module
 
 
@@ -122,12 +122,12 @@ def prepare(module: "PreTrainedModel") -> None:
 
 def trial_of(module: "PreTrainedModel") -> Trial:
     """Return the cached result of a model's trial, or run it."""
-    if _key(module.config) not in _TRIALS:
+    if _structure_key(module.config) not in _TRIALS:
         blueprint(module.config)
-    return _TRIALS[_key(module.config)]
+    return _TRIALS[_structure_key(module.config)]
 
 
-def _key(config: "PretrainedConfig") -> str:
+def _structure_key(config: "PretrainedConfig") -> str:
     """Return the part of a configuration that decides the model's structure, as a cache key."""
 
     def structure(settings: dict[str, object]) -> dict[str, object]:
@@ -149,8 +149,8 @@ def _cannot_build(name: str, what: str = "") -> ModelError:
 
 
 @contextlib.contextmanager
-def _few_parameters(name: str) -> Iterator[None]:
-    """Stop building a model inside the `with` block when it has more tensors than any real one."""
+def _limit_parameters(name: str) -> Iterator[None]:
+    """Refuse a model with more tensors than any real one, while it is built inside the `with` block."""
     thread, counted = threading.get_ident(), itertools.count(1)
 
     def count(*_: object) -> None:
@@ -204,7 +204,7 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
     without taking memory: `transformers` sends tokens to the device of the first parameter.
 
     Raises:
-        ModelError: a module computes a buffer in a way of its own.
+        ModelError: a buffer is computed in a way that is not known here.
     """
     unused = other_towers(module, find_blocks(module))
     for part in unused:
@@ -223,38 +223,38 @@ def compute_buffers(module: "PreTrainedModel", device: torch.device) -> None:
             empty = torch.empty_like(parts[path].get_buffer(leaf), device=device)
             parts[path]._buffers[leaf] = empty.fill_(torch.nan) if empty.is_floating_point() else empty
     for path, leaves in computed.items():
-        part, above = parts[path], path
+        part, parent = parts[path], path
         _fill(parts, path)
-        # Some tables are filled by a module further up.
-        while above and any(bool(part.get_buffer(leaf).isnan().any()) for leaf in leaves):
-            above = above.rpartition(".")[0]
-            _fill(parts, above)
+        # Some buffers are filled by a module that contains this one.
+        while parent and any(bool(part.get_buffer(leaf).isnan().any()) for leaf in leaves):
+            parent = parent.rpartition(".")[0]
+            _fill(parts, parent)
         if nan := [leaf for leaf in leaves if bool(part.get_buffer(leaf).isnan().any())]:
-            raise _own_table(module, part, nan[0])
+            raise _unfilled_buffer(module, part, nan[0])
     for part in parts.values():
         for leaf, value in vars(part).items():
             if isinstance(value, torch.Tensor) and value.is_meta:
-                raise _own_table(module, part, leaf)
+                raise _unfilled_buffer(module, part, leaf)
 
 
 def _fill(parts: dict[str, nn.Module], path: str) -> None:
     """Fill a part's buffers with the `_init_weights` of the model around it; those that it cannot fill stay NaN."""
     from transformers import PreTrainedModel
 
-    above = path
-    while not isinstance(model := parts[above], PreTrainedModel):
-        above = above.rpartition(".")[0]
+    parent = path
+    while not isinstance(model := parts[parent], PreTrainedModel):
+        parent = parent.rpartition(".")[0]
     with torch.no_grad(), contextlib.suppress(AttributeError, RuntimeError):
         model._init_weights(parts[path])
 
 
-def _own_table(module: nn.Module, part: nn.Module, leaf: str) -> ModelError:
+def _unfilled_buffer(module: nn.Module, part: nn.Module, leaf: str) -> ModelError:
     return _cannot_build(
         type(module).__name__, f"{leaf} of {type(part).__name__} is a table that no checkpoint holds"
     )
 
 
-def _place(module: nn.Module) -> None:
+def _make_fake(module: nn.Module) -> None:
     """Replace the tensors of a model on the meta device by fake ones on the CPU, where a forward pass expects them."""
     for part in module.modules():
         held: dict[str, object]

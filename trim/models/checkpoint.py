@@ -89,13 +89,13 @@ def quiet() -> Iterator[None]:
             logging.enable_progress_bar()
 
 
-# Its attribute `report` receives the steps of the bars that transformers would draw in this thread.
-_OF_THREAD = threading.local()
+# `_THREAD.report` receives the steps of the bars that transformers would draw in this thread.
+_THREAD = threading.local()
 
 
 def _bar(factory: Callable[..., object], arguments: tuple, settings: dict) -> object:
     """Report the progress, from 0 to 1, instead of the bar that `transformers` would draw."""
-    report = getattr(_OF_THREAD, "report", None)
+    report = getattr(_THREAD, "report", None)
     if report is None or not arguments:
         return factory(*arguments, **settings)
     return _steps(arguments[0], report)
@@ -199,7 +199,7 @@ def load_weights(
     config = read_config(folder)
     placement = {} if device.type == "cpu" else {"device_map": {"": device}}
     try:
-        with quiet(), replaced(_OF_THREAD, "report", report):
+        with quiet(), replaced(_THREAD, "report", report):
             pair = auto_class(config).from_pretrained(
                 folder,
                 config=config,

@@ -39,7 +39,7 @@ class Stored:
 
     Attributes:
         name: the name in the files of the tensor that holds it.
-        first: how many numbers of that tensor come before the matrix that holds it.
+        first: the number of elements of that tensor before the matrix that holds it.
         shape: the shape of that matrix.
         part: the part of that matrix.
         rows: the rows of the model's tensor, where only some of them are stored here.
@@ -98,42 +98,45 @@ class Conversion:
             read.set_result(tensor)
             rule.add_tensor(self.target, name, pattern, read)
         found = rule.convert(self.target, model=module, config=module.config)
-        return {name: made[0] if isinstance(made, list) else made for name, made in found.items()}
+        return {
+            name: converted[0] if isinstance(converted, list) else converted
+            for name, converted in found.items()
+        }
 
-    def places(self, made: Mapping[str, Tensor], files: TensorFiles) -> dict[str, list[Stored]]:
-        """Find the places of the made tensors' rows in the files; empty where the files do not hold them as rows.
+    def places(self, converted: Mapping[str, Tensor], files: TensorFiles) -> dict[str, list[Stored]]:
+        """Find the places of the converted tensors' rows in the files; empty where the files do not hold them as rows.
 
         Args:
-            made: the model's tensors, on the meta device, in the order of the rule.
+            converted: the model's tensors, on the meta device, in the order of the rule.
             files: the files.
         """
         steps = self._steps()
-        numbers = [(name, tensor.shape[0]) for name, tensor in made.items() if tensor.ndim]
-        if steps == ["Concatenate 0"] and len(numbers) == 1:
+        rows_of = [(name, tensor.shape[0]) for name, tensor in converted.items() if tensor.ndim]
+        if steps == ["Concatenate 0"] and len(rows_of) == 1:
             order = self.rule.source_patterns.index
             names = [name for name, pattern in sorted(self.sources, key=lambda source: order(source[1]))]
             shapes = [files.places[name].shape for name in names]
-            rows = _one_after_another([shape[0] for shape in shapes])
+            rows = _consecutive_slices([shape[0] for shape in shapes])
             return {
-                numbers[0][0]: [
+                rows_of[0][0]: [
                     Stored(name, 0, shape, Part(name), own)
                     for name, shape, own in zip(names, shapes, rows, strict=True)
                 ]
             }
-        if len(self.sources) != 1 or len(numbers) != len(made):
+        if len(self.sources) != 1 or len(rows_of) != len(converted):
             return {}
         stored = self.sources[0][0]
         shape = files.places[stored].shape
         if steps in (["Chunk 0"], ["Split 0"]):
-            parts = [Part(stored, rows=own) for own in _one_after_another([number for _, number in numbers])]
-        elif steps == ["Interleave 0", "Chunk 0"] and len(numbers) == 2:
+            parts = [Part(stored, rows=own) for own in _consecutive_slices([count for _, count in rows_of])]
+        elif steps == ["Interleave 0", "Chunk 0"] and len(rows_of) == 2:
             parts = [Part(stored, rows=slice(own, None, 2)) for own in range(2)]
         elif steps == ["Transpose 0 1"] and len(shape) == 2:
             parts = [Part(stored, True)]
         else:
             return {}
         return {
-            name: [Stored(stored, 0, shape, part)] for (name, _), part in zip(numbers, parts, strict=True)
+            name: [Stored(stored, 0, shape, part)] for (name, _), part in zip(rows_of, parts, strict=True)
         }
 
     def expert_places(self, joined: str, part: Part, experts: Experts, files: TensorFiles) -> list[Stored]:
@@ -187,19 +190,19 @@ def _each_expert(name: str, shape: tuple[int, ...], part: Part, experts: Experts
     return [Stored(name, place * size, shape[1:], part) for place in range(experts.count)]
 
 
-def _one_after_another(numbers: list[int]) -> list[slice]:
-    """Return the rows of parts that follow each other."""
-    ends = list(itertools.accumulate(numbers))
-    return [slice(end - number, end) for number, end in zip(numbers, ends, strict=True)]
+def _consecutive_slices(sizes: list[int]) -> list[slice]:
+    """Return the rows of parts of these sizes that follow each other."""
+    ends = itertools.accumulate(sizes)
+    return [slice(end - size, end) for size, end in zip(sizes, ends, strict=True)]
 
 
-def matched(
-    known: dict[str, Tensor], module: "PreTrainedModel", files: TensorFiles
+def match_tensors(
+    tensors: dict[str, Tensor], module: "PreTrainedModel", files: TensorFiles
 ) -> tuple[dict[str, str], list[Conversion]]:
     """Map the model's names to those in the files, and find the tensors that have to be converted.
 
     Args:
-        known: the model's tensors by name, with joined experts.
+        tensors: the model's tensors by name, with joined experts.
         module: the model.
         files: the files.
     """
@@ -219,12 +222,12 @@ def matched(
     names: dict[str, str] = {}
     conversions: dict[str, Conversion] = {}
     for stored in sorted(files.places, key=dot_natural_key):
-        name, pattern = rename_source_key(stored, renamings, converters, prefix, known)
-        if name not in known and stored in known:  # renamed although it has the model's own name
-            name, pattern = rename_source_key(stored, [], [], prefix, known)
-        if name in known and pattern is None:
+        name, pattern = rename_source_key(stored, renamings, converters, prefix, tensors)
+        if name not in tensors and stored in tensors:  # renamed although it has the model's own name
+            name, pattern = rename_source_key(stored, [], [], prefix, tensors)
+        if name in tensors and pattern is None:
             names.setdefault(name, stored)
-        elif name in known and pattern is not None:
+        elif name in tensors and pattern is not None:
             conversion = conversions.setdefault(name, Conversion(by_pattern[pattern], name))
             conversion.sources.append((stored, pattern))
     return names, list(conversions.values())

@@ -46,8 +46,8 @@ class Routing:
         self.by_expert = tokens.split(counts)
 
 
-class _Running:
-    """The state that the experts of a block share while they run."""
+class _RoutingState:
+    """The routing of the running forward pass, which the experts of a block share."""
 
     routing: Routing | None = None
 
@@ -56,7 +56,7 @@ class RoutedLinear(nn.Linear):
     """A linear layer of one expert.
 
     Attributes:
-        number: the expert's place among those of its block.
+        expert: the index of the expert in its block.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None) -> None:
@@ -65,17 +65,17 @@ class RoutedLinear(nn.Linear):
         self.out_features, self.in_features = weight.shape
         self.weight = nn.Parameter(weight, requires_grad=False)
         self.register_parameter("bias", None if bias is None else nn.Parameter(bias, requires_grad=False))
-        self.number = 0
-        self._running = _Running()
+        self.expert = 0
+        self._state = _RoutingState()
 
     @property
     def routing(self) -> Routing | None:
         """The tokens that the experts of its block receive now; None: no forward pass is running."""
-        return self._running.routing
+        return self._state.routing
 
-    def belong(self, number: int, running: _Running) -> None:
-        """Join the layers of the expert with this number."""
-        self.number, self._running = number, running
+    def assign(self, expert: int, state: _RoutingState) -> None:
+        """Make this a layer of the expert with this index, of the block with this state."""
+        self.expert, self._state = expert, state
 
 
 class Expert(nn.Module):
@@ -92,8 +92,8 @@ class Expert(nn.Module):
         return output
 
 
-class OwnGateExpert(Expert):
-    """An expert whose class joins gate and up in a way of its own."""
+class CustomGateExpert(Expert):
+    """An expert whose class combines gate and up by its own function."""
 
     apply_gate: Callable[[Tensor], Tensor]
     interleaved: bool
@@ -129,12 +129,12 @@ class Experts(nn.Module):
         super().__init__()
         self.parts = parts
         self.joined = joined
-        self._running = _Running()
+        self._state = _RoutingState()
         for number, expert in enumerate(experts):
             self.add_module(str(number), expert)
             for layer in expert.modules():
                 if isinstance(layer, RoutedLinear):
-                    layer.belong(number, self._running)
+                    layer.assign(number, self._state)
 
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
         """Return the weighted sum of the chosen experts' outputs.
@@ -147,7 +147,7 @@ class Experts(nn.Module):
         index, weights = (*routing, *named.values())
         flat = states.reshape(-1, states.shape[-1])
         if isinstance(flat, FakeTensor):
-            return self._without_numbers(flat).view(states.shape)
+            return self._run_fake(flat).view(states.shape)
         result = torch.zeros_like(flat)
         routed, shares = self._routed(index, weights)
         with self._receiving(routed):
@@ -170,18 +170,18 @@ class Experts(nn.Module):
 
     @contextlib.contextmanager
     def _receiving(self, routing: Routing) -> Iterator[None]:
-        self._running.routing = routing
+        self._state.routing = routing
         try:
             yield
         finally:
-            self._running.routing = None
+            self._state.routing = None
 
     def _run(self, expert: Expert, states: Tensor) -> Tensor:
         output: Tensor = expert(states)
         norm = self._modules.get(POST_NORM)
         return output if norm is None else norm(output)
 
-    def _without_numbers(self, flat: Tensor) -> Tensor:
+    def _run_fake(self, flat: Tensor) -> Tensor:
         """Call every expert with all tokens: fake tensors cannot be routed, and the sum is not used."""
         for expert in self.experts():
             expert(flat)
@@ -189,12 +189,12 @@ class Experts(nn.Module):
 
     def _routed(self, index: Tensor, weights: Tensor) -> tuple[Routing, tuple[Tensor, ...]]:
         """Return each expert's tokens in their order, without those of weight 0, and their weights."""
-        chosen, number = index.shape[-1], self.count
-        experts = torch.where(weights != 0, index, number).flatten()
+        top_k, count = index.shape[-1], self.count
+        experts = torch.where(weights != 0, index, count).flatten()
         order = experts.argsort(stable=True)
-        counts = torch.bincount(experts, minlength=number)[:number].tolist()
-        places = order[: sum(counts)]
-        return Routing(places // chosen, counts), weights.flatten()[places].split(counts)
+        counts = torch.bincount(experts, minlength=count)[:count].tolist()
+        order = order[: sum(counts)]
+        return Routing(order // top_k, counts), weights.flatten()[order].split(counts)
 
 
 class ScaledExperts(Experts):
@@ -203,7 +203,7 @@ class ScaledExperts(Experts):
     def forward(self, states: Tensor, *routing: Tensor, **named: Tensor) -> Tensor:
         """Return each expert's output, (experts · tokens, hidden), 0 for tokens not routed to it."""
         if isinstance(states, FakeTensor):
-            return self._without_numbers(states)
+            return self._run_fake(states)
         by_expert = states.view(self.count, -1, states.shape[-1])
         result = torch.zeros_like(by_expert)
         chosen = by_expert.ne(0).any(dim=-1)
@@ -245,10 +245,10 @@ class SortingRouter(nn.Module):
     def __init__(self, router: nn.Module, experts: list[SortedExperts]) -> None:
         super().__init__()
         self.layer, self.top_k = cast(nn.Linear, router.layer), cast(int, router.top_k)
-        self.count, self._running = cast(int, router.num_experts), _Running()
+        self.count, self._state = cast(int, router.num_experts), _RoutingState()
         for each in experts:
             for number, layer in enumerate(each.experts()):
-                cast(RoutedLinear, layer).belong(number, self._running)
+                cast(RoutedLinear, layer).assign(number, self._state)
 
     def forward(self, states: Tensor) -> tuple[Tensor, Tensor, Tensor, list[int], Tensor]:
         """Return the order of (token, choice) by expert, the tokens and gates in it, tokens by expert, and logits."""
@@ -259,7 +259,7 @@ class SortingRouter(nn.Module):
         sizes = [len(order)]
         if not isinstance(states, FakeTensor):
             sizes = torch.bincount(index.flatten(), minlength=self.count).tolist()
-            self._running.routing = Routing(tokens, sizes)
+            self._state.routing = Routing(tokens, sizes)
         return order, tokens, top.softmax(dim=1).to(states.dtype).flatten()[order], sizes, logits
 
 
@@ -270,7 +270,7 @@ def experts_width(blocks: Iterable[nn.Module]) -> int:
 
 
 def routers(blocks: Iterable[nn.Module]) -> set[str]:
-    """Return the names of the linear layers that route tokens to experts, or weigh a shared expert."""
+    """Return the names of the linear layers that route tokens to experts, or compute a shared expert's weight."""
     return {
         f"{index}.{path}.{name}" if path else f"{index}.{name}"
         for index, block in enumerate(blocks)
@@ -284,6 +284,6 @@ def routers(blocks: Iterable[nn.Module]) -> set[str]:
     }
 
 
-def matrix_of(joined: Tensor, number: int, place: int) -> Tensor:
-    """View the matrix, or vector, at a place of a tensor that joins those of `number` experts."""
-    return joined[place] if joined.ndim == 3 else joined.unflatten(0, (number, -1))[place].squeeze(0)
+def matrix_of(joined: Tensor, count: int, expert: int) -> Tensor:
+    """View one expert's matrix, or vector, in a tensor that joins those of `count` experts."""
+    return joined[expert] if joined.ndim == 3 else joined.unflatten(0, (count, -1))[expert].squeeze(0)

@@ -2,13 +2,13 @@
 
 Norms, rotary embeddings and gated activations are found by what they compute: the plain code of an installed
 `transformers` takes their place only where it gives what `plain_norm`, `plain_rotary` and `plain_gated` give, bit for
-bit, on a few numbers. Everything else, and every call that the kernels do not fit, stays as it is. Gradients go back
+bit, on a few examples. Everything else, and every call that does not fit the kernels, stays as it is. Gradients go back
 through them, except with respect to a norm's weight or a rotary table.
 
 Measured against liger-kernel 0.8.5 (H200, 2026-11-29, torch 2.11; four blocks of the Llama-2-7B shape in float16, 128
 windows of 2,048, whole runs of TRIM, medians of three): plain code 2.61 s, these kernels 2.12 s, liger 2.06 s. These
-stay because liger knows 18 of the 51 families of `transformers` that they fit, and because 82% of the numbers of its
-passes differ from those of the plain code, and none of these.
+stay because liger supports 18 of the 51 families of `transformers` that they fit, and because 82% of the elements that
+its passes compute differ from those of the plain code, and none of these.
 """
 
 import contextlib
@@ -22,7 +22,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.devices import DTYPES, has_kernels
-from trim.kernels import block_autograd as fused_gradients
+from trim.kernels import block_autograd
 from trim.matmul import HALF
 from trim.models.experts import Experts
 from trim.models.replaced import replaced
@@ -30,20 +30,20 @@ from trim.models.replaced import replaced
 ROTARY = "apply_rotary_pos_emb"  # its name in every modeling file of transformers
 
 
-class Part(Protocol):
+class BlockModule(Protocol):
     """A module of a block."""
 
     forward: Callable[..., Tensor]
 
 
-class Norm(Part, Protocol):
+class Norm(BlockModule, Protocol):
     """A module that `is_norm`."""
 
     weight: Tensor
     variance_epsilon: float
 
 
-class Gated(Part, Protocol):
+class Gated(BlockModule, Protocol):
     """A module that `is_gated`."""
 
     gate_proj: Callable[[Tensor], Tensor]
@@ -101,7 +101,7 @@ def _norm(part: Norm, device: torch.device, *arguments: Tensor, **options: objec
     if not fits or states.shape[-1:] != part.weight.shape:
         return type(part).forward(part, states)
     with _on(device, states):
-        return fused_gradients.rms_norm(states, part.weight, part.variance_epsilon)
+        return block_autograd.rms_norm(states, part.weight, part.variance_epsilon)
 
 
 def _gated(part: Gated, device: torch.device, *arguments: Tensor, **options: object) -> Tensor:
@@ -112,7 +112,7 @@ def _gated(part: Gated, device: torch.device, *arguments: Tensor, **options: obj
     if not _fit(device, gate, up) or gate.shape != up.shape:
         return part.down_proj(part.act_fn(gate) * up)
     with _on(device, states):
-        product = fused_gradients.silu_product(gate, up)
+        product = block_autograd.silu_product(gate, up)
     del gate, up
     return part.down_proj(product)
 
@@ -134,13 +134,13 @@ def _add_weighted(
 def _rotary(
     plain: Callable[..., tuple[Tensor, Tensor]], device: torch.device, *arguments: Tensor, **options: object
 ) -> tuple[Tensor, Tensor]:
-    if options or len(arguments) != 4 or not _can_turn(device, *arguments):
+    if options or len(arguments) != 4 or not _can_rotate(device, *arguments):
         return plain(*arguments, **options)
     with _on(device, arguments[0]):
-        return fused_gradients.rotary(*arguments)
+        return block_autograd.rotary(*arguments)
 
 
-def _can_turn(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
+def _can_rotate(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
     tensors = (query, key, cosine, sine)
     fits = _fit(device, *tensors, contiguous=False) and _frozen(cosine, sine)
     if query.ndim != 4 or key.ndim != 4 or not fits:
@@ -186,11 +186,11 @@ def plain_norm(states: Tensor, weight: Tensor, epsilon: float) -> Tensor:
 def plain_rotary(query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> tuple[Tensor, Tensor]:
     """Rotate query and key (batch, heads, length, dimensions) by tables (batch, length, dimensions)."""
 
-    def turned(states: Tensor) -> Tensor:
+    def rotated(states: Tensor) -> Tensor:
         first, second = states.chunk(2, dim=-1)
         return states * cosine[:, None] + torch.cat((-second, first), dim=-1) * sine[:, None]
 
-    return turned(query), turned(key)
+    return rotated(query), rotated(key)
 
 
 def plain_gated(gate: Tensor, up: Tensor) -> Tensor:
@@ -228,7 +228,7 @@ def rotary_places(block: nn.Module) -> list[dict]:
         # A partial is our replacement for another block that runs now.
         if function is None or isinstance(function, functools.partial) or any(names is one for one in found):
             continue
-        if _turns(function):
+        if _computes_rotary(function):
             found.append(names)
     return found
 
@@ -240,7 +240,7 @@ def _computes_norm(forward: Callable[..., Tensor]) -> bool:
         part = SimpleNamespace(weight=weight, variance_epsilon=1e-2)
         return torch.equal(forward(part, states), plain_norm(states, weight, 1e-2))
 
-    return _always(same)
+    return _in_every_type(same)
 
 
 @functools.cache
@@ -254,18 +254,18 @@ def _computes_gated(forward: Callable[..., Tensor], activation: Callable[[], obj
         expected = plain_gated(states[:, :8], states[:, 8:16]).cumsum(dim=1)
         return torch.equal(forward(part, states), expected)
 
-    return _always(same)
+    return _in_every_type(same)
 
 
 @functools.cache
-def _turns(function: Callable) -> bool:
+def _computes_rotary(function: Callable) -> bool:
     def same(dtype: torch.dtype) -> bool:
         query, key = _examples(dtype, 2, 2, 3, 8), _examples(dtype, 2, 1, 3, 8)
         cosine, sine = _examples(dtype, 1, 3, 8), _examples(dtype, 1, 3, 8).flip(1)
         found, expected = function(query, key, cosine, sine), plain_rotary(query, key, cosine, sine)
         return all(torch.equal(one, other) for one, other in zip(found, expected, strict=True))
 
-    return _always(same)
+    return _in_every_type(same)
 
 
 def _examples(dtype: torch.dtype, *shape: int) -> Tensor:
@@ -274,7 +274,7 @@ def _examples(dtype: torch.dtype, *shape: int) -> Tensor:
     return (3 * torch.sin(places.square())).to(dtype).view(shape)
 
 
-def _always(same: Callable[[torch.dtype], bool]) -> bool:
+def _in_every_type(same: Callable[[torch.dtype], bool]) -> bool:
     """Return whether `same` holds in every type; code that fails counts as different."""
     try:
         with torch.no_grad():

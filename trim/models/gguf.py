@@ -50,7 +50,7 @@ def lost_tensors(header: GgufHeader) -> list[str]:
     return [name for name, tensor in header.tensors.items() if _end(tensor) > size]
 
 
-def dequantized(path: Path, sha256: str, progress: ProgressListener, *, partly: bool = False) -> Path:
+def dequantized_folder(path: Path, sha256: str, progress: ProgressListener, *, partly: bool = False) -> Path:
     """Make a cached folder with the float16 weights and the tokenizer of a GGUF file.
 
     Reading a GGUF takes several seconds, loading this folder one. Its name changes when the file changes, or the
@@ -109,8 +109,8 @@ def _dequantize(header: GgufHeader, folder: Path, progress: ProgressListener) ->
             tokenizer = AutoTokenizer.from_pretrained(
                 path.parent, gguf_file=path.name, local_files_only=True, trust_remote_code=False
             )
-        lacking = module.load_state_dict(_weights(header, module, meter), strict=False, assign=True)
-        module.tie_weights(missing_keys=set(lacking.missing_keys))
+        loaded = module.load_state_dict(_weights(header, module, meter), strict=False, assign=True)
+        module.tie_weights(missing_keys=set(loaded.missing_keys))
     except Exception as error:  # the parsers are not ours; the Rust one raises plain Exception
         if is_out_of_memory(error):
             raise NotEnoughMemoryError(
@@ -134,9 +134,9 @@ def _weights(header: GgufHeader, module: "PreTrainedModel", meter: Meter) -> dic
     processor = TENSOR_PROCESSORS.get(header.architecture, TensorProcessor)(module.config.to_dict())
     content = np.memmap(header.path, mode="r").view(np.ndarray)
     weights: dict[str, Tensor] = {}
-    whole = header.tensors.keys() - lost_tensors(header)
+    complete = header.tensors.keys() - lost_tensors(header)
     for stored, names in parameter_names(header, module).items():
-        if stored in whole:
+        if stored in complete:
             tensor = header.tensors[stored]
             rows = content[tensor.start : _end(tensor)].reshape(*tensor.shape[:-1], -1)
             values = dequantize(rows, GGMLQuantizationType(tensor.kind))  # to float32
@@ -151,8 +151,8 @@ def _end(tensor: GgufTensor) -> int:
     from gguf import GGML_QUANT_SIZES
 
     sizes = {int(kind): size for kind, size in GGML_QUANT_SIZES.items()}
-    numbers, size = sizes.get(tensor.kind, (1, 0))
-    return tensor.start + math.prod(tensor.shape) // numbers * size
+    block, size = sizes.get(tensor.kind, (1, 0))
+    return tensor.start + math.prod(tensor.shape) // block * size
 
 
 def _require_complete(header: GgufHeader) -> None:
@@ -161,7 +161,7 @@ def _require_complete(header: GgufHeader) -> None:
             f"{header.file} is one of {parts} parts of a model; merge them first: "
             "llama-gguf-split --merge FIRST_PART WHOLE.gguf"
         )
-    if "tokenizer.ggml.tokens" not in header.facts:
+    if "tokenizer.ggml.tokens" not in header.metadata:
         raise ModelError(
             f"{header.file} holds no tokenizer, so no text can be given to the model; use a file with the whole model"
         )

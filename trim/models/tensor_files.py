@@ -28,7 +28,7 @@ PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt")
 
 MAX_TENSORS = 100_000  # in one model; the largest mixtures of experts have some 70,000
 RUN_BYTES = 2**25  # of tensors that are read at once
-ALIGNMENT = 256  # bytes; the libraries of a GPU choose other algorithms for numbers that are less aligned
+ALIGNMENT = 256  # bytes; the libraries of a GPU choose other algorithms for tensors that are less aligned
 _SAMPLE_BYTES = 4096
 
 
@@ -158,7 +158,7 @@ class TensorFiles:
         damaged: a message for each file that is missing, damaged or cut short.
         lost: the known names of the tensors that are missing because of that.
         main_dtype: the type of most of the bytes.
-        parameters: numbers in all tensors.
+        parameters: the number of elements in all tensors.
     """
 
     def __init__(self, folder: Path, *, partly: bool = False) -> None:
@@ -229,7 +229,7 @@ class TensorFiles:
 
         Args:
             name: as in the files.
-            first: how many numbers are skipped.
+            first: how many elements are skipped.
             shape: the shape of the part; None: the tensor's.
 
         Raises:

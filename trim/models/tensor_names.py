@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from trim.errors import ModelError
 from trim.models.conv1d import TransposedLinear
-from trim.models.conversions import Conversion, Stored, matched
+from trim.models.conversions import Conversion, Stored, match_tensors
 from trim.models.experts import POST_NORM, Experts, Part, matrix_of
 from trim.models.safetensors_header import TensorPlace
 from trim.models.tensor_files import TensorFiles, joined_in_runs
@@ -38,7 +38,7 @@ class ModelTensors:
         """
         self._module, self._files = _Joined(module), files
         self._tied = _tied_names(module)
-        names, conversions = matched(self._module.tensors, module, files)
+        names, conversions = match_tensors(self._module.tensors, module, files)
         self._stored = {
             name: [Stored(stored, 0, files.places[stored].shape, Part(stored))]
             for name, stored in names.items()

@@ -34,7 +34,7 @@ def auto_class(config: "PretrainedConfig", name: str = "") -> "type[_BaseAutoMod
 
 
 def text_stacks(module: nn.Module) -> list[nn.ModuleList]:
-    """List the rows of modules in the text tower; in a model of one tower, all of them."""
+    """List the `nn.ModuleList`s of the text tower; in a model of one tower, all of them."""
     from transformers import PreTrainedModel
 
     config = getattr(module, "config", None)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from trim.models.dense import Why
+from trim.models.dense import DenseReason
 from trim.models.experts import RoutedLinear
 from trim.models.reasons import Reason, unsupported
 from trim.models.replay import record_calls, run_after_blocks
@@ -30,7 +30,7 @@ class Trial:
         shares: whether blocks read more than hidden states from other blocks, such as keys and values.
     """
 
-    dense: dict[str, Why]
+    dense: dict[str, DenseReason]
     state_shape: tuple[int, ...]
     shares: bool
 
@@ -43,7 +43,7 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
     """
     name = type(module).__name__
     if any(
-        getattr(part, "is_causal", None) is False for row in text_stacks(module) for part in row.modules()
+        getattr(part, "is_causal", None) is False for stack in text_stacks(module) for part in stack.modules()
     ):
         raise unsupported(name, Reason.ENCODER)
     tokens = torch.zeros(_TEXT, dtype=torch.int64)
@@ -55,12 +55,12 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
         raise unsupported(name, reason, one_line(str(error))) from error
     if states.ndim < 3 or states.shape[:2] != _TEXT:  # other tokens than the text's, or in another order
         raise unsupported(name, Reason.ENCODER, f"hidden states of the shape {tuple(states.shape)}")
-    dense: dict[str, Why] = {}
-    besides: list[Tensor] = []
+    dense: dict[str, DenseReason] = {}
+    extras: list[Tensor] = []
 
     def note(_: nn.Module, arguments: tuple[Tensor, ...], result: object) -> None:
         rest = result[1:] if isinstance(result, tuple) else ()
-        besides.extend(part for part in rest if isinstance(part, Tensor))
+        extras.extend(part for part in rest if isinstance(part, Tensor))
 
     for index, (block, call) in enumerate(zip(blocks, calls, strict=True)):
         layers = {path: part for path, part in block.named_modules() if isinstance(part, nn.Linear)}
@@ -83,7 +83,9 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
         if any("encoder" in path for path in idle):  # attention to what an encoder has read
             raise unsupported(name, Reason.ENCODER, f"{index}.{idle[0]}")
         dense |= {
-            f"{index}.{path}": Why.PAST if isinstance(layers[path], RoutedLinear) else Why.UNCALLED
+            f"{index}.{path}": (
+                DenseReason.UNROUTED if isinstance(layers[path], RoutedLinear) else DenseReason.UNCALLED
+            )
             for path in idle
         }
         several = [
@@ -91,20 +93,20 @@ def try_blocks(module: "PreTrainedModel", blocks: list[nn.Module]) -> Trial:
             for path, layer in layers.items()
             if inputs.get(layer, 0) > tokens.numel() and not isinstance(layer, RoutedLinear)
         ]
-        dense |= {f"{index}.{path}": Why.SEVERAL for path in several}
+        dense |= {f"{index}.{path}": DenseReason.SEVERAL_INPUTS for path in several}
     try:
         run_after_blocks(module, blocks, tokens, None, states)
-        if besides:
+        if extras:
             _require_states_alone(module, blocks, tokens, states)
     except Exception as error:  # such as blocks that a text goes through several times
         raise unsupported(name, Reason.RECURRENT_STATE, one_line(str(error))) from error
-    return Trial(dense, tuple(states.shape[2:]), any(map(len, calls[0].written())))
+    return Trial(dense, tuple(states.shape[2:]), any(map(len, calls[0].shared_tensors())))
 
 
 def _require_states_alone(module: nn.Module, blocks: list[nn.Module], tokens: Tensor, states: Tensor) -> None:
     """Raise an error if a block uses more than the hidden states that the previous one returned."""
     try:
-        calls = record_calls(module, blocks, tokens, None, besides=object())[1]
+        calls = record_calls(module, blocks, tokens, None, extra=object())[1]
     except Exception:  # the model itself uses it, and not its blocks
         return
     for block, call in zip(blocks, calls, strict=True):

@@ -58,7 +58,9 @@ class Toy(nn.Module):
         super().__init__()
         self.config = PretrainedConfig(max_position_embeddings=64)
         # transformers cannot build it to find out
-        architecture._TRIALS[architecture._key(self.config)] = architecture.Trial({}, (FEATURES,), False)
+        architecture._TRIALS[architecture._structure_key(self.config)] = architecture.Trial(
+            {}, (FEATURES,), False
+        )
         self.embedding = nn.Embedding(VOCABULARY, FEATURES)
         self.place = nn.Embedding(64, FEATURES)
         self.layers = nn.ModuleList([FlatBlock(), FlatBlock(), FlatBlock()])

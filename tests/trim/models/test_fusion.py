@@ -35,11 +35,11 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Counter:
         setattr(kernels, name, counted)
 
     stand_in("rms_norm", fused_blocks.plain_norm)
-    stand_in("rms_norm_back", lambda gradient, *given: gradients(plain_norm, given, [gradient], 1)[0])
+    stand_in("rms_norm_backward", lambda gradient, *given: gradients(plain_norm, given, [gradient], 1)[0])
     stand_in("rotary", fused_blocks.plain_rotary)
-    stand_in("rotary_back", lambda gradient, *tables: rotated_back(gradient, *tables))
+    stand_in("rotary_backward", lambda gradient, *tables: rotated_back(gradient, *tables))
     stand_in("silu_product", fused_blocks.plain_gated)
-    stand_in("silu_product_back", lambda gradient, *given: gradients(plain_gated, given, [gradient], 2))
+    stand_in("silu_product_backward", lambda gradient, *given: gradients(plain_gated, given, [gradient], 2))
     monkeypatch.setitem(sys.modules, "trim.kernels.block", kernels)
     monkeypatch.setattr(trim.kernels, "block", kernels, raising=False)
     monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: True)
@@ -126,7 +126,7 @@ def test_a_gradient_goes_back_through_what_is_fused(family, called):
     assert not called
     with fused_blocks.fused(block, CPU):
         fused, gradient = there_and_back()
-    back = {f"{name}_back": number * (1 + (name == "rotary")) for name, number in FUSED[family].items()}
+    back = {f"{name}_backward": number * (1 + (name == "rotary")) for name, number in FUSED[family].items()}
     assert called == FUSED[family] | back
     assert torch.equal(fused, plain)
     torch.testing.assert_close(gradient, plain_gradient)
@@ -144,7 +144,7 @@ def test_no_gradient_where_only_one_is_used(called):
         (once,) = torch.autograd.grad(turned.square().sum(), query, create_graph=True)
         with pytest.raises(RuntimeError, match="once_differentiable"):
             once.sum().backward()
-    assert called == {"rotary": 1, "rotary_back": 2}
+    assert called == {"rotary": 1, "rotary_backward": 2}
 
 
 def test_gradients_of_weights_and_tables_take_the_plain_way(called):
@@ -244,5 +244,5 @@ def test_whole_runs_and_sensitivities(called, tmp_path):
     called.clear()
     calibration = Calibration.of(rough.random_tokens())
     row_sensitivity(StreamedModel(folder, device=CPU), calibration, batch=6, folder=tmp_path)
-    back = {"rms_norm_back": 6, "rotary_back": 6, "silu_product_back": 3}
+    back = {"rms_norm_backward": 6, "rotary_backward": 6, "silu_product_backward": 3}
     assert called == {"rms_norm": 12, "rotary": 6, "silu_product": 6} | back
