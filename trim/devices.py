@@ -51,7 +51,7 @@ def choose_dtype(
 ) -> torch.dtype:
     """Return the type of that name ("float32", "bfloat16", "float16").
 
-    By default float32 on the CPU; on a GPU the checkpoint's own half type, and for a float32 checkpoint bfloat16, or
+    By default float32 on the CPU; on a GPU the checkpoint's own 16-bit type, and for a float32 checkpoint bfloat16, or
     float16 where the GPU has no bfloat16.
 
     Raises:

@@ -11,7 +11,7 @@ _PIECE = 1024  # terms that tensor cores sum up by themselves
 
 
 def at_least_float32(values: Tensor) -> torch.dtype:
-    """Return the type in which to sum values: float32 for half types, their own otherwise."""
+    """Return the type in which to sum values: float32 for 16-bit types, their own otherwise."""
     return torch.promote_types(values.dtype, torch.float32)
 
 

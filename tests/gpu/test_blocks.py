@@ -43,7 +43,7 @@ def assert_rounded_alike(found: Tensor, expected: Tensor, share: float) -> None:
 def assert_gradients_alike(
     found: Sequence[Tensor], plain: Callable, given: Sequence[Tensor], *arriving: Tensor
 ):
-    """Gradients of half types are the plain code's but for a last bit here and there; what is summed up, in float32."""
+    """Gradients of 16-bit types are the plain code's but for a last bit here and there; what is summed up, in float32."""
     given = [values.detach().requires_grad_() for values in given]
     expected = torch.autograd.grad(plain(*given), given, arriving)
     for one, other in zip(found, expected, strict=True):
@@ -59,7 +59,7 @@ def test_norms(shape, dtype):
 
     states, weight = 3 * normal(dtype, *shape), normal(dtype, shape[-1], seed=1)
     found = block_kernels.rms_norm(states, weight, 1e-5)
-    # In float32 the order of the sum shows in the last bit; a half type rounds nearly all of that away.
+    # In float32 the order of the sum shows in the last bit; a 16-bit type rounds nearly all of that away.
     share = 1.0 if dtype == torch.float32 else 0.002
     assert_rounded_alike(found, fused_blocks.plain_norm(states, weight, 1e-5), share)
     arriving = normal(dtype, *shape, seed=2)

@@ -1,4 +1,4 @@
-"""Refitted weights on a GPU: as near to the dense output as on the CPU, half types too, and the same after a stop."""
+"""Refitted weights on a GPU: as near to the dense output as on the CPU, 16-bit types too, and the same after a stop."""
 
 import pytest
 import torch

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.hidden_states import Activations, activations
+from trim.calibration.hidden_states import HiddenStates, allocate_states
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving
 from trim.errors import ModelError
@@ -20,8 +20,8 @@ from trim.models.replay import BlockCall, deduplicate, record_calls
 from trim.models.streamed import StreamedModel
 
 
-class LoadedModel:
-    """A model whose weights are all in memory, block by block as a `StreamedModel`."""
+class InMemoryModel:
+    """A loaded model with the methods of a `StreamedModel` by which it is run block by block."""
 
     def __init__(self, model: Model) -> None:
         self.module, self.blocks = model.module, model.blocks
@@ -35,12 +35,12 @@ class LoadedModel:
         """Lend the model."""
         return contextlib.nullcontext(self.module)
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Do nothing: all weights stay in memory."""
 
 
-# What runs block by block.
-BlockModel = StreamedModel | LoadedModel
+# Models that can be run block by block.
+BlockModel = StreamedModel | InMemoryModel
 
 
 class BlockStates:
@@ -49,14 +49,14 @@ class BlockStates:
     Attributes:
         model: the model, block by block.
         calibration: the text.
-        kept: (slots · sequences, length, …), slot after slot.
+        states: (slots · sequences, length, …), slot after slot.
         batch: windows in one pass; halves when memory runs out.
     """
 
     def __init__(
-        self, model: BlockModel, calibration: Calibration, kept: Activations, batch: int, why: str
+        self, model: BlockModel, calibration: Calibration, states: HiddenStates, batch: int, needs: str
     ) -> None:
-        """Begin with empty slots; `why`: what else a window needs memory for, in an error, such as "with its logits".
+        """Begin with empty slots; `needs`: what else fills memory, in an error message, such as "with its logits".
 
         Raises:
             ModelError: a block reads more than the hidden states of the previous one.
@@ -69,9 +69,9 @@ class BlockStates:
             )
         self.model = model
         self.calibration = calibration
-        self.kept = kept
+        self.states = states
         self.batch = min(batch, calibration.sequences)
-        self._why = why
+        self._needs = needs
         self._calls: dict[tuple[int, int], list[BlockCall]] = {}
 
     def embed(self) -> None:
@@ -100,11 +100,11 @@ class BlockStates:
 
     def read(self, slot: int, part: slice) -> Tensor:
         """Return some windows of a slot, on the model's device."""
-        return self.kept.read(self._place(slot, part), self.model.device)
+        return self.states.read(self._place(slot, part), self.model.device)
 
     def write(self, slot: int, part: slice, states: Tensor) -> None:
         """Replace some windows of a slot."""
-        self.kept.write(self._place(slot, part), states.detach())
+        self.states.write(self._place(slot, part), states.detach())
 
     def mask(self, part: slice) -> Tensor | None:
         """Return which tokens of some windows are real; None: all are."""
@@ -129,9 +129,9 @@ class BlockStates:
                 next_part,
                 self.batch,
                 self.model.device,
-                f"one window of {self.calibration.length:,} tokens does not fit into memory {self._why}; use shorter "
-                "windows (--length), a half type (--dtype bfloat16), or another --device",
-                self._let_go,
+                f"one window of {self.calibration.length:,} tokens does not fit into memory {self._needs}; use shorter "
+                "windows (--length), a 16-bit type (--dtype bfloat16), or another --device",
+                self._release,
             )
 
     def _record(self, module: nn.Module, part: slice) -> Tensor:
@@ -145,14 +145,14 @@ class BlockStates:
         first = slot * self.calibration.sequences
         return slice(first + part.start, first + part.stop)
 
-    def _let_go(self, batch: int) -> None:
+    def _release(self, batch: int) -> None:
         self._calls.clear()
-        self.model.forget()
+        self.model.release()
 
 
 @contextlib.contextmanager
 def embedded_text(
-    model: Model, calibration: Calibration, *, slots: int, batch: int | None, why: str
+    model: Model, calibration: Calibration, *, slots: int, batch: int | None, needs: str
 ) -> Iterator[BlockStates]:
     """Embed a text for a loaded model whose blocks are then run one by one, without gradients.
 
@@ -161,15 +161,18 @@ def embedded_text(
         calibration: the text.
         slots: how many hidden states of the text are kept at a time; the first is the embedded text's.
         batch: windows in one pass; None: chosen automatically.
-        why: as for `BlockStates`.
+        needs: as for `BlockStates`.
 
     Raises:
         NotEnoughMemoryError, SettingsError: the text does not fit.
     """
     shape = (slots * calibration.sequences, calibration.length, *trial_of(model.module).state_shape)
     folder = Path(tempfile.gettempdir())
-    with torch.inference_mode(), activations(shape, model.dtype, model.device, folder=folder) as kept:
+    with (
+        torch.inference_mode(),
+        allocate_states(shape, model.dtype, model.device, folder=folder) as allocated,
+    ):
         batch = batch or default_batch(calibration, model.device)
-        states = BlockStates(LoadedModel(model), calibration, kept, batch, why)
+        states = BlockStates(InMemoryModel(model), calibration, allocated, batch, needs)
         states.embed()
         yield states

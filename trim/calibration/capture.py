@@ -52,7 +52,7 @@ class LayerSample:
     text: TextProducts | None = field(default=None, repr=False)
 
     def scored(self, score: str, sensitivity: Tensor | None = None) -> ScoredLayer:
-        """Sweep the layer by one of `SCORES`; `sensitivity`: (D,), for optimal allocations.
+        """Score the layer by one of `SCORES` and sweep it; `sensitivity`: (D,), for optimal allocations.
 
         Raises:
             NonFiniteError: a weight or an activation is NaN or infinite.
@@ -63,31 +63,32 @@ class LayerSample:
 def scored_layers(
     samples: Sequence[LayerSample], score: str, sensitivities: Sequence[Tensor] | None = None
 ) -> ScoredLayer:
-    """Sweep layers of one shape together, as `LayerSample.scored` does.
+    """Score and sweep layers of one shape together, as `LayerSample.scored` does.
 
     Raises:
         NonFiniteError: a weight or an activation is NaN or infinite.
     """
     weight, norms = (
-        _in_one(each) for each in zip(*((one.weight, one.input_norm) for one in samples), strict=True)
+        _stacked(each) for each in zip(*((one.weight, one.input_norm) for one in samples), strict=True)
     )
     score_of = SCORES[score]
     scores = score_of(weight[0], norms[0])[None] if len(samples) == 1 else torch.vmap(score_of)(weight, norms)
     vectors = tuple(each.inputs.shape[1] for each in samples)
-    alike = min(vectors) == max(vectors)
-    if alike:
-        inputs = _in_one([each.inputs for each in samples])
-    else:  # zeros fill up
+    equal = min(vectors) == max(vectors)
+    if equal:
+        inputs = _stacked([each.inputs for each in samples])
+    else:  # padded with zeros
         columns = [each.inputs.t() for each in samples]
         inputs = nn.utils.rnn.pad_sequence(columns, batch_first=True).transpose(1, 2).contiguous()
     names = [each.name for each in samples]
-    curves = curves_of_layers(weight, inputs, scores, names, None if alike else vectors)
+    curves = curves_of_layers(weight, inputs, scores, names, None if equal else vectors)
     rows = scores.flatten(0, 1)
-    of_rows = None if sensitivities is None else torch.cat(list(sensitivities)).to(rows.device)
-    return ScoredLayer(curves, rows, of_rows)
+    sensitivity = None if sensitivities is None else torch.cat(list(sensitivities)).to(rows.device)
+    return ScoredLayer(curves, rows, sensitivity)
 
 
-def _in_one(values: Sequence[Tensor]) -> Tensor:
+def _stacked(values: Sequence[Tensor]) -> Tensor:
+    """Stack tensors along a new first dimension; a single one becomes a view."""
     return values[0][None] if len(values) == 1 else torch.stack(list(values))
 
 
@@ -140,10 +141,10 @@ def capture(
         )
     folder = _cache_entry(model, windows, calibration.positions)
     files = {name: folder / f"{name}.safetensors" for name in model.layers}
-    kept = {}
+    inputs = {}
     if not products:
-        kept = {name: found for name in names if (found := load_entry(files[name], _parse))}
-    missing = [name for name in names if name not in kept]
+        inputs = {name: found for name in names if (found := load_entry(files[name], _parse))}
+    missing = [name for name in names if name not in inputs]
     if missing:
 
         def show(listener: InputListener, windows: int) -> None:
@@ -164,16 +165,16 @@ def capture(
             )
             return received
 
-        both = model.select({*missing, *also})
+        wanted = model.select({*missing, *also})
         try:
-            received = capture_some(both)
+            received = capture_some(wanted)
         except NonFiniteError:
-            if len(both) == len(missing):
+            if len(wanted) == len(missing):
                 raise
             received = capture_some(missing)  # perhaps only a later layer overflows
         store((files[name], _pack(layer)) for name, layer in received.items())
-        kept |= received
-    return {name: _sample(model, name, kept[name]) for name in names}
+        inputs |= received
+    return {name: _sample(model, name, inputs[name]) for name in names}
 
 
 def stored_capture(

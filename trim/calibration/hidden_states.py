@@ -18,13 +18,13 @@ from trim.errors import SettingsError
 if sys.platform != "win32":  # Windows has no such limits
     import resource
 
-# Shares of the free memory that activations may take; the rest is for a block, its curves and a batch in flight.
+# Shares of the free memory that hidden states may take; the rest is for a block, its curves and a batch in flight.
 _SHARE_OF_GPU = 0.4
 _SHARE_OF_RAM = 0.5
 
 
 @dataclass(frozen=True, eq=False)
-class Activations:
+class HiddenStates:
     """Hidden states of all sequences; a batch is read, pushed through a block and written back in place.
 
     Attributes:
@@ -45,14 +45,14 @@ class Activations:
 
 
 @contextlib.contextmanager
-def activations(
+def allocate_states(
     shape: tuple[int, ...],
     dtype: torch.dtype,
     device: torch.device,
     *,
     folder: Path,
     limit_bytes: int | None = None,
-) -> Iterator[Activations]:
+) -> Iterator[HiddenStates]:
     """Allocate room for hidden states in the fastest storage that holds them; freed when the `with` block ends.
 
     Args:
@@ -69,15 +69,15 @@ def activations(
     if device.type == "cuda" and size <= (
         _SHARE_OF_GPU * _free_bytes(device) if limit_bytes is None else limit_bytes
     ):
-        yield Activations(torch.empty(shape, dtype=dtype, device=device), "gpu")
+        yield HiddenStates(torch.empty(shape, dtype=dtype, device=device), "gpu")
         return
     if size <= (_SHARE_OF_RAM * _free_bytes(torch.device("cpu")) if limit_bytes is None else limit_bytes):
-        yield Activations(torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda"), "ram")
+        yield HiddenStates(torch.empty(shape, dtype=dtype, pin_memory=device.type == "cuda"), "ram")
         return
     free = shutil.disk_usage(folder).free
     if size > free:
         raise SettingsError(
-            f"the activations of {shape[0]:,} windows of {shape[1]:,} tokens take {size:,} bytes, more than memory may "
+            f"the hidden states of {shape[0]:,} windows of {shape[1]:,} tokens take {size:,} bytes, more than memory may "
             f"hold and more than the {free:,} bytes free on the disk of {folder}; use fewer or shorter windows"
         )
     descriptor, name = tempfile.mkstemp(prefix=".activations-", dir=folder)
@@ -86,7 +86,7 @@ def activations(
         os.truncate(name, size)
         # The system may write a shared mapping back at any time, and does not count it towards a data limit.
         flat = torch.from_file(name, shared=True, size=torch.Size(shape).numel(), dtype=dtype)
-        yield Activations(flat.view(shape), "disk")
+        yield HiddenStates(flat.view(shape), "disk")
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(name)

@@ -32,7 +32,7 @@ WIKITEXT_FILES = {
 
 
 def demo_text(split: str) -> str:
-    """State of the Union addresses of 1990 to 2019; every third year is kept for evaluation.
+    """Return the State of the Union addresses of 1990 to 2019: every third year for evaluation, else calibration.
 
     Raises:
         CorpusError: the package is not installed.

@@ -63,7 +63,7 @@ class ProductSums:
 
 
 def outer_products(left: Tensor, right: Tensor) -> Tensor:
-    """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32, without wider copies of half types on a GPU.
+    """Return Σ x yᵀ over vectors (L, N) and (L, N), (N, N) float32, without wider copies of 16-bit types on a GPU.
 
     Unlike `full_product` it does not split the sum: the rounding of tensor cores is far below the damping of a refit.
     """

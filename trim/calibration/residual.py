@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from trim.calibration.layers import linear_layers
 from trim.models.replaced import replaced
 
-_TOLERANCE = 0.02  # of the noise's median size, for the median deviation: half types round the stream
+_TOLERANCE = 0.02  # of the noise's median size, for the median deviation: 16-bit types round the stream
 
 
 @dataclass(frozen=True, eq=False)

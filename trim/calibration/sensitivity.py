@@ -5,10 +5,10 @@ error δ in row i's output costs f_i · δ² / 2 on average (the diagonal of the
 Hessian, as in LeCun, Denker, Solla, "Optimal Brain Damage", NIPS 1989, and Singh and Alistarh, "WoodFisher",
 arXiv 2004.14340), so Σ f_i · error_i weighs errors of different rows and layers against each other.
 
-The text goes forward once, and the hidden states between blocks are kept. Then the gradient goes back through one block
-at a time, which is run again from its inputs. So only one block of weights and the graph of one batch are in memory,
-and no weight has a gradient. `TextPass` cannot do this: it holds the inputs of one block only, and the way back needs
-those of each (`BlockStates`); and when memory runs out it begins a block again, while here finished sums must stay.
+The forward pass keeps the hidden states between blocks. The backward pass then goes through one block at a time, which
+is run again from its inputs. So only one block of weights and the graph of one batch are in memory, and no weight has a
+gradient. `TextPass` cannot do this: it holds the inputs of one block only, and the backward pass needs those of each
+(`BlockStates`); and when memory runs out it begins a block again, while here finished sums must stay.
 """
 
 import contextlib
@@ -23,9 +23,9 @@ from safetensors.torch import load, save
 from torch import Tensor, nn
 
 from trim.cache import cached, entry_path, load_entry
-from trim.calibration.block_states import BlockModel, BlockStates, LoadedModel
+from trim.calibration.block_states import BlockModel, BlockStates, InMemoryModel
 from trim.calibration.calibration import Calibration
-from trim.calibration.hidden_states import Activations, activations
+from trim.calibration.hidden_states import HiddenStates, allocate_states
 from trim.calibration.inputs import InputListener, LayerInputs
 from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import default_batch
@@ -60,7 +60,7 @@ def row_sensitivity(
         batch: windows in one pass; halves when memory runs out.
         folder: where hidden states may be stored when memory does not hold them.
         activation_bytes: the most memory that hidden states may take; None: a share of the free memory.
-        progress: called at each block, on the way forward and on the way back.
+        progress: called at each block, in the forward and in the backward pass.
         visited: the layers to visit.
         visit: called for each of them while its block is in memory, from the last block to the first.
 
@@ -79,26 +79,26 @@ def row_sensitivity(
             calibration.length,
             *trial_of(model.module).state_shape,
         )
-        with activations(
+        with allocate_states(
             shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes
-        ) as kept:
-            work = _Pass(model, calibration, kept, batch, progress)
+        ) as states:
+            work = _Pass(model, calibration, states, batch, progress)
             work.forward()
             return work.backward(visited, visit)
 
 
 class _Pass(BlockStates):
-    """The text's way forward and the gradient's way back; slot b of the states holds the inputs of block b."""
+    """The forward pass of the text and the backward pass of the gradient; slot b holds the inputs of block b."""
 
     def __init__(
         self,
         model: BlockModel,
         calibration: Calibration,
-        kept: Activations,
+        states: HiddenStates,
         batch: int,
         progress: ProgressListener | None,
     ) -> None:
-        super().__init__(model, calibration, kept, batch, "with its gradients")
+        super().__init__(model, calibration, states, batch, "with its gradients")
         self._meter = Meter(progress, of=len(model.blocks) * (1 + _COST_OF_BACKWARD))
 
     def forward(self) -> None:
@@ -145,8 +145,8 @@ class _Pass(BlockStates):
         for place in range(len(states)):
             one = slice(place, place + 1)
             entering = states[one].clone().requires_grad_()
-            seen = None if mask is None else mask[one]
-            logits = run_after_blocks(module, self.model.blocks, tokens[one], seen, entering)[0, :-1]
+            window_mask = None if mask is None else mask[one]
+            logits = run_after_blocks(module, self.model.blocks, tokens[one], window_mask, entering)[0, :-1]
             logits = logits.to(at_least_float32(logits))
             real = slice(None) if mask is None else mask[place, :-1] & mask[place, 1:]
             loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")
@@ -165,7 +165,7 @@ class _Pass(BlockStates):
             entering = self.read(index, part).clone().requires_grad_()
             # Each part has its own listener, so a part that runs out of memory leaves nothing behind.
             heard = InputListener(self.calibration, listener.layers)
-            with _listening(layers) as squares, heard.listening(part, to_the_end=True):
+            with _summed_squares(layers) as squares, heard.listening(part, to_the_end=True):
                 leaving = self.replay(index, block, part, entering)
                 (gradient,) = torch.autograd.grad(leaving, entering, gradient)
             for name, layer_squares in squares.items():
@@ -188,7 +188,7 @@ class _Pass(BlockStates):
 
 
 @contextlib.contextmanager
-def _listening(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
+def _summed_squares(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tensor]]:
     """Sum up the squares of each row's gradient, (D,), in backward passes inside the `with` block."""
     squares: dict[str, Tensor] = {}
 
@@ -241,24 +241,24 @@ def sensitivity(
     Args:
         model: from `load_model`.
         windows: (sequences, length) int64 tokens; a few windows suffice.
-        progress: called at each block, on the way forward and on the way back.
+        progress: called at each block, in the forward and in the backward pass.
 
     Raises:
         The errors of `row_sensitivity`.
     """
-    whole, calibration = LoadedModel(model), Calibration.of(windows)
+    blockwise, calibration = InMemoryModel(model), Calibration.of(windows)
 
     def measure() -> dict[str, Tensor]:
         batch = default_batch(calibration, model.device)
         folder = Path(tempfile.gettempdir())
-        return row_sensitivity(whole, calibration, batch=batch, folder=folder, progress=progress)
+        return row_sensitivity(blockwise, calibration, batch=batch, folder=folder, progress=progress)
 
-    return cached_sensitivity(_loaded_key(model), whole, calibration, measure)
+    return cached_sensitivity(_loaded_key(model), blockwise, calibration, measure)
 
 
 def stored_sensitivity(model: Model, windows: Tensor) -> dict[str, Tensor] | None:
     """Return the result of `sensitivity` if it is cached; None: it has to be measured."""
-    return load_entry(_entry(_loaded_key(model), LoadedModel(model), Calibration.of(windows)), load)
+    return load_entry(_entry(_loaded_key(model), InMemoryModel(model), Calibration.of(windows)), load)
 
 
 def _loaded_key(model: Model) -> dict:

@@ -9,7 +9,10 @@ from trim.matmul import at_least_float32
 
 
 def size_of_inputs(vectors: Tensor) -> Tensor:
-    """Return Σ x_j² over vectors (L, N), (N,) float64; on a GPU its root. Float32, or a GPU, needs no wider copy."""
+    """Measure each feature over vectors (L, N): Σ x_j², (N,) float64; on a GPU √(Σ x_j²), in float32 or wider.
+
+    Neither makes a wider copy of the vectors where one can be avoided; `input_norms` takes both.
+    """
     if vectors.is_cuda:
         norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
         return norm
@@ -26,11 +29,11 @@ def input_norms(batches: Mapping[str, Sequence[Tensor]], sequences: int) -> dict
 
     `batches`: the result of `size_of_inputs` for each batch.
     """
-    alike: dict[tuple[int, int], list[str]] = {}
+    by_shape: dict[tuple[int, int], list[str]] = {}
     for name, parts in batches.items():
-        alike.setdefault((len(parts), len(parts[0])), []).append(name)
+        by_shape.setdefault((len(parts), len(parts[0])), []).append(name)
     result: dict[str, tuple[Tensor, bool]] = {}
-    for (number, _), names in alike.items():
+    for (number, _), names in by_shape.items():
         total = None
         for batch in range(number):
             squares = torch.stack([batches[name][batch] for name in names])
@@ -48,11 +51,11 @@ def input_norms(batches: Mapping[str, Sequence[Tensor]], sequences: int) -> dict
 
 def as_columns(batches: Mapping[str, Sequence[Tensor]]) -> dict[str, Tensor]:
     """Join each layer's vectors (L', N) of several batches as columns, (N, L)."""
-    alike: dict[tuple[int, int], list[str]] = {}
+    by_shape: dict[tuple[int, int], list[str]] = {}
     for name, parts in batches.items():
-        alike.setdefault((parts[0].shape[1], sum(map(len, parts))), []).append(name)
+        by_shape.setdefault((parts[0].shape[1], sum(map(len, parts))), []).append(name)
     result: dict[str, Tensor] = {}
-    for (columns, vectors), names in alike.items():
+    for (columns, vectors), names in by_shape.items():
         rows = torch.cat([part for name in names for part in batches[name]])
         joined = rows.view(len(names), vectors, columns).transpose(1, 2).contiguous()
         result |= dict(zip(names, joined, strict=True))

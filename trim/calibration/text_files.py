@@ -20,9 +20,9 @@ if TYPE_CHECKING:
 FILE_TYPES = (".txt", ".jsonl", ".parquet")
 MAX_TEXT_BYTES = 4 * 2**30  # reading it takes half a minute
 MAX_DOCUMENT_BYTES = 128 * 2**20
-BETWEEN_DOCUMENTS = "\n\n"
+SEPARATOR = "\n\n"
 _CHUNK_BYTES = 2**20
-_MARKS = (
+_BYTE_ORDER_MARKS = (
     (codecs.BOM_UTF32_LE, "utf-32"),
     (codecs.BOM_UTF32_BE, "utf-32"),
     (codecs.BOM_UTF16_LE, "utf-16"),
@@ -87,9 +87,9 @@ def file_text(path: Path, split: str) -> Text:
     """Open a part of a user's text.
 
     About the first four fifths of its characters are for calibration, the rest for evaluation; "whole" opens all.
-    Documents (lines of a .jsonl, rows of a .parquet) are not split, and are joined by a blank line; a lone one, such
-    as a .txt, is parted at the first space or line end after four fifths. The file is read once here, so that
-    whatever cannot be read is known.
+    Documents (lines of a .jsonl, rows of a .parquet) are not split, and are joined by a blank line; a single
+    one, such as a .txt, is split at the first space or line end after four fifths. The file is read once here, so that
+    its errors are raised here.
 
     Raises:
         CorpusError: the file cannot be read, is of another kind, is too large, or holds no text.
@@ -113,17 +113,17 @@ def file_text(path: Path, split: str) -> Text:
                 raise
             raise CorpusError(f"{name} is damaged ({one_line(str(error))}); save it again") from error
 
-    return part_of(read, split, name, "" if kind == ".txt" else BETWEEN_DOCUMENTS)
+    return part_of(read, split, name, "" if kind == ".txt" else SEPARATOR)
 
 
-def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str = BETWEEN_DOCUMENTS) -> Text:
+def part_of(read: Callable[[], Iterator[str]], split: str, name: str, separator: str = SEPARATOR) -> Text:
     """Choose a part of some documents.
 
     Args:
         read: yields the documents, or the pieces of one.
         split: "calibration", "evaluation" or "whole".
         name: the text's name in messages.
-        joint: the text between two documents; empty where `read` yields the pieces of one.
+        separator: the text between two documents; empty where `read` yields the pieces of one.
 
     Raises:
         CorpusError: there is no text in it, or too much.
@@ -140,20 +140,20 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, joint: str
 
     def joined() -> Iterator[str]:
         for number, document in enumerate(read()):
-            yield joint + document if number else document
+            yield separator + document if number else document
 
-    characters = total + len(joint) * (len(sizes) - 1)
+    characters = total + len(separator) * (len(sizes) - 1)
     if split == "whole":
         return Text(joined, 0, characters)
-    if not joint or len(sizes) == 1:
+    if not separator or len(sizes) == 1:
         border = _space_after(joined, 4 * total // 5, total)
         return Text(joined, 0, border) if split == "calibration" else Text(joined, border, characters)
     before, border = sizes[0], 1
     while border < len(sizes) - 1 and before < 0.8 * total:
         before += sizes[border]
         border += 1
-    end = before + len(joint) * (border - 1)
-    return Text(joined, 0, end) if split == "calibration" else Text(joined, end + len(joint), characters)
+    end = before + len(separator) * (border - 1)
+    return Text(joined, 0, end) if split == "calibration" else Text(joined, end + len(separator), characters)
 
 
 def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> int:
@@ -178,7 +178,7 @@ def _encoding(path: Path) -> str:
     """Return the encoding that the file's byte order mark names; UTF-8 without one."""
     with path.open("rb") as file:
         begin = file.read(4)
-    return next((encoding for mark, encoding in _MARKS if begin.startswith(mark)), "utf-8-sig")
+    return next((encoding for mark, encoding in _BYTE_ORDER_MARKS if begin.startswith(mark)), "utf-8-sig")
 
 
 def _plain(path: Path, name: str) -> Iterator[str]:

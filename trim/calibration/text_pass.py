@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.hidden_states import Activations, activations
+from trim.calibration.hidden_states import HiddenStates, allocate_states
 from trim.calibration.inputs import DenseBatch, InputListener, LayerInputs
 from trim.calibration.layers import inputs_of, require_called
 from trim.calibration.products import ProductsRequest
@@ -55,7 +55,7 @@ def default_batch(
 
 
 class TextPass:
-    """Holds the hidden states before the next block, and the arguments of each block.
+    """A pass of the text: the hidden states before the next block, and the arguments of each block.
 
     Attributes:
         model: the model that the text goes through.
@@ -68,7 +68,7 @@ class TextPass:
         self,
         model: StreamedModel,
         calibration: Calibration,
-        states: Activations,
+        states: HiddenStates,
         batch: int,
         alongside: "TextPass | None" = None,
     ) -> None:
@@ -78,11 +78,11 @@ class TextPass:
         self.states = states
         self.batch = batch
         # Keys and values that blocks write for later blocks belong to one pass, so these calls are not shared.
-        own = None if trial_of(model.module).shares else alongside
-        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if own is None else own._calls
+        sharing = None if trial_of(model.module).shares else alongside
+        self._calls: dict[tuple[int, int], list[BlockCall]] = {} if sharing is None else sharing._calls
         self._written: dict[tuple[int, int], list[SharedTensors]] = {}
         model.prefetch(0)
-        self._shrinking(lambda: self._embed(0, self.batch))
+        self._with_fitting_batch(lambda: self._embed(0, self.batch))
 
     def capture(
         self,
@@ -112,7 +112,7 @@ class TextPass:
             return listener
 
         advice = "" if products is None else ", or go without --refit or solved weights"
-        return self._shrinking(forward, advice).received()
+        return self._with_fitting_batch(forward, advice).received()
 
     def residual_writer(self, index: int, block: nn.Module, name: str) -> ResidualWriter | None:
         """Find out from one window whether a layer of a block writes to the residual stream; None: it does not."""
@@ -131,7 +131,7 @@ class TextPass:
                 self.output(index, block, part)
             return listener.groups
 
-        groups = self._shrinking(look)
+        groups = self._with_fitting_batch(look)
         require_called(layers, (name for group in groups for name in group))
         joined: dict[str, list[str]] = {}
         for group in groups:
@@ -170,7 +170,7 @@ class TextPass:
                 self.states.write(part, self.output(index, block, part))
                 done = part.stop
 
-        self._shrinking(forward)
+        self._with_fitting_batch(forward)
         return used
 
     def _parts(self, start: int, size: int, stop: int | None = None) -> Iterator[slice]:
@@ -200,13 +200,13 @@ class TextPass:
                     self.calibration.tokens[part].to(self.model.device),
                     None if mask is None else mask[part].to(self.model.device),
                 )
-                self._hand_over(calls, part)
+                self._copy_shared_tensors(calls, part)
                 self._calls[part.start, part.stop] = earlier = deduplicate(calls, earlier)
                 if not keep_states:
                     self.states.write(part, states)
 
-    def _hand_over(self, calls: list[BlockCall], part: slice) -> None:
-        """Give new calls what earlier blocks wrote for later ones on the same windows, in batches of other sizes."""
+    def _copy_shared_tensors(self, calls: list[BlockCall], part: slice) -> None:
+        """Give new calls the tensors that earlier blocks wrote on the same windows, in batches of other sizes."""
         start_of_piece, pieces = part.start, []
         while start_of_piece < part.stop:
             batches = [each for each in reversed(self._written) if each[0] <= start_of_piece < each[1]]
@@ -228,14 +228,14 @@ class TextPass:
                 written[key] = tuple(map(torch.cat, zip(*(each[key] for each in cuts), strict=True)))
         self._written[part.start, part.stop] = own
 
-    def _shrinking(self, work: Callable[[], T], advice: str = "") -> T:
-        """Do some work, and halve the batch whenever memory runs out."""
+    def _with_fitting_batch(self, work: Callable[[], T], advice: str = "") -> T:
+        """Call `work`; whenever memory runs out, halve the batch and call it again."""
         result, _ = halving(
             lambda batch: work(),
             self.batch,
             self.model.device,
             f"one window of {self.calibration.length:,} tokens does not fit into memory alongside a block; use shorter "
-            f"windows (--length), a half type (--dtype bfloat16), or another --device{advice}",
+            f"windows (--length), a 16-bit type (--dtype bfloat16), or another --device{advice}",
             self._shrink,
         )
         return result
@@ -243,7 +243,7 @@ class TextPass:
     def _shrink(self, batch: int) -> None:
         self.batch = batch
         self._calls.clear()
-        self.model.forget()
+        self.model.release()
 
 
 @contextlib.contextmanager
@@ -271,7 +271,9 @@ def text_pass(
         SettingsError: the hidden states fit neither into memory nor on the disk.
     """
     shape = (calibration.sequences, calibration.length, *trial_of(model.module).state_shape)
-    with activations(shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes) as states:
+    with allocate_states(
+        shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes
+    ) as states:
         yield TextPass(model, calibration, states, batch, alongside)
 
 

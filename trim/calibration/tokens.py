@@ -11,9 +11,9 @@ from trim.calibration.text_files import Text
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-PIECE_CHARACTERS = 2**17
-LEAD_CHARACTERS = 256
-UNSETTLED_TOKENS = 64
+PIECE_CHARACTERS = 2**17  # that are tokenized at once
+LEAD_CHARACTERS = 256  # before a piece that are tokenized with it, so that its first tokens are right
+UNSETTLED_TOKENS = 64  # at the end of a piece that the text after it may change
 
 
 def window_start(tokenizer: "PreTrainedTokenizerBase") -> list[int]:
@@ -53,16 +53,16 @@ def tokens_of(
     """
     before, after = _special(tokenizer) if special else ([], [])
     found, lead = [torch.tensor(before, dtype=torch.int64)], 0
-    count, waiting, characters = len(before), "", 0
+    count, pending, characters = len(before), "", 0
     for piece, last in _blocks(text):
-        waiting += piece
+        pending += piece
         characters += len(piece)
         # verbose=False: it would warn that the text is longer than the model can read at once
-        coded = tokenizer(
-            waiting, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False
+        encoded = tokenizer(
+            pending, add_special_tokens=False, return_offsets_mapping=tokenizer.is_fast, verbose=False
         )
-        ids = torch.tensor(coded["input_ids"], dtype=torch.int64)
-        spans = torch.tensor(coded["offset_mapping"] if tokenizer.is_fast else [], dtype=torch.int64).view(
+        ids = torch.tensor(encoded["input_ids"], dtype=torch.int64)
+        spans = torch.tensor(encoded["offset_mapping"] if tokenizer.is_fast else [], dtype=torch.int64).view(
             -1, 2
         )
         first = int((spans[:, 0] >= lead).byte().argmax()) if lead else 0
@@ -80,18 +80,18 @@ def tokens_of(
         if limit is not None and count >= limit:
             break
         border = int(spans[borders[-1], 0])
-        waiting, lead = waiting[max(border - LEAD_CHARACTERS, 0) :], min(border, LEAD_CHARACTERS)
+        pending, lead = pending[max(border - LEAD_CHARACTERS, 0) :], min(border, LEAD_CHARACTERS)
     return torch.cat([*found, torch.tensor(after, dtype=torch.int64)])[:limit]
 
 
 def _blocks(text: Text) -> Iterator[tuple[str, bool]]:
     """Yield the text in blocks of equal size, and whether each is the last."""
-    waiting = ""
+    pending = ""
     for piece in text.pieces():
-        waiting += piece
+        pending += piece
         offset = 0
-        while len(waiting) - offset > PIECE_CHARACTERS:
-            yield waiting[offset : offset + PIECE_CHARACTERS], False
+        while len(pending) - offset > PIECE_CHARACTERS:
+            yield pending[offset : offset + PIECE_CHARACTERS], False
             offset += PIECE_CHARACTERS
-        waiting = waiting[offset:]
-    yield waiting, True
+        pending = pending[offset:]
+    yield pending, True

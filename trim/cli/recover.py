@@ -20,7 +20,7 @@ _DESCRIPTION = """\
 Train a pruned model for some minutes: its kept weights learn to predict what the dense model predicts, and every zero
 stays. Works on any run, and on any pruned checkpoint whose dense model you name.
 
-A part of the text is held out; the result is the model that does best on it. It is kept in a folder of its own, which
+A part of the text is held out; the result is the model that does best on it. It is kept in a separate folder, which
 evaluate, generate, xray and export take as they take a model. Stopped, it can be resumed."""
 
 _EXAMPLES = """\

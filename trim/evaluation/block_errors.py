@@ -75,7 +75,7 @@ def block_errors(
     check_windows(model, windows)
     require_fit(run, model)
     calibration = Calibration.of(windows, vectors_per_sequence=1)
-    with embedded_text(model, calibration, slots=4, batch=batch, why="alongside a block") as states:
+    with embedded_text(model, calibration, slots=4, batch=batch, needs="alongside a block") as states:
         states.in_batches(lambda part: states.write(_PRUNED, part, states.read(_DENSE, part)))
         meter = Meter(progress, of=len(model.blocks))
         errors = []

@@ -93,7 +93,7 @@ def layer_costs(
     fisher = sensitivity(model, windows, progress=progress)
     calibration = Calibration.of(windows, vectors_per_sequence=1)
     blocks = len(model.blocks)
-    with embedded_text(model, calibration, slots=blocks + 1, batch=batch, why="with its logits") as states:
+    with embedded_text(model, calibration, slots=blocks + 1, batch=batch, needs="with its logits") as states:
         work = _Suffixes(model, states)
         dense = work.dense_losses(progress)
         meter = Meter(progress, of=sum(blocks - block_of(name) for name in names))

@@ -175,7 +175,7 @@ def run_samples(
     samples: dict[str, LayerSample] = {}
     meter = Meter(progress, of=last + 1)
     batch = run.compute.batch
-    with embedded_text(model, calibration, slots=1, batch=batch, why="alongside a block") as states:
+    with embedded_text(model, calibration, slots=1, batch=batch, needs="alongside a block") as states:
         for index, block in enumerate(model.blocks[: last + 1]):
             meter.report(f"Reading the calibration text: block {index}", index)
             own = [name for name in run.layers if block_of(name) == index]

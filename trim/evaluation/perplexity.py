@@ -102,7 +102,7 @@ def token_losses(
                 batch,
                 model.device,
                 f"one window of {windows.shape[1]:,} tokens does not fit into memory with its logits over "
-                f"{_vocabulary(model):,} tokens; use shorter windows (--length) or a half type (--dtype bfloat16)",
+                f"{_vocabulary(model):,} tokens; use shorter windows (--length) or a 16-bit type (--dtype bfloat16)",
             )
             losses.append(part)
             done += len(part)

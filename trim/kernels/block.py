@@ -118,7 +118,7 @@ def add_weighted(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor)
     """Add output · weight to some rows of a result, in place, as `index_add_` does: products and sums are rounded.
 
     Args:
-        result: (T, N) of a half type, contiguous.
+        result: (T, N) of a 16-bit type, contiguous.
         tokens: (n,) int64, the row of each output; equal rows follow each other.
         output: (n, N) of the result's type, contiguous.
         weight: (n,) of the result's type or float32.

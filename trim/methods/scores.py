@@ -30,7 +30,7 @@ def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
             f"but got {tuple(input_norm.shape)}"
         )
     size = weight.abs() if weight.dtype.itemsize == 2 else weight.float().abs()
-    return size * input_norm.float()  # a half type becomes float32 on the way
+    return size * input_norm.float()  # a 16-bit type becomes float32 on the way
 
 
 def magnitude_score(weight: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def score_order(score: Tensor) -> Tensor:
 
 
 def as_array(values: Tensor) -> np.ndarray:
-    """View a tensor as an array in host memory; half types become float32."""
+    """View a tensor as an array in host memory; 16-bit types become float32."""
     values = values.detach().cpu()
     array: np.ndarray = (values.float() if values.dtype in HALF else values).numpy()
     return array

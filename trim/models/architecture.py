@@ -61,7 +61,7 @@ def check_config(config: "PretrainedConfig") -> None:
         )
     try:
         text = config.get_text_config()
-    except ValueError as error:  # it reads and writes texts in towers of their own
+    except ValueError as error:  # it reads and writes texts in separate towers
         raise unsupported(name, Reason.ENCODER) from error
     for part in (config, text):
         if part.is_encoder_decoder or part.model_type in MODEL_FOR_MASKED_LM_MAPPING_NAMES:
@@ -191,7 +191,7 @@ def _linear_layers(block: nn.Module) -> list[nn.Linear | DenseLinear]:
 
 
 def _owns_matrix(part: nn.Module) -> bool:
-    """Return whether a module that is neither a linear layer nor an embedding table has a matrix of its own."""
+    """Return whether a module that is neither a linear layer nor an embedding table itself has a matrix."""
     return not isinstance(part, nn.Linear | nn.Embedding) and any(
         parameter.ndim >= 2 for parameter in part.parameters(recurse=False)
     )

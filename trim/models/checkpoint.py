@@ -45,7 +45,7 @@ LEGAL_FILES = tuple(
 )
 
 
-def names_its_model(read: Callable[P, T]) -> Callable[P, T]:
+def name_model_in_errors(read: Callable[P, T]) -> Callable[P, T]:
     """Turn every error of a function whose last positional argument is a model into a `TrimError` that names it.
 
     Raises:

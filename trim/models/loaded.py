@@ -129,7 +129,7 @@ class ModelDescription:
         return text
 
 
-@checkpoint.names_its_model
+@checkpoint.name_model_in_errors
 def load_model(
     source: str | Path,
     *,
@@ -145,7 +145,7 @@ def load_model(
     Args:
         source: "demo"; "org/name" or "org/name@revision" on the Hub; a folder with safetensors; a GGUF file.
         device: "cpu", "cuda" or "cuda:1"; None: the first GPU where there is one.
-        dtype: "float32", "bfloat16" or "float16"; None: float32 on the CPU, on a GPU the checkpoint's half type.
+        dtype: "float32", "bfloat16" or "float16"; None: float32 on the CPU, on a GPU the checkpoint's 16-bit type.
         progress: called at each step.
 
     Raises:
@@ -201,7 +201,7 @@ class FetchedModel:
         return Model(self.source, self.title, key["fingerprint"], module, tokenizer, key)
 
 
-@checkpoint.names_its_model
+@checkpoint.name_model_in_errors
 def fetch_model(source: str | Path, *, progress: ProgressListener | None = None) -> FetchedModel:
     """Find a model, and download or dequantize it first where needed.
 
@@ -212,7 +212,7 @@ def fetch_model(source: str | Path, *, progress: ProgressListener | None = None)
     return FetchedModel(str(source), found.title, sources.fetch(found, progress or (lambda step: None)))
 
 
-@checkpoint.names_its_model
+@checkpoint.name_model_in_errors
 def describe_model(source: str | Path) -> ModelDescription:
     """Describe a model and what loading it would download. For a model on the Hub only its config.json is fetched.
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from trim.devices import choose_dtype, half_is_free
 from trim.errors import ModelError
 from trim.models.architecture import blueprint, compute_buffers, find_blocks
-from trim.models.checkpoint import names_its_model, read_config
+from trim.models.checkpoint import name_model_in_errors, read_config
 from trim.models.conversions import Stored
 from trim.models.experts import routers
 from trim.models.fusion import fused
@@ -43,7 +43,7 @@ class StreamedModel:
         device, dtype: the device on which, and the type in which it computes.
     """
 
-    @names_its_model
+    @name_model_in_errors
     def __init__(self, folder: Path, *, device: torch.device, dtype: str | None = None) -> None:
         """Read the configuration and the headers, no weights.
 
@@ -114,10 +114,10 @@ class StreamedModel:
         finally:
             self._keeping = False
 
-    def forget(self, *, after: int = -1) -> None:
+    def release(self, *, after: int = -1) -> None:
         """Release cached weights of the blocks after block `after`; by default of all, and what was prefetched."""
         if after < 0:
-            self._prefetcher.forget()
+            self._prefetcher.release()
         for index in range(after + 1, len(self.blocks)):
             for *_, name in named_tensors(self._parts(index)):
                 self._kept.pop(name, None)
@@ -137,7 +137,7 @@ class StreamedModel:
             try:
                 yield self.blocks[index]
             except BaseException:
-                self._prefetcher.forget()
+                self._prefetcher.release()
                 raise
             if self._keeping and half_is_free(self.device):
                 self._kept |= {name: held[leaf].data for _, held, leaf, name in named_tensors(parts)}
@@ -228,7 +228,7 @@ class Prefetcher:
         """Begin to read; the tensors of the last request are released, unless they are the same."""
         if set(names) == set(self._coming):
             return
-        self.forget()
+        self.release()
         copying = self._copying if self._copying and half_is_free(self._device) else None
         for run in self._tensors.runs(names):
             self._coming |= dict.fromkeys(run, self._reader.submit(self._read, run, copying))
@@ -242,7 +242,7 @@ class Prefetcher:
         coming = self._coming.pop(name, None)
         return self._tensors.read(name) if coming is None else coming.result().take(name)
 
-    def forget(self) -> None:
+    def release(self) -> None:
         """Release the requested tensors."""
         for coming in self._coming.values():
             coming.cancel()

@@ -65,7 +65,7 @@ def prune_blocks(
     """
     model = text.model
     last = max(block_of(name) for name in budgets.totals)  # after it everything stays dense
-    model.forget(after=last)
+    model.release(after=last)
     meter = Meter(listener, of=last + 1, done=len(run.blocks))
     in_background = model.device.type == "cuda"
     with (

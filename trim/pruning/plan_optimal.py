@@ -57,7 +57,7 @@ def plan_sensitivity(inputs: PlanInputs) -> dict[str, Tensor]:
     """Measure each layer's row weights f, (D,) float32.
 
     The backward pass runs each block again. For optimal budgets the prices are computed there too, from the layers'
-    inputs, and cached, so that `optimal_budgets` needs no pass of its own. Only the first
+    inputs, and cached, so that `optimal_budgets` needs no separate pass. Only the first
     `settings.sensitivity_windows` windows of the text are read.
     """
     inputs = _first_windows(inputs)
@@ -160,7 +160,7 @@ def _price(
 def _price_file(inputs: PlanInputs, sensitivity: Mapping[str, Tensor] | None) -> Path:
     """Return the cache file of the layers' prices.
 
-    On a GPU, prices from the gradient's pass and from a pass of their own may differ by rounding, because attention may
+    On a GPU, prices from the gradient's pass and from a separate pass may differ by rounding, because attention may
     run other kernels under gradients. The cache holds those that were computed first.
     """
     model, calibration, settings = inputs.model, inputs.calibration, inputs.settings

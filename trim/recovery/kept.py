@@ -82,7 +82,7 @@ class KeptWeights:
         return sorted(sizes)[len(sizes) // 2] if sizes else 1.0
 
     def collect_gradients(self) -> None:
-        """Let each backward pass add to `gradient`; parameters keep no gradients of their own."""
+        """Let each backward pass add to `gradient`; parameters keep no gradients themselves."""
         for part in self._parts.values():
             part.parameter.requires_grad_(True)
             part.parameter.register_post_accumulate_grad_hook(functools.partial(self._collect, part))

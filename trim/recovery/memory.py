@@ -88,7 +88,7 @@ def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -
                 return Plan(count, checkpointing, needed)
             count //= 2
     where = "this machine" if device.type == "cpu" else f"the GPU ({device})"
-    half = ", or a half type (--dtype bfloat16)" if sizes.itemsize == 4 else ""
+    half = ", or a 16-bit type (--dtype bfloat16)" if sizes.itemsize == 4 else ""
     raise NotEnoughMemoryError(
         f"recovering needs about {format_bytes(needed)} of memory: the dense and the pruned model, their kept weights "
         f"with the state of the optimizer, and one window of {length:,} tokens; {where} has {format_bytes(free)} free. "

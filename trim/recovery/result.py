@@ -93,7 +93,7 @@ def write_model(
 
 
 def export_recovery(recovery: Recovery, out: str | Path) -> Path:
-    """Copy the recovered model into a folder of its own.
+    """Copy the recovered model into a separate folder.
 
     Raises:
         RunError: the recovery is not complete, or the folder exists already or cannot be written.

@@ -168,7 +168,7 @@ class PruneSettings(MethodSettings):
         help="in which the model computes: float32, bfloat16 or float16",
         label="Number type",
         group=MACHINE,
-        unset="float32 on the CPU, the half type of the checkpoint on a GPU",
+        unset="float32 on the CPU, the 16-bit type of the checkpoint on a GPU",
     )
     batch: int | None = option(
         None,

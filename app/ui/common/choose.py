@@ -51,7 +51,7 @@ def choose_model(devices: list[str]) -> ModelKey:
                 "Number type",
                 DTYPES,
                 key="dtype",
-                help="Automatic: float32 on the CPU, on a GPU the half type of the checkpoint.",
+                help="Automatic: float32 on the CPU, on a GPU the 16-bit type of the checkpoint.",
             )
     automatic = {"automatic": None}
     return ModelKey((source or "demo").strip(), automatic.get(device, device), automatic.get(dtype, dtype))

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 import trim
 from tests.trim import rough
-from trim.calibration.block_states import LoadedModel
+from trim.calibration.block_states import InMemoryModel
 from trim.calibration.calibration import Calibration
 from trim.calibration.inputs import LayerInputs
 from trim.calibration.sensitivity import cached_sensitivity, row_sensitivity
@@ -88,7 +88,7 @@ def test_every_family_against_autograd(family, padded, tmp_path):
 def test_a_loaded_model_gives_the_same_and_keeps_no_gradient(llama, tmp_path, own_cache):
     calibration = Calibration.of(rough.random_tokens())
     model = trim.load_model(str(llama), device="cpu", dtype="float32")
-    whole = row_sensitivity(LoadedModel(model), calibration, batch=6, folder=tmp_path)
+    whole = row_sensitivity(InMemoryModel(model), calibration, batch=6, folder=tmp_path)
     streamed = row_sensitivity(StreamedModel(llama, device=CPU), calibration, batch=6, folder=tmp_path)
     for name, values in whole.items():
         assert torch.equal(values, streamed[name])
@@ -113,7 +113,7 @@ def test_a_float64_model_computes_in_float64(llama, tmp_path):
         received[name] = inputs
 
     layers = ["0.self_attn.q_proj"]
-    whole = LoadedModel(model)
+    whole = InMemoryModel(model)
     assert whole.dtype == torch.float64
     found = row_sensitivity(
         whole, Calibration.of(tokens), batch=2, folder=tmp_path, visited=layers, visit=visit
@@ -174,7 +174,7 @@ def test_nan_names_its_layer(llama, tmp_path, where, said):
     with torch.no_grad():
         model.module.get_submodule(where).weight[3] = torch.nan
     with pytest.raises(NonFiniteError, match=said):
-        row_sensitivity(LoadedModel(model), Calibration.of(rough.random_tokens()), batch=4, folder=tmp_path)
+        row_sensitivity(InMemoryModel(model), Calibration.of(rough.random_tokens()), batch=4, folder=tmp_path)
     assert rough.hooks_left(model.module) == 0
 
 

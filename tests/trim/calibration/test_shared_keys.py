@@ -10,7 +10,7 @@ import trim
 from benchmarks import architectures
 from trim.calibration.block_states import BlockStates
 from trim.calibration.calibration import Calibration
-from trim.calibration.hidden_states import Activations
+from trim.calibration.hidden_states import HiddenStates
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.models.architecture import trial_of
 from trim.models.streamed import StreamedModel
@@ -86,4 +86,4 @@ def test_a_batch_that_halves_on_the_way(block, model, calibration, tmp_path):
 
 def test_blocks_that_are_looked_at_alone(model, calibration):
     with pytest.raises(trim.ModelError, match="read keys and values that others computed"):
-        BlockStates(model, calibration, Activations(torch.empty(0), "ram"), 1, "")
+        BlockStates(model, calibration, HiddenStates(torch.empty(0), "ram"), 1, "")

@@ -36,7 +36,7 @@ def test_asking_again_lets_go_of_the_rest(tensors):
     prefetcher.request(NAMES[:2])
     prefetcher.request(NAMES[2:])
     assert set(prefetcher._coming) == set(NAMES[2:])
-    prefetcher.forget()
+    prefetcher.release()
     assert torch.equal(prefetcher.take(NAMES[2]), tensors.read(NAMES[2]))
 
 
