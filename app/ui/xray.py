@@ -12,7 +12,7 @@ from app.ui.common.cards import View, card, theme
 from diagnostics.figures.xray import checkpoint_map_figure, zeros_figure
 from diagnostics.format import percent
 from diagnostics.model_map import layer_grid
-from trim.evaluation.xray_text import METHODS, kind_of, mean_agreement
+from trim.evaluation.xray_text import MASK_TITLES, kind_of, mean_agreement
 
 if TYPE_CHECKING:
     from trim.evaluation.agreement import Agreement
@@ -119,19 +119,19 @@ def agreement_table(found: list[Agreement]) -> None:
     means = mean_agreement(found)
     best = max(means, key=means.__getitem__)
     st.markdown(
-        f"Closest: **{METHODS[best]}**. Of the weights that either of the two masks keeps, both keep "
+        f"Closest: **{MASK_TITLES[best]}**. Of the weights that either of the two masks keeps, both keep "
         f"{percent(means[best])}, on average over {len(found)} layers."
     )
     st.dataframe(
         [
             {"Layer": each.name}
-            | {METHODS[method]: share for method, share in each.kept_by_both.items()}
+            | {MASK_TITLES[method]: share for method, share in each.kept_by_both.items()}
             | {"Output energy lost": each.error}
             for each in found
         ],
         column_config={
             name: st.column_config.NumberColumn(format="percent")
-            for name in (*METHODS.values(), "Output energy lost")
+            for name in (*MASK_TITLES.values(), "Output energy lost")
         },
         hide_index=True,
     )

@@ -29,14 +29,14 @@ TOKENS_LISTED = 20
 _DESCRIPTION = """\
 Measure what a run did to its model on held-out text, and keep the result with the run (diagnoses.json):
 
-  layers   what each layer costs: the loss with that layer alone pruned, and what its rows' sensitivities foresee
+  layers   what each layer costs: the loss with that layer alone pruned, and its prediction from the rows' sensitivities
   blocks   where error builds up: hidden states after each block, the pruned model's against the dense one's
   tokens   which tokens suffer: the loss of each token under the dense and the pruned model
 
-Or look at single layers again on what they received when they were pruned (kept in the run's folder `diagnoses`):
+Or measure single layers on the inputs that they had when they were pruned (kept in the run's folder `diagnoses`):
 
   signal      how certain the row sparsities are that TRIM learns, over several draws of the layer's inputs
-  agreement   which weights the run's mask and those of other methods keep both, at equal sparsity
+  agreement   which weights the run's mask and that of another method both keep, at equal sparsity
   targets     the rows at targets from 30 to 90%"""
 
 _EXAMPLES = """\
@@ -70,14 +70,14 @@ def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     draws.add_argument(
         "--other-windows",
         action="store_true",
-        help="each reads other windows of the text (default: the layer's input vectors, drawn with replacement)",
+        help="draw other windows of the text (default: draw the layer's input vectors, with replacement)",
     )
     draws.add_argument(
         "--texts",
         nargs="+",
         default=[],
         metavar="TEXT",
-        help="each reads another of these, the first the run's own",
+        help="one draw from the run's own text, and one from each of these",
     )
     draws.add_argument(
         "--vectors", type=int, metavar="N", help="vectors in each (default: as many as there are)"
@@ -121,7 +121,7 @@ def _diagnose(chosen: argparse.Namespace) -> None:
         )
         if not chosen.json:
             for name in select_layers(chosen.layers, run.layers):
-                terminal.line(f"{name}: {_of_layer(run, name, what)}")
+                terminal.line(f"{name}: {_layer_finding(run, name, what)}")
         return
     run = diagnose(
         chosen.run,
@@ -139,8 +139,8 @@ def _diagnose(chosen: argparse.Namespace) -> None:
         terminal.line(line)
 
 
-def _of_layer(run: Run, name: str, what: str) -> str:
-    """Return the finding of a layer that was measured just now."""
+def _layer_finding(run: Run, name: str, what: str) -> str:
+    """Describe the stored measurement of a layer in a sentence."""
     measured, columns = layer_diagnoses(run, name), run.numbers(name)["columns"]
     if what == "signal":
         return signal_finding(signal_of(measured["signal"], columns))
@@ -159,12 +159,12 @@ def _layers_table(run: Run) -> list[str]:
     width = max(map(len, costs), default=0)
     lines = [
         format_text(facts["text"]),
-        f"{'layer'.ljust(width)}  nats per token    ± (1 s.e.)  foreseen by sensitivities",
+        f"{'layer'.ljust(width)}  nats per token    ± (1 s.e.)  predicted by sensitivities",
     ]
     for name in sorted(costs, key=lambda name: -costs[name]):
         numbers = facts["layers"][name]
-        error, foreseen = float(numbers["standard_error"]), float(numbers["predicted"])
-        lines.append(f"{name.ljust(width)}  {costs[name]:+14.5f}  {error:12.5f}  {foreseen:+25.5f}")
+        error, predicted = float(numbers["standard_error"]), float(numbers["predicted"])
+        lines.append(f"{name.ljust(width)}  {costs[name]:+14.5f}  {error:12.5f}  {predicted:+26.5f}")
     return lines
 
 

@@ -57,7 +57,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("targets", nargs="+", metavar="TARGET", help="a model, an exported folder, or a run")
-    add_text_options(parser.add_argument_group("perplexity"), alone=True)
+    add_text_options(parser.add_argument_group("perplexity"))
     tasks = parser.add_argument_group("zero-shot tasks")
     tasks.add_argument(
         "--tasks",
@@ -94,21 +94,20 @@ def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(work=_generate)
 
 
-def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
-    """Add --corpus, --windows, --length and --whole-text of an evaluation text.
+def add_text_options(group: argparse._ArgumentGroup, *, prefix: str = "") -> None:
+    """Add --corpus, --windows, --length and --whole-text of an evaluation text, and --no-bos if there is no prefix.
 
     Args:
         group: the group to add them to.
-        alone: whether they are the command's only text options; if not, their names begin with "evaluation".
+        prefix: begins the first three names where the command has a calibration text too, such as "evaluation-".
     """
-    prefix = "" if alone else "evaluation-"
     group.add_argument(
         f"--{prefix}corpus",
         nargs="+",
-        default=[EvaluationText.corpus] if alone else None,
+        default=None if prefix else [EvaluationText.corpus],
         metavar="CORPUS",
         help="demo, wikitext2, c4, or .txt, .jsonl or .parquet files (default: "
-        + ("demo)" if alone else "the evaluation part of the calibration text)"),
+        + ("the evaluation part of the calibration text)" if prefix else "demo)"),
     )
     group.add_argument(f"--{prefix}windows", type=int, metavar="N", help="only the first N (default: all)")
     group.add_argument(
@@ -120,7 +119,7 @@ def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
     group.add_argument(
         "--whole-text", action="store_true", help="read all of a file, not only its part for evaluation"
     )
-    if alone:  # otherwise the calibration text's option holds for the evaluation texts too
+    if not prefix:  # otherwise the option of the calibration text also applies to the evaluation texts
         group.add_argument(
             "--no-bos",
             dest="bos",
@@ -131,12 +130,11 @@ def add_text_options(group: argparse._ArgumentGroup, *, alone: bool) -> None:
 
 
 def texts_of(chosen: argparse.Namespace, *, bos: bool, prefix: str = "") -> tuple[EvaluationText, ...]:
-    """Return the evaluation texts that the options name; `bos`: whether each window begins with BOS."""
-    windows, length = getattr(chosen, f"{prefix}windows"), getattr(chosen, f"{prefix}length")
-    return tuple(
-        EvaluationText(corpus, windows, length, chosen.whole_text, bos)
-        for corpus in getattr(chosen, f"{prefix}corpus")
+    """Return the evaluation texts of `add_text_options`; `bos`: whether each window begins with BOS."""
+    corpora, windows, length = (
+        getattr(chosen, f"{prefix}{name}".replace("-", "_")) for name in ("corpus", "windows", "length")
     )
+    return tuple(EvaluationText(corpus, windows, length, chosen.whole_text, bos) for corpus in corpora)
 
 
 def _add_machine(parser: argparse.ArgumentParser) -> None:

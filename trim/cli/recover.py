@@ -99,7 +99,7 @@ def _recover(chosen: argparse.Namespace) -> None:
 
 
 def held_out_line(step: int, seconds: float, divergence: float, perplexity: float) -> str:
-    """Write one look at the held-out windows."""
+    """Format the losses on the held-out windows at one step."""
     return (
         f"step {step:>6,}  {seconds:7.1f} s  held out: {divergence:.4f} nats from the dense model, perplexity "
         f"{perplexity:.4g}"

@@ -183,7 +183,7 @@ def _list_runs(folder: Path) -> None:
 
 
 def _about(stored: Sweep | Recovery | Run) -> str:
-    """Write what a stored folder is in a line."""
+    """Describe a stored folder in one line."""
     if isinstance(stored, Sweep):
         return f"a sweep of {len(stored.cells)} cells"
     if isinstance(stored, Recovery):

@@ -26,7 +26,7 @@ from trim.sweeps.settings import GRID, SHARED, SweepSettings
 
 _SWEEP = """\
 Prune one model in many ways and measure the perplexity of each: all combinations of the values given. Combinations that
-cannot differ are made once; the model, the texts and what budget methods measure are read once for all.
+cannot differ are made once. The model and the texts are read, and budgets measured, once for all of them.
 
 The result is a folder: each cell is a run (without masks, unless they are kept), results.md is the table, results.csv
 its numbers, results.json perplexity against sparsity. A sweep can be stopped at any time and resumed."""
@@ -66,7 +66,7 @@ def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     add_as_published(parser)
     grid = parser.add_argument_group("what varies: one or more values each")
     add_grid(grid, GRID)
-    add_text_options(parser.add_argument_group("evaluation texts"), alone=False)
+    add_text_options(parser.add_argument_group("evaluation texts"), prefix="evaluation-")
     machine = add_options(parser, SHARED)[MACHINE]
     machine.add_argument(
         "--keep-masks", action="store_true", help="so that cells can be exported; ten times the disk"
@@ -112,7 +112,7 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
         shared |= {name: value for name, value in published.items() if name in SHARED}
     if chosen.evaluation_corpus is None:
         chosen.evaluation_corpus = [shared.get("corpus", PruneSettings.corpus)]
-    texts = texts_of(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation_")
+    texts = texts_of(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation-")
     settings = SweepSettings(chosen.model, grid, shared, texts)
     path = chosen.out or new_run_path(runs_folder(), chosen.name or f"sweep {Path(chosen.model).name}")
     return create_sweep(path, settings, name=chosen.name, keep_masks=chosen.keep_masks)

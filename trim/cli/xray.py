@@ -23,9 +23,9 @@ Find out how a checkpoint was pruned, by anybody: sparsity of its layers, rows a
 and where it breaks it, dead rows, what packing would save. No model is built: any architecture, in the memory of its
 largest tensor.
 
-With the model it was made from: how far the kept weights moved. With a text as well: which share of its mask Wanda,
-TRIM and the optimal allocation would have kept too, and what each layer's output lost; with --losses which tokens
-suffer."""
+With the model it was made from: how much the kept weights changed. With a text as well: how far its masks agree with
+those of Wanda, TRIM and the optimal allocation, and the error of each layer's output; with --losses the loss of each
+token."""
 
 _EXAMPLES = """\
 examples:
@@ -64,11 +64,11 @@ def add_xray(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") ->
 def _xray(chosen: argparse.Namespace) -> None:
     if chosen.corpus is not None and chosen.parent is None:
         raise SettingsError(
-            "masks are made of the model that the checkpoint was made from; name it with --parent"
+            "--corpus needs the model that the checkpoint was made from; name it with --parent"
         )
     from trim.evaluation.diagnose_text import tokens_finding
     from trim.evaluation.xray import xray
-    from trim.evaluation.xray_text import METHODS, by_kind, findings, mean_agreement, to_json
+    from trim.evaluation.xray_text import MASK_TITLES, by_kind, findings, mean_agreement, to_json
 
     terminal = Terminal(sys.stderr if chosen.json else None)
     found = xray(chosen.checkpoint, chosen.parent, progress=terminal.progress)
@@ -86,13 +86,11 @@ def _xray(chosen: argparse.Namespace) -> None:
             content["tokens"] = tokens
         terminal.line(json.dumps(content, indent=1))
     elif agreed is not None:
-        terminal.line(
-            "Weights that its mask and another keep both, of those that either keeps (mean over layers):"
-        )
+        terminal.line("Of the weights that its mask or another keeps, both keep (mean over layers):")
         for method, share in mean_agreement(agreed).items():
-            print(f"  {METHODS[method]:<36}{share:7.1%}")
+            print(f"  {MASK_TITLES[method]:<36}{share:7.1%}")
         worst = max(agreed, key=lambda each: each.error)
-        print(f"Most of its output lost {worst.name}: {worst.error:.1%} of its energy on this text.")
+        print(f"{worst.name} has the largest error: {worst.error:.1%} of its output's energy on this text.")
     if tokens is not None and not chosen.json:
         print(tokens_finding(tokens))
 

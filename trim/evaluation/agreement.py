@@ -1,4 +1,4 @@
-"""Masks of the library for one layer, and their agreement with a checkpoint's zeros."""
+"""The library's masks for one layer, and their agreement with the zeros of a checkpoint."""
 
 import contextlib
 from collections.abc import Iterable, Mapping
@@ -26,7 +26,7 @@ class Agreement:
 
     Attributes:
         name: the layer's name.
-        kept_by_both: by the names in `xray_text.METHODS`, the share of weights that both masks keep (intersection
+        kept_by_both: by the names in `xray_text.MASK_TITLES`, the agreement of both masks (kept weights, intersection
             over union), at the checkpoint's number of zeros in this layer; a method that cannot reach it is missing.
         error: ‖(W − P)·X‖² / ‖P·X‖², the error of the layer's output on its inputs in the dense parent.
     """
@@ -56,7 +56,7 @@ def agreements(
         progress: called at each step; an exception from it ends the work.
 
     Returns:
-        One for each layer of both models that has zeros in the checkpoint, in the order of the blocks.
+        One for each layer of both models with zeros in the checkpoint, in the order of the blocks.
 
     Raises:
         ModelError: the checkpoint cannot be read.
@@ -69,7 +69,7 @@ def agreements(
         for name, layer in parent.layers.items()
         if name in tensors and files.places[tensors[name]].shape == tuple(layer.weight.shape)
     ]
-    # Each is read once, after the text; here only until it is known that something is pruned.
+    # Search for zeros before the slow capture; layers before the first one with zeros need not be read again.
     meter = Meter(progress, len(common))
     first = None
     for done, name in enumerate(common):
@@ -138,8 +138,9 @@ def method_masks(
     }
     for name in dict.fromkeys(score for score, method in pairs if method not in SOLVERS):
         layer = sample.scored(name, sensitivity)
-        for method in (each for of, each in pairs if of == name and each not in SOLVERS):
-            masks[name, method] = allocated_mask(layer, method, total, searched)
+        for score, method in pairs:
+            if score == name and method not in SOLVERS:
+                masks[name, method] = allocated_mask(layer, method, total, searched)
     return {pair: masks[pair] for pair in pairs}
 
 

@@ -91,20 +91,21 @@ def _block_error(model: Model, run: Run, states: BlockStates, index: int, names:
     block = model.blocks[index]
 
     def by_token(work: Callable[[slice], Tensor]) -> Tensor:
-        """Gather a number for every token, (tokens,)."""
-        found = torch.empty(states.calibration.tokens.shape, dtype=torch.float64)
+        """Compute a number for every token, (tokens,) float64, from the numbers of some windows."""
+        values = torch.empty(states.calibration.tokens.shape, dtype=torch.float64)
 
         def fill(part: slice) -> None:
-            found[part] = work(part)
+            values[part] = work(part)
 
         states.in_batches(fill)
-        return found.flatten()
+        return values.flatten()
 
     def relative(part: slice, one: Tensor, other: Tensor) -> Tensor:
         """Return ‖one − other‖ / ‖h‖ of every token."""
         return _norm(one - other) / _norm(states.read(_DENSE_NEXT, part))
 
     def dense(part: slice) -> Tensor:
+        """Run the dense block on both hidden states, and return the carried error."""
         after = states.replay(index, block, part, states.read(_DENSE, part))
         carried = states.replay(index, block, part, states.read(_PRUNED, part))
         states.write(_DENSE_NEXT, part, after)
@@ -112,6 +113,7 @@ def _block_error(model: Model, run: Run, states: BlockStates, index: int, names:
         return relative(part, carried, after)
 
     def added(part: slice) -> Tensor:
+        """Run the block as it is pruned now, and return the added error."""
         return relative(
             part, states.replay(index, block, part, states.read(_PRUNED, part)), states.read(_CARRIED, part)
         )

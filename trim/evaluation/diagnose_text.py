@@ -23,7 +23,7 @@ DIAGNOSES = {
 }
 LAYER_DIAGNOSES = {
     "signal": "how certain the row sparsities of a layer are that TRIM learns",
-    "agreement": "which weights of a layer the run and other methods keep both",
+    "agreement": "which weights of a layer the run and another method both keep",
     "targets": "a layer's rows at all targets",
 }
 CONTEXT_TOKENS = 12  # tokens of context before a listed token
@@ -84,7 +84,9 @@ def layers_finding(facts: LayerCostFacts) -> str:
     if len(ordered) >= 20 and sum(ordered) > 0:
         tenth = max(1, len(ordered) // 10)
         share = sum(ordered[:tenth]) / sum(ordered)
-        sentence += f" The dearest {tenth} of {len(ordered)} layers make {share:.0%} of the sum of all costs."
+        sentence += (
+            f" The most expensive {tenth} of {len(ordered)} layers cause {share:.0%} of the sum of all costs."
+        )
     return sentence
 
 
@@ -130,45 +132,45 @@ def tokens_finding(facts: TokenFacts) -> str:
     tenth = max(1, len(tokens) // 10)
     share = rising[:tenth].sum() / rising.sum() if rising.size else 0.0
     return (
-        f"Pruning adds {added.mean():.3g} nats per token; {(added < 0).mean():.0%} of the tokens are foreseen better "
-        f"than before. The tenth that suffers most makes {share:.0%} of all that was added; most of all "
+        f"Pruning adds {added.mean():.3g} nats per token; {(added < 0).mean():.0%} of the tokens are predicted better "
+        f"than before. The tenth with the largest increases accounts for {share:.0%} of all increases; the largest is "
         f"“{worst.text.strip() or repr(worst.text)}” after “…{worst.before[-40:].strip()}” (+{worst.difference:.3g})."
     )
 
 
-def signal_finding(found: RowSignal) -> str:
+def signal_finding(signal: RowSignal) -> str:
     """Describe how much of the spread between rows is signal, and how certain a row is."""
-    rates = list(found.rates)
+    rates = list(signal.rates)
     most = max(set(rates), key=rates.count)
     rate = "no rate" if most is None else f"rate {most:+g}".replace("-", "−")
     chosen = f"{rate} was chosen in {rates.count(most)} of {len(rates)} draws."
-    share = found.signal_share
+    share = signal.signal_share
     if np.isnan(share):
         return f"Row sparsities are the same in every row and draw; {chosen}"
     return (
         f"{share:.0%} of the variance of row sparsities is between rows, the rest is their own uncertainty. A row's "
-        f"sparsity is certain to ± {np.median(found.uncertainty):.2%} (median); {found.significant_share:.0%} of the "
+        f"sparsity is certain to ± {np.median(signal.uncertainty):.2%} (median); {signal.significant_share:.0%} of the "
         f"rows differ from the layer's by more than twice their uncertainty; {chosen}"
     )
 
 
-def agreements_finding(found: list[AgreementFacts]) -> str:
-    """Name the methods whose masks are closest to the run's and furthest away from it."""
-    if not found:
+def agreements_finding(agreements: list[AgreementFacts]) -> str:
+    """Name the methods whose masks agree most and least with the run's."""
+    if not agreements:
         return "No method of the library reaches this layer's sparsity."
-    ordered = sorted(found, key=lambda each: -each["whole"])
+    ordered = sorted(agreements, key=lambda each: -each["whole"])
     best, least = ordered[0], ordered[-1]
     return (
-        f"Closest is {best['allocation']} by {best['score']}: of the weights that either keeps both keep "
+        f"Closest is {best['allocation']} by {best['score']}: of the weights that either mask keeps, both keep "
         f"{best['whole']:.1%}, at random {best['expected']:.1%}. Furthest away is {least['allocation']} by "
         f"{least['score']}, {least['whole']:.1%}."
     )
 
 
-def targets_finding(found: list[TargetFacts], columns: int) -> str:
-    """Describe how far apart a method's rows are where they differ most."""
+def targets_finding(methods: list[TargetFacts], columns: int) -> str:
+    """Describe the widest spread of row sparsities of each method, and its target."""
     widest = []
-    for each in found:
+    for each in methods:
         low, high = np.percentile(np.array(each["counts"]) / columns, (5, 95), axis=1)
         place = int((high - low).argmax())
         widest.append(

@@ -1,4 +1,4 @@
-"""Measure what a run did to its model, and store the result with the run."""
+"""Measure the effect of a run on its model, and store the result with the run."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -35,13 +35,13 @@ from trim.runs.writer import update_diagnoses
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TEXT = EvaluationText(windows=4, length=256)
+DEFAULT_TEXT = EvaluationText(windows=4, length=256)
 
 
 def diagnose(
     run: Run | str | Path,
     what: str,
-    text: EvaluationText = TEXT,
+    text: EvaluationText = DEFAULT_TEXT,
     *,
     layers: Sequence[str] = ("*",),
     batch: int | None = None,
@@ -87,16 +87,17 @@ def diagnose(
         costs = dict(before["layers"]) if before is not None and before["text"] == facts else {}
         missing = [name for name in chosen if name not in costs] or chosen
 
-        def keep(found: LayerCosts) -> None:
-            costs[found.layers[-1].name] = cast(LayerCostNumbers, numbers_to_json(found.layers[-1]))
-            measured: LayerCostFacts = {
+        def save(measured: LayerCosts) -> None:
+            last = measured.layers[-1]
+            costs[last.name] = cast(LayerCostNumbers, numbers_to_json(last))
+            facts_so_far: LayerCostFacts = {
                 "text": facts,
-                "dense_loss": number_to_json(found.dense_loss),
+                "dense_loss": number_to_json(measured.dense_loss),
                 "layers": {name: costs[name] for name in run.layers if name in costs},
             }
-            update_diagnoses(run.path, {"layers": measured})
+            update_diagnoses(run.path, {"layers": facts_so_far})
 
-        layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=keep)
+        layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=save)
     elif what == "blocks":
         errors = block_errors(model, run, windows, batch=batch, progress=progress)
         numbers = [cast(BlockErrorNumbers, numbers_to_json(each)) for each in errors]

@@ -1,4 +1,4 @@
-"""Evaluation texts and perplexities in files and messages."""
+"""Store perplexities in files, find them there, and format them for messages."""
 
 import dataclasses
 import math

@@ -15,7 +15,7 @@ from trim.runs.folder import is_run
 from trim.runs.recovery import is_recovery, open_stored
 from trim.runs.writer import update_metrics
 
-# An evaluation replaces an earlier one that agrees in these.
+# A new perplexity replaces a stored one with the same values of these keys.
 _IDENTITY = ("corpus", "whole", "tokens_sha256", "windows", "length", "dtype")
 
 

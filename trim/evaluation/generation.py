@@ -1,4 +1,4 @@
-"""Continuations of a prompt by a model."""
+"""Continue a prompt with a model."""
 
 from collections.abc import Callable
 from typing import cast
@@ -13,7 +13,7 @@ from trim.names import one_line
 
 
 def continue_prompt(model: Model, prompt: str, sampling: Sampling | None = None) -> str:
-    """Continue a prompt, and return the new text, which ends where the model ends it.
+    """Continue a prompt, and return the new text, which may end early with the end-of-text token.
 
     The same model, prompt and sampling on the same device give the same text.
 
@@ -41,23 +41,23 @@ def _generate(model: Model, tokens: torch.Tensor, sampling: Sampling) -> torch.T
     """Generate the new tokens, (new,) int64."""
     from transformers import GenerationConfig
 
-    known = model.module.generation_config
-    end = known.eos_token_id if known is not None else None
+    defaults = model.module.generation_config
+    end = defaults.eos_token_id if defaults is not None else None
     end = model.tokenizer.eos_token_id if end is None else end
     padding = end[0] if isinstance(end, list) else end
-    drawn = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
+    sampled = {"do_sample": True, "temperature": sampling.temperature, "top_k": 0, "top_p": 1.0}
     config = GenerationConfig(
         max_new_tokens=sampling.new_tokens,
         eos_token_id=end,
         pad_token_id=0 if padding is None else padding,
-        **(drawn if sampling.temperature > 0 else {"do_sample": False}),
+        **(sampled if sampling.temperature > 0 else {"do_sample": False}),
     )
     # Causal language models inherit `generate` from a second base class, which their declared type does not show.
     generate = cast(Callable[..., torch.Tensor], model.module.generate)
-    # None of the checkpoint's own defaults.
-    plain = replaced(model.module, "generation_config", GenerationConfig())
+    # The checkpoint's own defaults, such as a repetition penalty, must not apply.
+    without_defaults = replaced(model.module, "generation_config", GenerationConfig())
     devices = [model.device] if model.device.type == "cuda" else []
-    with torch.inference_mode(), torch.random.fork_rng(devices=devices), plain:
+    with torch.inference_mode(), torch.random.fork_rng(devices=devices), without_defaults:
         torch.manual_seed(sampling.seed)
         output = generate(
             tokens,

@@ -30,7 +30,7 @@ class LayerCost:
         name: such as "15.mlp.gate_proj".
         loss: the mean loss per token with the layer pruned, in nats; may be NaN or infinite.
         standard_error: standard error over windows of the difference to the dense loss; NaN for a single window.
-        predicted: the difference that the rows' sensitivities foresee, ½ Σ_i f_i · (mean over tokens of δ_i²), δ_i the
+        predicted: the difference that the rows' sensitivities predict, ½ Σ_i f_i · (mean over tokens of δ_i²), δ_i the
             error of row i's output and f_i its empirical Fisher information.
     """
 
@@ -78,7 +78,7 @@ def layer_costs(
         layers: names or shell patterns.
         batch: windows in one pass; None: automatic. Halved when memory runs out.
         progress: called before each layer; an exception from it ends the work.
-        each: called after each layer with the costs so far.
+        each: called after each layer with the costs of all layers so far.
 
     Raises:
         LayerNotFoundError: the run pruned no such layer.
@@ -145,7 +145,7 @@ class _Suffixes:
         """
         model, states = self.model, self.states
         found = torch.empty(states.calibration.sequences, dtype=torch.float64)
-        # By a part's first window, so that a part that ran out of memory is overwritten.
+        # By the first window of a part: a part that ran out of memory is repeated, and overwritten.
         squares: dict[int, Tensor] = {}
         most = logit_windows(model, states.calibration.length)
 

@@ -137,7 +137,7 @@ def run_samples(
     seed: int | None = None,
     progress: ProgressListener | None = None,
 ) -> dict[str, LayerSample]:
-    """Return the inputs of layers of a run: through the pruned blocks before theirs, and their own dense block.
+    """Capture the inputs of layers of a run, after the pruned blocks before theirs and in their own dense block.
 
         sample = trim.run_samples(model, run, ["15.mlp.gate_proj"])["15.mlp.gate_proj"]
 
@@ -163,7 +163,7 @@ def run_samples(
     tokens = corpus_windows(request, model.tokenizer, progress, corpus=corpus, seed=own_seed)
     if corpus is None and own_seed == request.seed and text_sha256(tokens) != run.text.sha256:
         raise CorpusError(
-            f"{request.corpus} is not the text any more with which {run.path} was pruned; put that back, or prune again"
+            f"{request.corpus} has changed since {run.path} was pruned on it; restore it, or prune again"
         )
     calibration = Calibration.of(
         tokens,
@@ -202,7 +202,7 @@ def _receive(model: Model, states: BlockStates, index: int, names: list[str]) ->
         one = InputListener(states.calibration, layers)
         with one.listening(part):
             states.replay(index, model.blocks[index], part, states.read(0, part))
-        whole.add(one)  # only what went through: after a part that ran out of memory comes a smaller one
+        whole.add(one)  # only complete parts: one that runs out of memory is repeated in smaller ones
 
     states.in_batches(listen)
     return {
@@ -237,7 +237,7 @@ def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -
         try:
             total = total_count(float(target), record.rows, record.columns, settings.max_row_sparsity)
             allocated = {method: ALLOCATIONS[method](layer, total, settings).counts for method in counts}
-        except SparsityError:  # whole weights cannot reach this target under the cap
+        except SparsityError:  # not reachable under the cap with whole numbers of weights
             break
         targets.append(float(target))
         for method, each in allocated.items():

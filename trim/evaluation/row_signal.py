@@ -1,4 +1,4 @@
-"""Is it signal? Learned row sparsities of one layer, over several draws of its calibration data."""
+"""Learn the row sparsities of a layer from several draws of its calibration data, to tell signal from noise."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import replace
@@ -34,7 +34,7 @@ def row_signal(
             texts or with other numbers of vectors.
         settings: the search's settings.
         score: the score that ranks the weights.
-        draws: number of samples, for the progress; 0: not known.
+        draws: number of samples, to report the progress; 0: not known.
         progress: called after each sample; an exception from it ends the work.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Solve one layer: its mask, the error of each row, and how far its weights moved."""
+"""Solve for the mask and the kept weights of one layer, and measure the errors of its rows."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -101,12 +101,12 @@ def solve_layer(
     solution = SOLVERS[method](dense, text, total, sensitivity=sensitivity, progress=progress)
     energy = _squares(dense, text)
 
-    def share(error: Tensor) -> np.ndarray:
+    def relative(error: Tensor) -> np.ndarray:
         shares: np.ndarray = torch.where(energy > 0, error / energy, torch.nan).cpu().numpy()
         return shares
 
-    def of_mask(keep: Tensor) -> np.ndarray:
-        return share(_squares(dense * ~keep.to(dense.device), text))
+    def mask_error(keep: Tensor) -> np.ndarray:
+        return relative(_squares(dense * ~keep.to(dense.device), text))
 
     masked = dense * solution.keep
     moved, norm = (
@@ -118,9 +118,9 @@ def solve_layer(
         method,
         solution.keep,
         solution.weight,
-        share(_squares(dense - solution.weight, text)),
-        of_mask(solution.keep),
-        {name: of_mask(keep) for name, keep in (masks or {}).items()},
+        relative(_squares(dense - solution.weight, text)),
+        mask_error(solution.keep),
+        {name: mask_error(keep) for name, keep in (masks or {}).items()},
         torch.where(norm > 0, moved / norm, torch.nan).cpu().numpy(),
         energy.cpu().numpy(),
         solution.steps,
@@ -129,5 +129,5 @@ def solve_layer(
 
 
 def _squares(weight: Tensor, text: TextProducts) -> Tensor:
-    """Return the square of each row's output, (D,) float64, clipped at 0 against rounding."""
+    """Return each row's squared output, summed over the tokens of the text, (D,) float64."""
     return (full_product(weight, text.gram) * weight).sum(dim=1, dtype=torch.float64).clamp_min(0)

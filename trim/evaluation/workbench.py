@@ -18,7 +18,7 @@ from trim.pruning.export import require_fit
 from trim.runs.folder import Run, is_run, open_run
 from trim.runs.recording import apply_record
 
-MAX_WINDOW = 2048  # as the authors of Wanda and TRIM evaluate, where the model's context is not shorter
+MAX_WINDOW = 2048  # tokens, as in the papers of Wanda and TRIM
 
 
 class Workbench:
@@ -79,7 +79,7 @@ class Workbench:
             yield model
 
     def windows(self, text: EvaluationText) -> Tensor:
-        """Return the text in the tokens of the loaded model, (windows, length) int64, cut once.
+        """Return the windows of a text in the tokens of the loaded model, (windows, length) int64, cached.
 
         Raises:
             CorpusError: the text does not exist or is too short.
@@ -117,9 +117,9 @@ def pruned(model: Model, run: Run) -> Iterator[None]:
 def pruned_layers(
     model: Model, run: Run, names: Sequence[str], device: torch.device | None = None
 ) -> Iterator[dict[str, Tensor]]:
-    """Prune some layers as a run did, inside the `with` block, which receives their dense weights.
+    """Prune some layers as a run did inside the `with` block, and yield their dense weights by layer.
 
-    `device`: where these are kept meanwhile; None: the model's.
+    `device`: where the dense weights are stored; None: the model's.
     """
     dense = {name: model.layers[name].weight.to(device or model.device, copy=True) for name in names}
     try:

@@ -11,7 +11,7 @@ from pathlib import Path
 from torch import Tensor
 
 from trim.errors import ModelError
-from trim.evaluation.xray_layer import LayerXray, Rows, examined
+from trim.evaluation.xray_layer import LayerXray, Rows, examine_tensor
 from trim.methods.pattern import Pattern
 from trim.models.safetensors_header import TensorPlace
 from trim.models.source import locate, readable_files
@@ -32,9 +32,9 @@ class Xray:
         parent: the title of the model that it was made from; None: not given.
         layers: the matrices of its blocks, in the order of the blocks.
         bytes_on_disk: size of its safetensors files.
-        bytes_packed: their size if layers stored only the kept weights and one bit a weight for the mask.
+        bytes_packed: their size if layers stored only the kept weights, and a mask of one bit a weight.
         others: number of tensors that are not matrices of blocks (embeddings, norms, biases, the output head).
-        strangers: layers that the parent lacks, or has in another shape.
+        unmatched: layers that the parent lacks, or has in another shape.
         quantized: the types of quantized layers by name; their numbers are codes, so their zeros are not known.
         damaged: a message for each file that is missing, damaged or cut short.
         lost: the tensors that cannot be read because of that, as far as their names are known.
@@ -46,7 +46,7 @@ class Xray:
     bytes_on_disk: int
     bytes_packed: int
     others: int
-    strangers: tuple[str, ...]
+    unmatched: tuple[str, ...]
     quantized: Mapping[str, str] = field(default_factory=dict)
     damaged: tuple[str, ...] = ()
     lost: tuple[str, ...] = ()
@@ -63,7 +63,7 @@ class Xray:
 
     @cached_property
     def pattern(self) -> Pattern | None:
-        """The pattern that every layer with zeros follows; None: they follow several, or some none."""
+        """The n:m pattern that all layers with zeros have in common; None: there is no such pattern."""
         found = {None if layer.fit is None else layer.fit.pattern for layer in self.layers if layer.zeros}
         return found.pop() if len(found) == 1 else None
 
@@ -110,19 +110,18 @@ def xray(
         )
     meter = Meter(progress, sum(files.places[tensor].length for tensor in names))
     layers: list[LayerXray] = []
-    strangers = []
+    unmatched = []
     for tensor, name in names.items():
         place, before = files.places[tensor], None
         if parents is not None:
             other_place = parents.places.get(tensor)
             if other_place is not None and other_place.shape == place.shape:
-                before = _rows(parents, tensor)
+                before = _row_reader(parents, tensor)
             else:
-                strangers.append(name)
+                unmatched.append(name)
         done = meter.done + place.length
-        layers += examined(
-            tensor, name, place.shape, _reported(_rows(files, tensor), name, place, meter), before
-        )
+        read = _with_progress(_row_reader(files, tensor), name, place, meter)
+        layers += examine_tensor(tensor, name, place.shape, read, before)
         meter.report(f"Reading {name}", done)
     stored = sum(path.stat().st_size for path in files.files)
     saved = sum(_saved_bytes(layer, files.places[layer.tensor].dtype.itemsize) for layer in layers)
@@ -133,21 +132,21 @@ def xray(
         stored,
         stored - saved,
         len(files.places) + len(files.quantized) - len(names) - len(quantized),
-        tuple(strangers),
+        tuple(unmatched),
         quantized,
         tuple(files.damaged),
         tuple(files.lost),
     )
 
 
-def _rows(files: TensorFiles, tensor: str) -> Rows:
-    """Return a function that reads rows of a matrix; a tensor (E, D, N) has the rows of its matrices in order."""
+def _row_reader(files: TensorFiles, tensor: str) -> Rows:
+    """Return a reader of the rows of a matrix; a tensor (E, D, N) is read as a matrix of E · D rows."""
     columns = files.places[tensor].shape[-1]
     return lambda top, bottom: files.read(tensor, top * columns, (bottom - top, columns))
 
 
-def _reported(rows: Rows, name: str, place: TensorPlace, meter: Meter) -> Rows:
-    """Make a reader of rows report its progress before each read."""
+def _with_progress(rows: Rows, name: str, place: TensorPlace, meter: Meter) -> Rows:
+    """Return a reader of rows that reports its progress before each read."""
     begin, width = meter.done, place.length // math.prod(place.shape[:-1])
 
     def read(top: int, bottom: int) -> Tensor:
@@ -158,7 +157,7 @@ def _reported(rows: Rows, name: str, place: TensorPlace, meter: Meter) -> Rows:
 
 
 def layer_names(files: TensorFiles) -> dict[str, str]:
-    """Name the matrices of a checkpoint's blocks, in the order of the blocks, by their names in the files.
+    """Return the layer name of each matrix of a checkpoint's blocks by its name in the files, in order of the blocks.
 
     Where the files hold several stacks of blocks, the names of all but the largest begin with their stack.
     """

@@ -15,9 +15,9 @@ from trim.methods.scores import magnitude_score, ranks_of, score_order
 
 GROUPS = (4, 8, 16)  # group sizes m of the n:m patterns to look for
 PATTERN_SHARE = 0.95  # share of groups that must have the pattern's number of zeros; chance gives 38% at 2:4
-_ROWS_NUMBERS = 2**22  # numbers that are read and examined at once: some 0.3 s
+_PART_NUMBERS = 2**22  # weights that are read and examined at once, in some 0.3 s
 
-Rows = Callable[[int, int], Tensor]  # reads rows of a matrix, from one up to another
+Rows = Callable[[int, int], Tensor]  # reads the rows of a matrix from start to stop
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ class ParentComparison:
         revived: weights that are zero in the parent but not here.
         changed: the share of the kept weights that differ.
         moved: ‖W − P‖ / ‖P‖ over the kept weights.
-        magnitude: the share of weights that both keep (intersection over union), with the mask that takes the
-            smallest weights of each row at the same counts.
+        magnitude: the agreement (kept weights, intersection over union) with the mask that prunes the smallest
+            weights of each row, at the same counts.
     """
 
     zeros_before: int
@@ -117,7 +117,7 @@ class LayerXray:
         return float(np.median(known)) if len(known) else float("nan")
 
 
-def examined(
+def examine_tensor(
     tensor: str, name: str, shape: tuple[int, ...], weights: Rows, parents: Rows | None
 ) -> Iterator[LayerXray]:
     """Examine a matrix, or each matrix of a tensor (E, D, N), some rows at a time."""
@@ -126,11 +126,12 @@ def examined(
         return
     for expert in range(shape[0]):
         first = expert * shape[1]
-        own, theirs = _from(first, weights), parents and _from(first, parents)
+        own, theirs = _from_row(first, weights), parents and _from_row(first, parents)
         yield _examine(tensor, f"{name}[{expert}]", shape[1:], own, theirs)
 
 
-def _from(first: int, rows: Rows) -> Rows:
+def _from_row(first: int, rows: Rows) -> Rows:
+    """Return a reader whose row 0 is row `first` of another one."""
     return lambda top, bottom: rows(first + top, first + bottom)
 
 
@@ -147,7 +148,7 @@ def _examine(
         part, dtype = stored.float(), stored.dtype
         finite = part.isfinite().numpy()
         missing = finite.size - int(np.count_nonzero(finite))
-        if missing:  # kept weights of no known size
+        if missing:  # kept weights of unknown size
             part = part.masked_fill(torch.from_numpy(~finite), 1.0)
             not_finite += missing
         zero = (part == 0).numpy()
@@ -176,7 +177,7 @@ def _examine(
 
 def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
     """Yield the start and stop rows of the parts that are examined at once."""
-    step = max(1, _ROWS_NUMBERS // shape[1])
+    step = max(1, _PART_NUMBERS // shape[1])
     for top in range(0, shape[0], step):
         yield top, min(top + step, shape[0])
 
@@ -222,7 +223,7 @@ def _first_broken(shape: tuple[int, ...], weights: Rows, pattern: Pattern) -> tu
 
 @dataclass
 class _Compared:
-    """Sums over the rows of a layer and of its parent."""
+    """The comparison of a layer with its parent, summed over the rows that were added."""
 
     zeros_before: int = 0
     revived: int = 0

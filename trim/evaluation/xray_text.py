@@ -15,62 +15,61 @@ if TYPE_CHECKING:
     from trim.evaluation.xray_layer import LayerXray
 
 MAX_NAMES_LISTED = 5  # in one sentence
-METHODS = {
-    "rows": "Wanda's scores, as many of each row",
-    "uniform": "Wanda, rows alike",
+MASK_TITLES = {
+    "rows": "Wanda at the checkpoint's row counts",
+    "uniform": "Wanda, uniform",
     "trim": "TRIM",
     "optimal": "optimal allocation",
 }
 
 
-def findings(found: Xray) -> list[str]:
+def findings(xray: Xray) -> list[str]:
     """Return the findings in sentences, computed from the numbers, the most important first."""
-    return list(_findings(found))
+    return list(_findings(xray))
 
 
-def _findings(found: Xray) -> Iterator[str]:
-    pruned = [layer for layer in found.layers if layer.zeros]
-    weights = f"{found.weights:,} weights in {len(found.layers):,} layers"
+def _findings(xray: Xray) -> Iterator[str]:
+    pruned = [layer for layer in xray.layers if layer.zeros]
+    weights = f"{xray.weights:,} weights in {len(xray.layers):,} layers"
     if pruned:
-        sparsities = [layer.sparsity for layer in found.layers]
+        sparsities = [layer.sparsity for layer in xray.layers]
         yield (
-            f"{found.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
+            f"{xray.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
             f"{max(sparsities):.1%}."
         )
         yield _rows(pruned)
         yield _pattern(pruned)
         dead = {
-            kind: sum(getattr(layer, f"dead_{kind}") for layer in found.layers)
-            for kind in ("rows", "columns")
+            kind: sum(getattr(layer, f"dead_{kind}") for layer in xray.layers) for kind in ("rows", "columns")
         }
         if some := [f"{count:,} {kind}" for kind, count in dead.items() if count]:
             yield f"{' and '.join(some)} are zero throughout."
-        saving, packing = 1 - found.bytes_packed / found.bytes_on_disk, "packing would save nothing."
+        saving, packing = 1 - xray.bytes_packed / xray.bytes_on_disk, "packing would save nothing."
         if saving > 0:
             packing = (
                 "without the zeros and with one bit a weight for their places it would take "
-                f"{format_bytes(found.bytes_packed)}, {saving:.0%} less."
+                f"{format_bytes(xray.bytes_packed)}, {saving:.0%} less."
             )
-        yield f"It takes {format_bytes(found.bytes_on_disk)} on the disk; {packing}"
-        if found.parent is not None:
-            yield from _against_parent(found)
+        yield f"It takes {format_bytes(xray.bytes_on_disk)} on the disk; {packing}"
+        if xray.parent is not None:
+            yield from _against_parent(xray)
     else:
         yield f"Not pruned: none of its {weights} is zero."
-    if broken := [layer for layer in found.layers if layer.not_finite]:
+    if broken := [layer for layer in xray.layers if layer.not_finite]:
         count = sum(layer.not_finite for layer in broken)
         yield f"{count:,} weights are NaN or infinite, in {_list([layer.name for layer in broken])}."
-    if found.quantized:
-        kinds = ", ".join(sorted(set(found.quantized.values())))
+    if xray.quantized:
+        kinds = ", ".join(sorted(set(xray.quantized.values())))
         yield (
-            f"{len(found.quantized):,} more layers are quantized (type {kinds}) and left out: "
-            f"{_list(list(found.quantized))}. Their numbers are codes, and a code of 0 is not a weight of 0."
+            f"{len(xray.quantized):,} more layers are quantized (type {kinds}) and left out: "
+            f"{_list(list(xray.quantized))}. Their numbers are codes, and a code of 0 is not a weight of 0."
         )
-    if found.damaged:
-        yield from found.damaged[:MAX_NAMES_LISTED]
-        if (more := len(found.damaged) - MAX_NAMES_LISTED) > 0:
+    if xray.damaged:
+        yield from xray.damaged[:MAX_NAMES_LISTED]
+        if (more := len(xray.damaged) - MAX_NAMES_LISTED) > 0:
             yield f"So are {more:,} more files."
-        some_lost = "1 tensor is" if len(found.lost) == 1 else f"{len(found.lost):,} tensors are"
-        lost = f"{some_lost} lost with it: {_list(found.lost)}. " if found.lost else ""
+        some_lost = "1 tensor is" if len(xray.lost) == 1 else f"{len(xray.lost):,} tensors are"
+        lost = f"{some_lost} lost with it: {_list(xray.lost)}. " if xray.lost else ""
         yield f"{lost}All numbers are of the rest."
 
 
@@ -107,14 +106,14 @@ def _pattern(pruned: list[LayerXray]) -> str:
     )
 
 
-def _against_parent(found: Xray) -> Iterator[str]:
-    pairs = [(layer, layer.parent) for layer in found.layers if layer.parent is not None]
-    if found.strangers:
-        yield f"{found.parent} has no layer of the same name and shape for {_list(found.strangers)}."
+def _against_parent(xray: Xray) -> Iterator[str]:
+    pairs = [(layer, layer.parent) for layer in xray.layers if layer.parent is not None]
+    if xray.unmatched:
+        yield f"{xray.parent} has no layer of the same name and shape for {_list(xray.unmatched)}."
     if not pairs:
         return
     before = sum(parent.zeros_before for _, parent in pairs)
-    yield f"{before:,} weights were zero in {found.parent} already."
+    yield f"{before:,} weights were zero in {xray.parent} already."
     if revived := sum(parent.revived for _, parent in pairs):
         yield f"{revived:,} of these are not zero any more."
     if moved := [(parent.moved, layer.name) for layer, parent in pairs if parent.changed]:
@@ -137,10 +136,10 @@ def _list(names: list[str] | tuple[str, ...]) -> str:
     return ", ".join(names[:MAX_NAMES_LISTED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def by_kind(found: Xray) -> list[dict[str, object]]:
-    """Return one table row for each kind of layer, by column title."""
+def by_kind(xray: Xray) -> list[dict[str, object]]:
+    """Return a table with a row for each kind of layer; values by column title."""
     kinds: Mapping[str, list[LayerXray]] = defaultdict(list)
-    for layer in found.layers:
+    for layer in xray.layers:
         kinds[kind_of(layer.name)].append(layer)
     return [_row(kind, layers) for kind, layers in kinds.items()]
 
@@ -166,21 +165,21 @@ def _row(kind: str, layers: list[LayerXray]) -> dict[str, object]:
     }
 
 
-def to_json(found: Xray) -> dict:
+def to_json(xray: Xray) -> dict:
     """Return everything but the numbers of single rows and columns, as plain JSON."""
     return {
-        "title": found.title,
-        "parent": found.parent,
-        "sparsity": found.sparsity,
-        "weights": found.weights,
-        "bytes_on_disk": found.bytes_on_disk,
-        "bytes_packed": found.bytes_packed,
-        "pattern": None if found.pattern is None else str(found.pattern),
-        "quantized": dict(found.quantized),
-        "damaged": list(found.damaged),
-        "lost": list(found.lost),
-        "findings": findings(found),
-        "layers": [_layer_to_json(layer) for layer in found.layers],
+        "title": xray.title,
+        "parent": xray.parent,
+        "sparsity": xray.sparsity,
+        "weights": xray.weights,
+        "bytes_on_disk": xray.bytes_on_disk,
+        "bytes_packed": xray.bytes_packed,
+        "pattern": None if xray.pattern is None else str(xray.pattern),
+        "quantized": dict(xray.quantized),
+        "damaged": list(xray.damaged),
+        "lost": list(xray.lost),
+        "findings": findings(xray),
+        "layers": [_layer_to_json(layer) for layer in xray.layers],
     }
 
 
@@ -202,8 +201,8 @@ def _layer_to_json(layer: LayerXray) -> dict:
     }
 
 
-def mean_agreement(found: list[Agreement]) -> dict[str, float]:
-    """Return by method the mean over the layers that have it."""
-    shares = {method: [each.kept_by_both.get(method) for each in found] for method in METHODS}
+def mean_agreement(agreements: list[Agreement]) -> dict[str, float]:
+    """Return the mean agreement of each method over the layers for which it has a mask."""
+    shares = {method: [each.kept_by_both.get(method) for each in agreements] for method in MASK_TITLES}
     known = {method: [share for share in values if share is not None] for method, values in shares.items()}
     return {method: sum(values) / len(values) for method, values in known.items() if values}

@@ -15,10 +15,10 @@ from trim.errors import SettingsError
 from trim.models.loaded import Model
 from trim.names import closest_matches
 
-# The seven of Wanda (arXiv 2306.11695, section 4) and TRIM, by the harness's names.
+# The seven tasks of Wanda (arXiv 2306.11695, section 4) and TRIM, by the harness's names.
 TASKS = ("boolq", "rte", "hellaswag", "winogrande", "arc_easy", "arc_challenge", "openbookqa")
 EXTRA = "trim-lab[zero-shot]"
-# Bootstrap draws: at 0 the harness gives no standard error at all. An accuracy's has a formula and needs no draws.
+# The standard error of an accuracy needs no bootstrap draws, but with 0 draws the harness reports none at all.
 BOOTSTRAP = 1000
 
 
@@ -43,15 +43,15 @@ class TaskResult:
     def to_json(self) -> dict:
         """Return an entry of "zero_shot" in `metrics.json`; a number that is missing is null."""
 
-        def known(value: float) -> float | None:
+        def finite(value: float) -> float | None:
             return value if math.isfinite(value) else None
 
         return {
             "task": self.task,
-            "accuracy": known(self.accuracy),
-            "standard_error": known(self.standard_error),
+            "accuracy": finite(self.accuracy),
+            "standard_error": finite(self.standard_error),
             "examples": self.examples,
-            "metrics": {name: known(value) for name, value in self.metrics.items()},
+            "metrics": {name: finite(value) for name, value in self.metrics.items()},
         }
 
 
@@ -126,10 +126,7 @@ def zero_shot(
 
 
 def _first_token(model: Model) -> int | None:
-    """Return the token before a text without a context, where the tokenizer names neither first nor last token.
-
-    None: it names one, which the harness takes by itself.
-    """
+    """Return the token that stands for an empty context; None: the harness takes the tokenizer's BOS or EOS token."""
     tokenizer, config = model.tokenizer, model.module.config.get_text_config()
     if tokenizer.bos_token_id is not None or tokenizer.eos_token_id is not None:
         return None
@@ -158,7 +155,7 @@ def _result(task: str, answer: dict) -> TaskResult:
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Silence the harness's logs, bars and prints, and keep its draws in this process."""
+    """Silence the harness's logs, progress bars and prints, and draw its bootstrap samples in this process."""
     logger = logging.getLogger("lm_eval")
     level = logger.level
     before = {name: os.environ.get(name) for name in ("TQDM_DISABLE", "DISABLE_MULTIPROC")}

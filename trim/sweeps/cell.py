@@ -19,7 +19,7 @@ from trim.sweeps.settings import Cell
 
 
 class CellMaker:
-    """Makes cells of one sweep; the model and the calibration texts are read once for all of them."""
+    """Prunes and measures the cells of one sweep; the model and the calibration texts are read once for all."""
 
     def __init__(self, sweep: Sweep, progress: ProgressListener | None = None) -> None:
         self.sweep = sweep
@@ -97,9 +97,9 @@ def drop_masks(path: str | Path) -> None:
     Raises:
         RunError: no run, or it cannot be written.
     """
-    with RunWriter.reopen(path) as writer:  # removes the file that a kill at the very end may have left
+    with RunWriter.reopen(path) as writer:  # removes a file that a killed process may have left
         run = open_run(path)
-        if not _has_mask(run, run.layers[-1]):  # the last to lose it
+        if not _has_mask(run, run.layers[-1]):  # blocks lose their masks in order
             return
         for index in run.blocks:
             entry = run.manifest["blocks"][str(index)]

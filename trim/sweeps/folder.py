@@ -3,8 +3,8 @@
 sweep.json                 what is varied, what is shared; the fingerprint is their hash
 dense.json                 perplexities of the dense model
 cells/<id>/                a run; its metrics.json holds the perplexities
-cells/<id>.problem.json    why a cell could not be made, until it is
-results.json, .csv, .md    everything together, rewritten after each cell
+cells/<id>.problem.json    the error of a cell that failed; removed when it succeeds
+results.json, .csv, .md    the results of all cells, rewritten after each
 """
 
 import contextlib
@@ -54,7 +54,7 @@ class Sweep(StoredFolder):
     Attributes:
         path: the folder.
         config: `sweep.json`, checked against its fingerprint.
-        settings: the same, with its cells.
+        settings: the settings in it, with the cells that follow from them.
     """
 
     path: Path
@@ -115,7 +115,7 @@ class Sweep(StoredFolder):
         """Keep a second process from working on the sweep.
 
         Raises:
-            RunLockedError: one does.
+            RunLockedError: another process works on it.
         """
         with FolderLock(self.path):
             remove_temporary(self.path)

@@ -22,10 +22,10 @@ if TYPE_CHECKING:
     from trim.sweeps.cell import CellMaker
 
 EXTRA = "trim-lab[ray]"
-LOST_WORKERS = 5  # how often a cell is run again
+MAX_RETRIES = 5  # of a cell whose worker is lost
 
 
-def on_ray(
+def make_on_ray(
     sweep: Sweep, cells: list[Cell], address: str, dense: Callable[[tuple[float, ...]], None]
 ) -> Iterator[CellOutcome]:
     """Make cells on Ray, and yield each when it is done.
@@ -41,7 +41,7 @@ def on_ray(
     """
     with _cluster(address) as ray:
         gpus = 1 if ray.cluster_resources().get("GPU", 0) >= 1 else 0
-        options = {"num_gpus": gpus, "num_cpus": 1, "max_retries": LOST_WORKERS}
+        options = {"num_gpus": gpus, "num_cpus": 1, "max_retries": MAX_RETRIES}
         path = str(sweep.path.resolve())
         answer = ray.get(ray.remote(_measure_dense).options(**options).remote(path))
         if isinstance(answer, TrimError):
@@ -77,7 +77,7 @@ def _make_cell(path: str, name: str) -> None:
 
 @functools.lru_cache(maxsize=1)
 def _maker(path: str) -> "CellMaker":
-    """Return the worker's maker of cells, which is made once and reads the model and texts once."""
+    """Return the maker of this worker process; it is cached, because it reads the model and the texts."""
     from trim.sweeps.cell import CellMaker
 
     return CellMaker(open_sweep(path))

@@ -33,35 +33,37 @@ def run_sweep(
 
     Raises:
         RunLockedError: another process works on the sweep.
-        ModelError, CorpusError: the model or an evaluation text cannot be read. What goes wrong in a cell does not end
-            the sweep: it is the cell's `problem`.
-        SettingsError: Ray is not installed, or not there.
+        ModelError, CorpusError: the model or an evaluation text cannot be read. An error in a cell does not end the
+            sweep: it is the cell's `problem`.
+        SettingsError: Ray is not installed, or there is no cluster at the address.
     """
-    tell = listener or (lambda event: None)
+    emit = listener or (lambda event: None)
     begin = time.perf_counter()
     with sweep.locked():
         outcomes = sweep.outcomes()
         left = [outcome.cell for outcome in outcomes if not outcome.done]
         if not sweep.keep_masks:
             for outcome in outcomes:
-                if outcome.run is not None and outcome.done:  # perhaps stopped while it lost them
+                if (
+                    outcome.run is not None and outcome.done
+                ):  # the sweep may have been stopped while it dropped them
                     drop_masks(outcome.run.path)
-        tell(SweepBegan(len(sweep.cells), len(sweep.cells) - len(left)))
+        emit(SweepBegan(len(sweep.cells), len(sweep.cells) - len(left)))
         done = len(sweep.cells) - len(left)
         meter = Meter(progress, of=len(sweep.cells), done=done)
         if ray is None:
-            made = _one_by_one(sweep, left, meter, tell)
+            made = _one_by_one(sweep, left, meter, emit)
         else:
-            from trim.sweeps.ray import on_ray
+            from trim.sweeps.ray import make_on_ray
 
             meter.report("Measuring the dense model's perplexity")
-            made = on_ray(sweep, left, ray, lambda values: tell(DenseMeasured(values)))
+            made = make_on_ray(sweep, left, ray, lambda values: emit(DenseMeasured(values)))
         failed = 0
         for number, outcome in enumerate(made, 1):
             failed += not outcome.done
             write_results(sweep)
             meter.report(f"{outcome.cell.id} is done", done + number)
-            tell(
+            emit(
                 CellDone(
                     outcome.cell.id,
                     tuple(float(entry["perplexity"]) for entry in outcome.perplexities if entry),
@@ -70,29 +72,29 @@ def run_sweep(
                 )
             )
         write_results(sweep)
-    tell(SweepFinished(len(sweep.cells) - failed, failed, time.perf_counter() - begin))
+    emit(SweepFinished(len(sweep.cells) - failed, failed, time.perf_counter() - begin))
     return sweep
 
 
-def _one_by_one(sweep: Sweep, cells: list[Cell], meter: Meter, tell: SweepListener) -> Iterator[CellOutcome]:
-    now = ""
+def _one_by_one(sweep: Sweep, cells: list[Cell], meter: Meter, emit: SweepListener) -> Iterator[CellOutcome]:
+    current = ""
 
-    def within(step: Progress) -> None:
-        meter.report(f"{now}: {step.what}")
+    def report(step: Progress) -> None:
+        meter.report(f"{current}: {step.what}")
 
-    maker = CellMaker(sweep, within)
-    now = "dense model"
-    tell(DenseMeasured(maker.measure_dense()))
+    maker = CellMaker(sweep, report)
+    current = "dense model"
+    emit(DenseMeasured(maker.measure_dense()))
     for number, cell in enumerate(cells, 1):
-        now = f"{number} of {len(cells)}, {cell.id}"
-        yield maker.make(cell, _in_cell(cell, tell))
+        current = f"{number} of {len(cells)}, {cell.id}"
+        yield maker.make(cell, _note_listener(cell, emit))
 
 
-def _in_cell(cell: Cell, tell: SweepListener) -> FactListener:
-    """Return the listener of the cell's run."""
+def _note_listener(cell: Cell, emit: SweepListener) -> FactListener:
+    """Return a listener that passes the notes of a cell's run on, with the cell's name."""
 
     def listen(fact: Fact) -> None:
         if isinstance(fact, Note):
-            tell(replace(fact, text=f"{cell.id}: {fact.text}"))
+            emit(replace(fact, text=f"{cell.id}: {fact.text}"))
 
     return listen

@@ -22,12 +22,12 @@ GRID = (
 )
 SHARED = tuple(name for name in options(PruneSettings) if name not in (*GRID, "model", "pattern"))
 MAX_COMBINATIONS = 10_000
-# The options in the name of every cell.
+# The options that are in the name of every cell.
 _ALWAYS_NAMED = ("score", "allocation", "budget", "target")
 
 
 def shared_fields(shared: Mapping[str, object] | PruneSettings) -> dict[str, object]:
-    """Return what the cells of a sweep share, by name; of settings, what a sweep can share beyond the defaults."""
+    """Return the options that all cells share, by name; of `PruneSettings`, those that differ from the default."""
     if not isinstance(shared, PruneSettings):
         return dict(shared)
     declared = options(PruneSettings)
@@ -77,7 +77,7 @@ class SweepSettings:
         cells: the cells to make.
 
     Raises:
-        SettingsError: a field that cannot vary, no target, or a cell that makes no sense.
+        SettingsError: a field cannot vary, there is no target, or the settings of a cell are invalid.
     """
 
     model: str
@@ -145,10 +145,9 @@ class SweepSettings:
         parts = [settings.score, settings.allocation, Path(settings.budget).stem]
         for name in GRID:
             value = getattr(settings, name)
-            alone = len(self.grid.get(name, ())) < 2 or name in idle or value is False
-            if name in _ALWAYS_NAMED or alone:
-                continue
-            parts.append(options(PruneSettings)[name].mark + ("" if value is True else f"{value}"))
+            distinguishes = len(self.grid.get(name, ())) > 1 and name not in idle and value is not False
+            if distinguishes and name not in _ALWAYS_NAMED:
+                parts.append(options(PruneSettings)[name].mark + ("" if value is True else f"{value}"))
         parts.append(f"{settings.target:g}")
         return "-".join(parts).replace("_", "-")
 
@@ -174,7 +173,7 @@ class SweepSettings:
         """Read the settings of a sweep.
 
         Raises:
-            SettingsError: names that this version does not know.
+            SettingsError: a key is missing, or this version does not know it.
         """
         try:
             texts = tuple(EvaluationText(**text) for text in content["texts"])

@@ -55,7 +55,7 @@ def test_what_was_done_to_a_checkpoint_and_whose_masks_they_are(folders):
     arrived(test)
     table = test.dataframe[1].value
     assert len(table) == 21
-    assert table["Wanda, rows alike"].between(0.5, 1).all()
+    assert table["Wanda, uniform"].between(0.5, 1).all()
     next(button for button in test.button if button.label == "Compare their losses").click()
     arrived(test)
     tokens = test.dataframe[2].value

@@ -91,7 +91,7 @@ def test_agreement_and_targets_are_kept_with_the_run(run, model, capsys):
     for what in ("agreement", "targets"):
         assert main(["diagnose", what, str(run.path), "--layers", LAYER]) == 0
     said = capsys.readouterr().out
-    assert "Closest is trim by wanda: of the weights that either keeps both keep 100.0%" in said
+    assert "Closest is trim by wanda: of the weights that either mask keeps, both keep 100.0%" in said
     assert "trim spreads nine rows in ten most at a target of " in said
     kept, sample = run.layer(LAYER).keep(), trim.run_samples(model, run, [LAYER])[LAYER]
     found = layer_diagnoses(run, LAYER)["agreement"]
@@ -132,5 +132,5 @@ def test_what_is_damaged_or_cannot_be_measured_is_reported(run, tmp_path):
         trim.diagnose_layers(given, "targets", ["*"])
     changed = dataclasses.replace(run.record.text, sha256="other")
     object.__setattr__(run.record, "text", changed)
-    with pytest.raises(trim.CorpusError, match="is not the text any more"):
+    with pytest.raises(trim.CorpusError, match="has changed since"):
         trim.diagnose_layers(run, "targets", ["*"])

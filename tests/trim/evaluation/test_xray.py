@@ -140,7 +140,7 @@ def test_reading_in_parts_gives_the_same_numbers_and_can_be_cancelled(dense, pru
     save_file(weights | {"model.layers.0.experts": stacked}, folder / "model.safetensors", {"format": "pt"})
     whole = to_json(trim.xray(folder, dense))
     assert {layer["groups_that_break_it"] for layer in whole["layers"]} == {1}
-    monkeypatch.setattr(xray_layer, "_ROWS_NUMBERS", 96)  # three rows
+    monkeypatch.setattr(xray_layer, "_PART_NUMBERS", 96)  # three rows
     said = []
     parts = to_json(trim.xray(folder, dense, progress=said.append))
     for layer, other in zip(whole["layers"], parts["layers"], strict=True):
@@ -199,7 +199,7 @@ def test_moved_revived_and_damaged_weights_are_reported(dense, pruned, tmp_path)
 def test_the_parent_of_another_shape_is_named_and_the_rest_is_shown(pruned, tmp_path):
     other = tiny.folder(tmp_path / "other", "opt")
     found = trim.xray(pruned(smallest_of_rows(0.5)), other)
-    assert len(found.strangers) == len(found.layers)
+    assert len(found.unmatched) == len(found.layers)
     assert found.sparsity == 0.5
     assert any("has no layer of the same name and shape for" in sentence for sentence in findings(found))
 
@@ -421,7 +421,7 @@ def test_the_command(dense, pruned, capsys):
     shown = capsys.readouterr().out
     assert "50.0% of its" in shown
     assert "mlp.down_proj          3     50.0%" in shown
-    assert "Wanda's scores, as many of each row" in shown
+    assert "Wanda at the checkpoint's row counts" in shown
     assert re.search(r"Pruning adds -?[\d.e-]+ nats per token", shown)
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["layers"][0]["sparsity"] == 0.5
