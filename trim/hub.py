@@ -57,7 +57,7 @@ def parse_id(source: str) -> tuple[str, str | None] | None:
     return (match[1], match[2]) if match else None
 
 
-def downloaded(
+def downloaded_folder(
     repository: Repository, files: tuple[str, ...], is_complete: Callable[[Path], bool]
 ) -> Path | None:
     """Return the repository's folder in the Hub's cache; None where it is missing or incomplete. Needs no network.

@@ -43,7 +43,7 @@ def assert_rounded_alike(found: Tensor, expected: Tensor, share: float) -> None:
 def assert_gradients_alike(
     found: Sequence[Tensor], plain: Callable, given: Sequence[Tensor], *arriving: Tensor
 ):
-    """Gradients of 16-bit types are the plain code's but for a last bit here and there; what is summed up, in float32."""
+    """Gradients of 16-bit types are the plain code's, but for a last bit here and there; sums are in float32."""
     given = [values.detach().requires_grad_() for values in given]
     expected = torch.autograd.grad(plain(*given), given, arriving)
     for one, other in zip(found, expected, strict=True):

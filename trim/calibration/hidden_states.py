@@ -77,8 +77,8 @@ def allocate_states(
     free = shutil.disk_usage(folder).free
     if size > free:
         raise SettingsError(
-            f"the hidden states of {shape[0]:,} windows of {shape[1]:,} tokens take {size:,} bytes, more than memory may "
-            f"hold and more than the {free:,} bytes free on the disk of {folder}; use fewer or shorter windows"
+            f"the hidden states of {shape[0]:,} windows of {shape[1]:,} tokens take {size:,} bytes, more than memory "
+            f"may hold and more than the {free:,} bytes free on the disk of {folder}; use fewer or shorter windows"
         )
     descriptor, name = tempfile.mkstemp(prefix=".activations-", dir=folder)
     os.close(descriptor)

@@ -228,7 +228,7 @@ def describe_model(source: str | Path) -> ModelDescription:
         if isinstance(found, sources.FolderSource):
             folder = found.folder
             weight_files(folder)
-        elif (here := sources.downloaded(found.repository)) is not None:
+        elif (here := sources.downloaded_folder(found.repository)) is not None:
             folder = here
         else:
             download_bytes = sum(sources.files_to_download(found.repository).values())

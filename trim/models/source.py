@@ -174,14 +174,14 @@ def demo_gguf() -> Path:
     return gguf
 
 
-def downloaded(repository: hub.Repository) -> Path | None:
+def downloaded_folder(repository: hub.Repository) -> Path | None:
     """Find the model's folder in the Hub's cache; None where a file that loading needs is missing."""
-    return hub.downloaded(repository, HUB_FILES, _is_complete)
+    return hub.downloaded_folder(repository, HUB_FILES, _is_complete)
 
 
 def _from_hub(repository: hub.Repository, progress: ProgressListener) -> Path:
     """Find the folder in the Hub's cache that holds the model; download it first where needed."""
-    folder = downloaded(repository)
+    folder = downloaded_folder(repository)
     if folder is not None:
         return folder
     progress(Progress(f"Looking for {repository.name} on the Hub"))
