@@ -1,7 +1,7 @@
 """The cache on disk between uses.
 
-It holds dequantized models, captured activations, checksums, what budgets are made of, runs that come with the app,
-texts that users brought, compiled functions.
+It contains dequantized models, captured activations, checksums, the measurements behind budgets, runs that come with
+the app, texts that users uploaded, and compiled functions.
 
 The folder is `TRIM_CACHE`, or `trim-lab` in the user's cache folder. Entries appear complete (written under
 a temporary name, then renamed), so processes may share a cache. The least recently used entries go when the cache
@@ -32,14 +32,14 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 DEFAULT_LIMIT_BYTES = 20 * 2**30
-# In the order in which entries are removed: a forward pass is cheaper than dequantizing, and a user's own text cannot
-# be made again.
+# In the order in which entries are removed: forward passes are cheaper to repeat than dequantizing, and a user's own
+# text cannot be restored.
 KINDS = ("checksums", "shipped", "compiled", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder was left by a killed process
 MEASURE_SECONDS = 60
 # For each cache and limit: the time of the last measurement, and how many bytes still fit.
 _room: dict[tuple[Path, int], tuple[float, int]] = {}
-_CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of what comes before it
+_CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of its other bytes
 
 T = TypeVar("T")
 
@@ -147,7 +147,7 @@ def load_entry(path: Path, parse: Callable[[bytes], T]) -> T | None:
 
 
 def store(files: Iterable[tuple[Path, bytes]]) -> None:
-    """Put files of one entry into the cache. No result depends on it, so a full disk is a warning."""
+    """Write the files of one entry into the cache; if the disk is full, warn, because no result depends on it."""
     path, size = None, 0
     try:
         for path, content in files:
@@ -204,7 +204,7 @@ def text_sha256(tokens: "Tensor", mask: "Tensor | None" = None) -> str:
 
 
 def usage_bytes() -> dict[str, int]:
-    """Return the size on the disk of each kind of entry."""
+    """Return the bytes on the disk of each kind of entry."""
     return {kind: _size_bytes(cache_folder() / kind) for kind in KINDS}
 
 
@@ -221,12 +221,12 @@ def clear() -> int:
 
 def _shrink_if_grown(size: int, keep: Path) -> None:
     """Shrink the cache if new bytes may not fit; its size is measured once a minute, because that reads folders."""
-    which = cache_folder(), limit_bytes()
-    measured, room = _room.get(which, (-math.inf, 0))
+    cache = cache_folder(), limit_bytes()
+    measured, room = _room.get(cache, (-math.inf, 0))
     if size > room or time.monotonic() - measured > MEASURE_SECONDS:
-        _room[which] = time.monotonic(), shrink_to_limit(keep)
+        _room[cache] = time.monotonic(), shrink_to_limit(keep)
     else:
-        _room[which] = measured, room - size
+        _room[cache] = measured, room - size
 
 
 def shrink_to_limit(keep: Path | None = None) -> int:

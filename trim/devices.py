@@ -73,8 +73,8 @@ def available_bytes(device: torch.device) -> int:
     """Return the memory that a new tensor could take on the device now."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
-        kept_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        return free + kept_by_torch
+        cached_by_torch = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return free + cached_by_torch
     return min(int(psutil.virtual_memory().available), _container_bytes())
 
 
@@ -95,16 +95,16 @@ def _container_bytes() -> int:
 
 
 def require_memory(needed_bytes: int, device: torch.device, purpose: str, advice: str) -> None:
-    """Require that memory suffices, before it is allocated.
+    """Check that enough memory is free before it is allocated.
 
     Args:
         needed_bytes: the bytes that will be allocated.
-        device: the device on which.
+        device: where they will be allocated.
         purpose: the purpose of the memory, as the beginning of a sentence.
         advice: what the user can do instead.
 
     Raises:
-        NotEnoughMemoryError: less is free than needed.
+        NotEnoughMemoryError: too little memory is free.
     """
     available = available_bytes(device)
     if needed_bytes > available:
@@ -147,7 +147,7 @@ def halving(
     """Do some work in batches, and halve the batch whenever memory runs out.
 
     Args:
-        work: receives the size of the batch; starts again with each size.
+        work: receives the batch size; called again with each smaller size.
         batch: the first size to try.
         device: torch's cached memory of this device is released before another try.
         too_large: the error message if even a batch of 1 does not fit.
@@ -174,5 +174,5 @@ def halving(
 
 
 def has_kernels(device: torch.device) -> bool:
-    """Return whether curves, searches and hulls are computed by `kernels`: on CUDA with Triton."""
+    """Return whether the Triton kernels of `trim.kernels` can be used on a device."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None

@@ -6,7 +6,7 @@ class TrimError(Exception):
 
 
 class SettingsError(TrimError, ValueError):
-    """A setting is outside what the method can do."""
+    """A setting is invalid, or contradicts another one."""
 
 
 class SparsityError(SettingsError):
@@ -18,7 +18,7 @@ class NonFiniteError(TrimError, ValueError):
 
 
 class ShapeError(TrimError, ValueError):
-    """Arrays that belong together do not fit each other."""
+    """The shapes of arrays do not match."""
 
 
 class ModelError(TrimError):
@@ -41,7 +41,7 @@ class CacheError(TrimError):
 
 
 class CacheWarning(UserWarning):
-    """A result could not be written to the cache; it is complete, and will be made again."""
+    """A result could not be written to the cache. It is correct, and the next use computes it again."""
 
 
 class NotEnoughMemoryError(TrimError, MemoryError):

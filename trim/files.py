@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 
 from trim.errors import RunError, RunLockedError
 
-_LOCK = ".lock"  # on which the system holds the lock of a folder
+_LOCK = ".lock"  # the file in a folder that the operating system locks
 
 
 @contextlib.contextmanager
@@ -148,7 +148,7 @@ class FolderLock:
         holder = folder / "lock"  # the id of the process that took the lock last
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            taken = _taken(folder)
+            taken = _try_lock(folder)
             if taken is not None:
                 holder.write_text(f"{os.getpid()}\n")
         except OSError as error:
@@ -174,7 +174,7 @@ def is_locked(folder: Path) -> bool:
     if not (folder / _LOCK).exists():
         return False
     try:
-        taken = _taken(folder)
+        taken = _try_lock(folder)
     except OSError:
         return False
     if taken is not None:
@@ -182,8 +182,8 @@ def is_locked(folder: Path) -> bool:
     return taken is None
 
 
-def _taken(folder: Path) -> FileLock | None:
-    """Take the system's lock on a file of the folder; None if another process holds it."""
+def _try_lock(folder: Path) -> FileLock | None:
+    """Lock the folder's lock file; return None if another process has locked it."""
     lock = FileLock(folder / _LOCK, thread_local=False)
     try:
         lock.acquire(blocking=False)
@@ -193,6 +193,7 @@ def _taken(folder: Path) -> FileLock | None:
 
 
 def _holder(path: Path) -> str:
+    """Return the id of the process that locked the folder last, or "unknown"."""
     try:
         return path.read_text().strip() or "unknown"
     except OSError:

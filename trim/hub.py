@@ -1,4 +1,4 @@
-"""The Hugging Face Hub: what a repository would cost to download, the download, and its errors.
+"""The Hugging Face Hub: sizes of repositories, downloads, and their errors.
 
 The token comes from the environment (HF_TOKEN), read by `huggingface_hub` alone: it is in no argument, file or
 message of ours. Files are in the Hub's own cache, shared with every other program.
@@ -41,8 +41,8 @@ class Repository:
     kind: str = "model"
 
     @property
-    def where(self) -> dict[str, Any]:
-        """Return the revision and the kind, as the functions of `huggingface_hub` take them."""
+    def hub_arguments(self) -> dict[str, Any]:
+        """Return the revision and the kind as keyword arguments of `huggingface_hub`."""
         return {"revision": self.revision, "repo_type": self.kind}
 
     @property
@@ -58,30 +58,30 @@ def parse_id(source: str) -> tuple[str, str | None] | None:
 
 
 def downloaded_folder(
-    repository: Repository, files: tuple[str, ...], is_complete: Callable[[Path], bool]
+    repository: Repository, patterns: tuple[str, ...], is_complete: Callable[[Path], bool]
 ) -> Path | None:
     """Return the repository's folder in the Hub's cache; None where it is missing or incomplete. Needs no network.
 
     Args:
         repository: a model or a data set on the Hub.
-        files: patterns of the files that are used.
+        patterns: shell patterns of the files that are used.
         is_complete: returns whether a folder holds all needed files.
     """
     from huggingface_hub.errors import HFValidationError
 
     try:
-        folder = _snapshot(repository, files, local_files_only=True)
+        folder = _snapshot(repository, patterns, local_files_only=True)
     except (HFValidationError, OSError):  # among them LocalEntryNotFoundError
         return None
     return folder if is_complete(folder) else None
 
 
-def _snapshot(repository: Repository, files: Iterable[str], **options: Any) -> Path:
-    """Return the repository's folder in the Hub's cache, with these files; options as for `snapshot_download`."""
+def _snapshot(repository: Repository, patterns: Iterable[str], **options: Any) -> Path:
+    """Return the repository's folder in the Hub's cache, with matching files; options as for `snapshot_download`."""
     from huggingface_hub import snapshot_download
 
-    patterns = list(files)
-    return Path(snapshot_download(repository.name, **repository.where, allow_patterns=patterns, **options))
+    arguments = {**repository.hub_arguments, "allow_patterns": list(patterns), **options}
+    return Path(snapshot_download(repository.name, **arguments))
 
 
 def list_sizes(repository: Repository) -> dict[str, int]:
@@ -104,21 +104,23 @@ def list_sizes(repository: Repository) -> dict[str, int]:
     return {file.rfilename: file.size or 0 for file in info.siblings or []}
 
 
-def select(sizes: dict[str, int], files: tuple[str, ...]) -> dict[str, int]:
+def select(sizes: dict[str, int], patterns: tuple[str, ...]) -> dict[str, int]:
     """Return the files that match any of the patterns."""
     return {
-        name: size for name, size in sizes.items() if any(fnmatch.fnmatchcase(name, file) for file in files)
+        name: size
+        for name, size in sizes.items()
+        if any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
     }
 
 
 def download(
-    repository: Repository, files: tuple[str, ...], size_bytes: int, progress: ProgressListener | None
+    repository: Repository, patterns: tuple[str, ...], size_bytes: int, progress: ProgressListener | None
 ) -> Path:
     """Fetch the files that match the patterns into the Hub's cache, and return the folder they are in.
 
     Args:
         repository: a model or a data set on the Hub.
-        files: patterns of the files that are used.
+        patterns: shell patterns of the files that are used.
         size_bytes: their total size.
         progress: called during the download.
 
@@ -127,7 +129,7 @@ def download(
     """
     bar = _progress_class(repository.name, size_bytes, progress)
     with hub_errors(repository):
-        return _snapshot(repository, files, etag_timeout=TIMEOUT_SECONDS, tqdm_class=bar)
+        return _snapshot(repository, patterns, etag_timeout=TIMEOUT_SECONDS, tqdm_class=bar)
 
 
 def fetch_file(repository: Repository, file: str, progress: ProgressListener | None = None) -> Path:
@@ -139,11 +141,11 @@ def fetch_file(repository: Repository, file: str, progress: ProgressListener | N
     from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
     from huggingface_hub.errors import LocalEntryNotFoundError
 
-    name, where = repository.name, repository.where
+    name, where = repository.name, repository.hub_arguments
     with hub_errors(repository):
         with contextlib.suppress(LocalEntryNotFoundError):
             return Path(hf_hub_download(name, file, **where, local_files_only=True))
-        # hf_hub_download retries for half a minute where there is no network; requesting its facts first does not.
+        # hf_hub_download retries for half a minute without a network; requesting the file's metadata first does not.
         about = get_hf_file_metadata(hf_hub_url(name, file, **where), timeout=TIMEOUT_SECONDS)
         bar = _progress_class(f"{file} of {name}", about.size or 0, progress)
         return Path(hf_hub_download(name, file, **where, etag_timeout=TIMEOUT_SECONDS, tqdm_class=bar))

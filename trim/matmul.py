@@ -1,4 +1,4 @@
-"""Matrix products in float32, of narrower matrices too, never rounded to less on the way."""
+"""Matrix products with float32 sums and results, for half-precision matrices too."""
 
 import contextlib
 from collections.abc import Iterator
@@ -7,21 +7,21 @@ import torch
 from torch import Tensor
 
 HALF = (torch.float16, torch.bfloat16)
-_PIECE = 1024  # terms that tensor cores sum up by themselves
+_PIECE = 1024  # the most terms of a sum inside tensor cores
 
 
-def at_least_float32(values: Tensor) -> torch.dtype:
+def sum_dtype(values: Tensor) -> torch.dtype:
     """Return the type in which to sum values: float32 for 16-bit types, their own otherwise."""
     return torch.promote_types(values.dtype, torch.float32)
 
 
 def full_product(left: Tensor, right: Tensor) -> Tensor:
-    """Return left @ right, (M, K) and (K, N) or one of each for some layers, (G, M, K) and (G, K, N), in float32."""
+    """Return left @ right in float32, (M, N); of matrices (M, K) and (K, N), or of batches (G, M, K) and (G, K, N)."""
     if left.is_cuda and left.dtype == right.dtype and left.dtype in HALF:
         if left.ndim == 3 and len(left) == 1:
             return full_product(left[0], right[0])[None]
         multiply, add = (torch.mm, torch.addmm) if left.ndim == 2 else (torch.bmm, torch.baddbmm)
-        # Tensor cores round their sums towards zero; short sums, added in float32, keep that small.
+        # Tensor cores round their sums towards zero. Sums of pieces, added in float32, keep that error small.
         first, *others = zip(left.split(_PIECE, dim=-1), right.split(_PIECE, dim=-2), strict=True)
         product = multiply(*first, out_dtype=torch.float32)
         for piece in others:

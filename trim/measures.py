@@ -1,9 +1,9 @@
-"""The quality measures as numbers, by which compiled loops and kernels take them, and their constants."""
+"""The numbers that stand for quality measures in compiled loops and kernels, and constants of the measures."""
 
 EPSILON = 1e-8  # added to each norm in the authors' code
 NOISE_FLOOR = 1e-10  # z: keeps the noise power of a perfect row from being zero
 
-ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}  # under the last, rows without output do not take part
+ROW_MEASURES = {"cosim": 0, "mse": 1, "psnr": 2}  # psnr leaves rows without output out
 LAYER_MEASURES = {
     "cosim_flat": 0,
     "cosim_dim": 1,

@@ -64,7 +64,7 @@ def absolute(source: object, reserved: Collection[str] = ()) -> str:
 
 
 def text_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Lay rows out in lines below their titles: the first column begins on the left, the others end on the right."""
+    """Format rows as a table with their keys as titles; the first column is left-aligned, the others right-aligned."""
     cells = [list(rows[0]), *(list(row.values()) for row in rows)] if rows else []
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     return [
@@ -110,7 +110,7 @@ def match_layers(
     patterns: Iterable[str],
     names: Iterable[str],
     problem: str,
-    but: Collection[str] = (),
+    excluded: Collection[str] = (),
 ) -> dict[str, list[str]]:
     """Match shell patterns ("15.*", "*.q_proj") with the names of layers.
 
@@ -118,7 +118,7 @@ def match_layers(
         patterns: names or shell patterns.
         names: all layers, in the model's order.
         problem: the beginning of the error message, before the pattern.
-        but: layers that a pattern which ends with a star leaves out, unless it matches no other.
+        excluded: layers that a pattern with a star at its end does not match, unless it would match nothing else.
 
     Returns:
         The names that each pattern matches, in the model's order.
@@ -131,7 +131,7 @@ def match_layers(
     for pattern in patterns:
         found[pattern] = fnmatch.filter(names, pattern)
         if pattern.endswith("*"):
-            found[pattern] = [name for name in found[pattern] if name not in but] or found[pattern]
+            found[pattern] = [name for name in found[pattern] if name not in excluded] or found[pattern]
         if not found[pattern]:
             raise LayerNotFoundError(
                 f"{problem} {pattern!r}; closest names: {closest_matches(pattern, names)}"
@@ -143,12 +143,12 @@ def select_layers(
     patterns: Iterable[str],
     names: Iterable[str],
     problem: str = "the run has pruned no layer that matches",
-    but: Collection[str] = (),
+    excluded: Collection[str] = (),
 ) -> list[str]:
     """List the layers that match any of some patterns, each once, in the model's order.
 
     The arguments and errors are those of `match_layers`.
     """
     names = list(names)
-    found = {name for each in match_layers(patterns, names, problem, but).values() for name in each}
+    found = {name for each in match_layers(patterns, names, problem, excluded).values() for name in each}
     return [name for name in names if name in found]

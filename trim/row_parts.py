@@ -8,12 +8,12 @@ import numpy as np
 
 @dataclass(frozen=True)
 class RowPart:
-    """Rows of one kind in a layer, in runs of equal length: one for each head, or a single one.
+    """Rows of one kind in a layer, in segments of equal length: one for each head, or a single one.
 
     Attributes:
         name: such as "q", "k", "v", "gate" or "up".
-        rows: how many rows a run has.
-        starts: the first row of each run.
+        rows: number of rows of a segment.
+        starts: the first row of each segment.
     """
 
     name: str
@@ -21,7 +21,7 @@ class RowPart:
     starts: tuple[int, ...]
 
     def members(self) -> np.ndarray:
-        """Return the rows by run, (runs, rows)."""
+        """Return the indices of the rows, (segments, rows)."""
         return np.asarray(self.starts)[:, None] + np.arange(self.rows)
 
 
@@ -30,9 +30,9 @@ class Structure:
     """Facts of a model's blocks besides the shapes of their layers.
 
     Attributes:
-        dense: the parts that always stay dense, such as convolutions, one line for each kind.
-        parts: those of fused layers, by name ("15.self_attn.qkv_proj"), or by path ("self_attn.qkv_proj") where those
-            of all blocks are alike.
+        dense: a line for each kind of weights that always stays dense, such as convolutions.
+        parts: the parts of each fused layer, by its name ("15.self_attn.qkv_proj"), or by its path
+            ("self_attn.qkv_proj") where they are the same in all blocks.
     """
 
     dense: tuple[str, ...] = ()
@@ -42,7 +42,7 @@ class Structure:
         return bool(self.dense or self.parts)
 
     def of(self, layer: str) -> tuple[RowPart, ...]:
-        """Return the parts of a layer; none: they are not known."""
+        """Return the parts of a layer; empty if they are not known."""
         return self.parts.get(layer, self.parts.get(layer.partition(".")[2], ()))
 
     def to_json(self) -> dict:
@@ -52,7 +52,7 @@ class Structure:
 
 
 def row_labels(parts: Sequence[RowPart], rows: int) -> list[str]:
-    """Name the part of each row, with its place among several runs: "q 0", "q 1", "gate"; "" for a row of no part."""
+    """Label each row by its part, and by its segment if there are several: "q 0", "q 1", "gate"; "": no part."""
     labels = [""] * rows
     for part in parts:
         for place, start in enumerate(part.starts):

@@ -30,7 +30,7 @@ from trim.calibration.inputs import InputListener, LayerInputs
 from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import default_batch
 from trim.errors import ModelError, NonFiniteError
-from trim.matmul import at_least_float32
+from trim.matmul import sum_dtype
 from trim.models.architecture import trial_of
 from trim.models.loaded import Model
 from trim.models.replay import run_after_blocks
@@ -147,7 +147,7 @@ class _Pass(BlockStates):
             entering = states[one].clone().requires_grad_()
             window_mask = None if mask is None else mask[one]
             logits = run_after_blocks(module, self.model.blocks, tokens[one], window_mask, entering)[0, :-1]
-            logits = logits.to(at_least_float32(logits))
+            logits = logits.to(sum_dtype(logits))
             real = slice(None) if mask is None else mask[place, :-1] & mask[place, 1:]
             loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")
             gradients[one] = torch.autograd.grad(loss, entering)[0]
@@ -194,7 +194,7 @@ def _summed_squares(layers: Mapping[str, nn.Linear]) -> Iterator[dict[str, Tenso
 
     def add(name: str, gradient: Tensor) -> None:
         # In one pass, without a copy in a wider type.
-        norm = torch.linalg.vector_norm(gradient.flatten(0, -2), dim=0, dtype=at_least_float32(gradient))
+        norm = torch.linalg.vector_norm(gradient.flatten(0, -2), dim=0, dtype=sum_dtype(gradient))
         square = norm.double().square()
         squares[name] = squares[name] + square if name in squares else square
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from trim.matmul import at_least_float32
+from trim.matmul import sum_dtype
 
 
 def size_of_inputs(vectors: Tensor) -> Tensor:
@@ -14,9 +14,9 @@ def size_of_inputs(vectors: Tensor) -> Tensor:
     Neither makes a wider copy of the vectors where one can be avoided; `input_norms` takes both.
     """
     if vectors.is_cuda:
-        norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=at_least_float32(vectors))
+        norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=sum_dtype(vectors))
         return norm
-    wide = vectors.to(at_least_float32(vectors))
+    wide = vectors.to(sum_dtype(vectors))
     if wide.dtype == torch.float64 or wide.device.type != "cpu":
         return wide.square().sum(dim=0, dtype=torch.float64)
     from trim.compiled.squares import squares_of_columns
