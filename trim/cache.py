@@ -37,7 +37,7 @@ DEFAULT_LIMIT_BYTES = 20 * 2**30
 KINDS = ("checksums", "shipped", "compiled", "captures", "budgets", "models", "texts")
 ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder was left by a killed process
 MEASURE_SECONDS = 60
-# For each cache and limit: the time of the last measurement, and how many bytes still fit.
+# For each cache and limit: the time of the last measurement, and the bytes that still fit.
 _room: dict[tuple[Path, int], tuple[float, int]] = {}
 _CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of its other bytes
 
@@ -209,7 +209,7 @@ def usage_bytes() -> dict[str, int]:
 
 
 def clear() -> int:
-    """Remove every entry, and return how many bytes were freed.
+    """Remove every entry, and return the number of bytes that were freed.
 
     Only the cache's own subfolders are removed; other files in the folder of `TRIM_CACHE` stay.
     """
@@ -230,7 +230,7 @@ def _shrink_if_grown(size: int, keep: Path) -> None:
 
 
 def shrink_to_limit(keep: Path | None = None) -> int:
-    """Remove the least recently used entries except `keep` until the cache fits; return how many bytes still fit.
+    """Remove the least recently used entries except `keep` until the cache fits; return the bytes that still fit.
 
     Raises:
         SettingsError: `TRIM_CACHE_LIMIT_BYTES` is not a whole number.
@@ -247,13 +247,13 @@ def shrink_to_limit(keep: Path | None = None) -> int:
 
 def _least_recently_used(folder: Path) -> list[Path]:
     """Return a kind's entries, the least recently used first, without temporary ones that may still be in use."""
-    now, found = time.time(), []
+    now, entries = time.time(), []
     for entry in folder.glob("*"):
         with contextlib.suppress(OSError):  # removed by another process
             modified = entry.stat().st_mtime
             if not entry.name.startswith(".") or now - modified > ABANDONED_SECONDS:
-                found.append((modified, entry))
-    return [entry for _, entry in sorted(found)]
+                entries.append((modified, entry))
+    return [entry for _, entry in sorted(entries)]
 
 
 def _size_bytes(entry: Path) -> int:

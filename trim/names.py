@@ -92,18 +92,18 @@ def experts_of(layer: str, names: Iterable[str]) -> list[str]:
         layer: its name; the result is empty if it is not an expert's.
         names: all layers.
     """
-    found = _EXPERT.fullmatch(layer)
-    if found is None:
+    match = _EXPERT.fullmatch(layer)
+    if match is None:
         return []
     return [
-        name for name in names if (each := _EXPERT.fullmatch(name)) and each.group(1, 3) == found.group(1, 3)
+        name for name in names if (each := _EXPERT.fullmatch(name)) and each.group(1, 3) == match.group(1, 3)
     ]
 
 
 def expert_number(layer: str) -> str:
     """Return the number of a layer's expert: "37" for "12.mlp.experts.37.up_proj", "" for layers of no expert."""
-    found = _EXPERT.fullmatch(layer)
-    return "" if found is None else found[2]
+    match = _EXPERT.fullmatch(layer)
+    return "" if match is None else match[2]
 
 
 def match_layers(
@@ -127,16 +127,16 @@ def match_layers(
         LayerNotFoundError: a pattern matches nothing; the closest names are listed.
     """
     names = list(names)
-    found = {}
+    matches = {}
     for pattern in patterns:
-        found[pattern] = fnmatch.filter(names, pattern)
+        matches[pattern] = fnmatch.filter(names, pattern)
         if pattern.endswith("*"):
-            found[pattern] = [name for name in found[pattern] if name not in excluded] or found[pattern]
-        if not found[pattern]:
+            matches[pattern] = [name for name in matches[pattern] if name not in excluded] or matches[pattern]
+        if not matches[pattern]:
             raise LayerNotFoundError(
                 f"{problem} {pattern!r}; closest names: {closest_matches(pattern, names)}"
             )
-    return found
+    return matches
 
 
 def select_layers(
@@ -150,5 +150,5 @@ def select_layers(
     The arguments and errors are those of `match_layers`.
     """
     names = list(names)
-    found = {name for each in match_layers(patterns, names, problem, excluded).values() for name in each}
-    return [name for name in names if name in found]
+    matching = {name for each in match_layers(patterns, names, problem, excluded).values() for name in each}
+    return [name for name in names if name in matching]

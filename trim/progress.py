@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a piece of work is.
+    """The progress of a piece of work.
 
     Attributes:
         what: a title for users, such as "Loading SmolLM2-135M".
-        done: how much of it, in the work's own unit.
-        of: how much there is to do; 0: not known.
+        done: the finished amount, in the work's own unit.
+        of: the total amount; 0: not known.
         seconds_left: an estimate; None: not known yet.
     """
 
@@ -47,8 +47,8 @@ class Meter:
 
         Args:
             listener: receives the reports; None: they are dropped.
-            of: how much there is to do; 0: not known.
-            done: how much was done before.
+            of: the total amount; 0: not known.
+            done: the amount that was finished before.
         """
         self._listener = listener or (lambda progress: None)
         self._of, self._first, self.done = of, done, done

@@ -55,7 +55,7 @@ def row_labels(parts: Sequence[RowPart], rows: int) -> list[str]:
     """Label each row by its part, and by its segment if there are several: "q 0", "q 1", "gate"; "": no part."""
     labels = [""] * rows
     for part in parts:
-        for place, start in enumerate(part.starts):
-            label = part.name if len(part.starts) == 1 else f"{part.name} {place}"
+        for segment, start in enumerate(part.starts):
+            label = part.name if len(part.starts) == 1 else f"{part.name} {segment}"
             labels[start : start + part.rows] = [label] * part.rows
     return labels

@@ -71,15 +71,15 @@ def _xray(chosen: argparse.Namespace) -> None:
     from trim.evaluation.xray_text import MASK_TITLES, by_kind, findings, mean_agreement, to_json
 
     terminal = Terminal(sys.stderr if chosen.json else None)
-    found = xray(chosen.checkpoint, chosen.parent, progress=terminal.progress)
+    result = xray(chosen.checkpoint, chosen.parent, progress=terminal.progress)
     if not chosen.json:
-        terminal.line(found.title)
-        for sentence in findings(found):
+        terminal.line(result.title)
+        for sentence in findings(result):
             print(f"  {sentence}")
-        print(_table(by_kind(found)))
+        print(_table(by_kind(result)))
     agreed, tokens = (None, None) if chosen.corpus is None else _compare(chosen, terminal)
     if chosen.json:
-        content = to_json(found)
+        content = to_json(result)
         if agreed is not None:
             content["agreement"] = [vars(each) for each in agreed]
         if tokens is not None:

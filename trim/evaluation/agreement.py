@@ -86,13 +86,13 @@ def agreements(
     samples = capture(
         parent, windows, common, vectors_per_sequence=vectors_per_sequence, seed=seed, progress=progress
     )
-    meter, found = Meter(progress, len(common)), []
+    meter, results = Meter(progress, len(common)), []
     for done, name in enumerate(common):
         meter.report(f"Comparing {name}", done)
         weight = files.read(tensors[name]).to(parent.device).float()
         if bool((weight == 0).any()):
-            found.append(_agreement(samples.pop(name), weight))
-    return found
+            results.append(_agreement(samples.pop(name), weight))
+    return results
 
 
 def method_masks(

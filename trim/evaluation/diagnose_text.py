@@ -34,14 +34,14 @@ class Token:
     """A token of a text.
 
     Attributes:
-        window, place: indices of the window, and of the token in it.
+        window, index: indices of the window, and of the token in it.
         text: the token's text.
         before: the text before it.
         dense, pruned: its loss under both models.
     """
 
     window: int
-    place: int
+    index: int
     text: str
     before: str
     dense: float
@@ -114,10 +114,10 @@ def tokens_of(facts: TokenFacts) -> list[Token]:
     for window, (pieces, dense, pruned) in enumerate(
         zip(facts["pieces"], facts["dense"], facts["pruned"], strict=True)
     ):
-        for place, text in enumerate(pieces[1:], 1):
-            before = "".join(pieces[max(0, place - CONTEXT_TOKENS) : place])
-            losses = float(dense[place - 1]), float(pruned[place - 1])
-            tokens.append(Token(window, place, text, before, *losses))
+        for index, text in enumerate(pieces[1:], 1):
+            before = "".join(pieces[max(0, index - CONTEXT_TOKENS) : index])
+            losses = float(dense[index - 1]), float(pruned[index - 1])
+            tokens.append(Token(window, index, text, before, *losses))
     return tokens
 
 
@@ -172,10 +172,10 @@ def targets_finding(methods: list[TargetFacts], columns: int) -> str:
     widest = []
     for each in methods:
         low, high = np.percentile(np.array(each["counts"]) / columns, (5, 95), axis=1)
-        place = int((high - low).argmax())
+        index = int((high - low).argmax())
         widest.append(
-            f"{each['method']} spreads nine rows in ten most at a target of {each['targets'][place]:.0%}, from "
-            f"{low[place]:.1%} to {high[place]:.1%}"
+            f"{each['method']} spreads nine rows in ten most at a target of {each['targets'][index]:.0%}, from "
+            f"{low[index]:.1%} to {high[index]:.1%}"
         )
     return "; ".join(widest) + "."
 

@@ -69,7 +69,7 @@ def diagnose(
     Raises:
         SettingsError: the diagnosis does not exist.
         RunError: the run is not complete or has no masks, or its folder cannot be written.
-        ModelError: its model is gone, or has changed since.
+        ModelError: its model is missing, or has changed since.
         CorpusError: the text does not exist or is too short.
         LayerNotFoundError: the run did not prune such a layer.
     """

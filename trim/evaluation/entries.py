@@ -23,12 +23,12 @@ def entry_of(entries: Sequence[E], text: EvaluationText) -> E | None:
     """
     wanted = {key: value for key, value in dataclasses.asdict(text).items() if value is not None}
     bos = wanted.pop("bos")
-    found = [
+    matching = [
         entry
         for entry in entries
         if all(entry.get(key) == value for key, value in wanted.items()) and entry.get("bos") in (None, bos)
     ]
-    return found[-1] if found else None
+    return matching[-1] if matching else None
 
 
 def format_bos(bos: bool | None) -> str:

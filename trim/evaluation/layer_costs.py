@@ -144,7 +144,7 @@ class _Suffixes:
             outputs of `layer`, (D,) float64; 0 without one.
         """
         model, states = self.model, self.states
-        found = torch.empty(states.calibration.sequences, dtype=torch.float64)
+        window_losses = torch.empty(states.calibration.sequences, dtype=torch.float64)
         # By the first window of a part: a part that ran out of memory is repeated, and overwritten.
         squares: dict[int, Tensor] = {}
         most = logit_windows(model, states.calibration.length)
@@ -160,10 +160,10 @@ class _Suffixes:
                 losses_of(run_after_blocks(model.module, model.blocks, some, None, entering), some)
                 for some, entering in zip(tokens.split(most), hidden.split(most), strict=True)
             ]
-            found[part] = torch.cat(losses).double().mean(dim=1).cpu()
+            window_losses[part] = torch.cat(losses).double().mean(dim=1).cpu()
 
         states.in_batches(suffix)
-        return found, torch.stack(list(squares.values())).sum(dim=0)
+        return window_losses, torch.stack(list(squares.values())).sum(dim=0)
 
 
 @contextlib.contextmanager

@@ -74,8 +74,8 @@ def diagnose_layers(
     Raises:
         SettingsError: the diagnosis does not exist, or there are fewer than two draws.
         RunError: the run is not complete or has no masks, or its folder cannot be written.
-        ModelError: its model is gone, or has changed since.
-        CorpusError: its text is gone, or has changed since.
+        ModelError: its model is missing, or has changed since.
+        CorpusError: its text is missing, or has changed since.
         LayerNotFoundError: the run did not prune such a layer.
     """
     if what not in LAYER_DIAGNOSES:
@@ -152,7 +152,7 @@ def run_samples(
     Raises:
         LayerNotFoundError: the run did not prune such a layer.
         RunError: the run has no masks, or is not complete.
-        CorpusError: its text is gone, or has changed since.
+        CorpusError: its text is missing, or has changed since.
     """
     chosen, request = _select(run, layers), run.request
     if run.text.given and corpus is None:

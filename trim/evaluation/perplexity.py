@@ -59,7 +59,7 @@ def perplexity(
 
     Raises:
         CorpusError: no windows, windows longer than the model's context, or tokens that the model does not have.
-        NotEnoughMemoryError: not even one window fits into memory.
+        NotEnoughMemoryError: a single window does not fit into memory.
 
     Source: Wanda (arXiv 2306.11695), `eval_ppl_wikitext` of its code.
     """

@@ -25,7 +25,7 @@ class Workbench:
     """Loads a model once for several measurements.
 
     Attributes:
-        device, dtype: as `load_model` takes them.
+        device, dtype: as for `load_model`.
         progress: called at each step of loading and reading.
     """
 
@@ -62,7 +62,7 @@ class Workbench:
         """Yield a model, or the model of a run, whose pruned weights are zero inside the block.
 
         Args:
-            target: a source that `load_model` knows, or a run folder.
+            target: a source for `load_model`, or a run folder.
             source: another model of the same shape for a run; None: the one that it pruned.
 
         Raises:

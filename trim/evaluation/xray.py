@@ -53,7 +53,7 @@ class Xray:
 
     @property
     def weights(self) -> int:
-        """Return how many weights the layers have."""
+        """Return the number of weights of all layers."""
         return sum(layer.weights for layer in self.layers)
 
     @property
@@ -64,8 +64,8 @@ class Xray:
     @cached_property
     def pattern(self) -> Pattern | None:
         """The n:m pattern that all layers with zeros have in common; None: there is no such pattern."""
-        found = {None if layer.fit is None else layer.fit.pattern for layer in self.layers if layer.zeros}
-        return found.pop() if len(found) == 1 else None
+        patterns = {None if layer.fit is None else layer.fit.pattern for layer in self.layers if layer.zeros}
+        return patterns.pop() if len(patterns) == 1 else None
 
 
 def xray(
@@ -183,16 +183,17 @@ def quantized_layers(files: TensorFiles) -> dict[str, str]:
 
 
 def _named(tensors: Iterable[str]) -> dict[str, str]:
-    found = [
+    """Return the layer name of each tensor of a block, such as "15.mlp.gate_proj", in the order of the blocks."""
+    parts = [
         (match["stack"], int(match["block"]), match["path"], tensor)
         for tensor in tensors
         if (match := _NAME.fullmatch(tensor))
     ]
-    stacks = Counter(stack for stack, *_ in found)
+    stacks = Counter(stack for stack, *_ in parts)
     largest = max(stacks, key=stacks.__getitem__, default="")
     return {
         tensor: f"{'' if stack == largest else stack}{block}.{path}"
-        for stack, block, path, tensor in sorted(found, key=lambda each: (each[0] != largest, *each))
+        for stack, block, path, tensor in sorted(parts, key=lambda each: (each[0] != largest, *each))
     }
 
 

@@ -69,7 +69,7 @@ class LayerXray:
         row_zeros: (D,) int64.
         column_zeros: (N,) int64.
         gini: (D,) float64 of the magnitudes of the kept weights; NaN for a row without any.
-        not_finite: how many weights are NaN or infinite.
+        not_finite: the number of weights that are NaN or infinite.
         fit: the pattern that its zeros follow; None: none.
         parent: the comparison with the parent; None: there is none, or it has no such layer.
     """
@@ -92,7 +92,7 @@ class LayerXray:
 
     @property
     def zeros(self) -> int:
-        """Return how many weights are zero."""
+        """Return the number of weights that are zero."""
         return int(self.row_zeros.sum())
 
     @property
@@ -102,12 +102,12 @@ class LayerXray:
 
     @property
     def dead_rows(self) -> int:
-        """Return how many rows are zero throughout."""
+        """Return the number of rows without a kept weight."""
         return int((self.row_zeros == self.shape[1]).sum())
 
     @property
     def dead_columns(self) -> int:
-        """Return how many columns are zero throughout."""
+        """Return the number of columns without a kept weight."""
         return int((self.column_zeros == self.shape[0]).sum())
 
     @property
@@ -185,18 +185,18 @@ def _parts(shape: tuple[int, ...]) -> Iterator[tuple[int, int]]:
 def _zeros_of_groups(zero: np.ndarray, size: int) -> np.ndarray:
     """Count the zeros of each group of neighbours, (D, N / size) uint8."""
     flags = zero.view(np.uint8)
-    found: np.ndarray = sum((flags[:, place::size] for place in range(1, size)), start=flags[:, ::size])
-    return found
+    counts: np.ndarray = sum((flags[:, offset::size] for offset in range(1, size)), start=flags[:, ::size])
+    return counts
 
 
 def _kept_gini(weight: Tensor, zeros: np.ndarray) -> np.ndarray:
     """Compute the Gini coefficient of each row's K kept weights from that of the row: K · G_K = N · G_N − zeros."""
     columns = weight.shape[1]
     kept = columns - zeros
-    found = np.full(len(zeros), np.nan)
+    coefficients = np.full(len(zeros), np.nan)
     some = kept > 0
-    found[some] = (columns * gini(weight.abs()).numpy()[some] - zeros[some]) / kept[some]
-    return found.clip(min=0.0)
+    coefficients[some] = (columns * gini(weight.abs()).numpy()[some] - zeros[some]) / kept[some]
+    return coefficients.clip(min=0.0)
 
 
 def _fit(shape: tuple[int, ...], weights: Rows, grouped: dict[int, np.ndarray]) -> PatternFit | None:

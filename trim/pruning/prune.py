@@ -57,7 +57,7 @@ def prune(
         run = trim.prune("demo", "runs/first", target=0.7, windows=16, length=256)
 
     Args:
-        model: a source that `load_model` knows.
+        model: a source for `load_model`.
         out: the run folder; must be empty or missing.
         settings: every option; `model` replaces their own model.
         tokens: (sequences, length) int64, a calibration text of your own instead of `corpus`.
@@ -86,11 +86,11 @@ def prune(
         chosen, corpus=absolute(chosen.corpus, CORPORA), budget=absolute(chosen.budget, BUDGETS)
     )
     source = RunSource.open(chosen, tokens, mask, progress)
-    source.given = source.given and not tokens_of_corpus
     batch = chosen.batch or default_batch(
         source.calibration, source.model.device, experts_width=experts_width(source.model.blocks)
     )
-    record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads())
+    given = tokens is not None and not tokens_of_corpus
+    record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads(), given=given)
     blocks = structure(source.model.blocks)
     with RunWriter.create(
         out, record.to_json(), name=name or chosen.name, heads=source.heads, structure=blocks
@@ -146,8 +146,7 @@ def resume(
         if tokens is None and run.text.given:
             raise RunError(f"{path} was begun with a text of its own: trim.resume({str(path)!r}, tokens=…)")
         source = RunSource.open(run.request, tokens, mask, progress)
-        source.given = run.text.given
-        require_same(path, run.record, source.record(*_batch_and_threads(run)))
+        require_same(path, run.record, source.record(*_batch_and_threads(run), given=run.text.given))
         before, now = run.manifest.get("model_files"), source.model.files.checksums()
         if before is None and not run.blocks:  # the run was killed before it recorded them
             writer.write_model_files(now)

@@ -61,7 +61,7 @@ def corpus_windows(
     )
 
 
-@dataclass(eq=False)
+@dataclass(frozen=True, eq=False)
 class RunSource:
     """The model and the text of a run.
 
@@ -70,14 +70,12 @@ class RunSource:
         title: a short line that names the model to users.
         model: its skeleton and its files.
         calibration: the text.
-        given: whether the user gave the text as tokens instead of the name of a corpus.
     """
 
     settings: PruneSettings
     title: str
     model: StreamedModel
     calibration: Calibration
-    given: bool
 
     @classmethod
     def open(
@@ -96,7 +94,6 @@ class RunSource:
         model = StreamedModel(fetched.folder, device=choose_device(settings.device), dtype=settings.dtype)
         chosen_layers(settings.layers, model)  # refuse a pattern without a match before anything slow
         config = model.module.config.get_text_config()
-        given = tokens is not None
         if tokens is None:
             check_length(fetched.title, getattr(config, "max_position_embeddings", None), settings.length)
             tokens = corpus_windows(settings, load_tokenizer(fetched.folder), progress)
@@ -125,15 +122,21 @@ class RunSource:
             unseen = calibration.held_out if settings.tune else 0
             part = calibration.first(calibration.sequences - unseen)
             part.require_tokens(chosen_layers(settings.layers, model))
-        return cls(settings, fetched.title, model, calibration, given)
+        return cls(settings, fetched.title, model, calibration)
 
     @property
     def heads(self) -> HeadLayout | None:
         """Return the model's attention heads; None where its configuration does not say."""
         return HeadLayout.of(self.model.module.config)
 
-    def record(self, batch: int, threads: int) -> RunRecord:
-        """Return everything that changes the result; its hash is the run's fingerprint."""
+    def record(self, batch: int, threads: int, *, given: bool) -> RunRecord:
+        """Return everything that changes the result; its hash is the run's fingerprint.
+
+        Args:
+            batch: windows in one forward pass.
+            threads: CPU threads.
+            given: whether the user gave the text as tokens instead of the name of a corpus.
+        """
         token = getattr(self.model.module.config.get_text_config(), "bos_token_id", None)
         budget_file = self.settings.budget if self.settings.budget.endswith(".json") else None
         return RunRecord(
@@ -142,7 +145,7 @@ class RunSource:
             text_facts(
                 self.calibration.tokens,
                 self.calibration.mask,
-                given=self.given,
+                given=given,
                 bos_token=token,
             ),
             compute_facts(self.model.device, self.model.dtype, batch, threads),

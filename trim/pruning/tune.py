@@ -58,7 +58,7 @@ def tune_records(
     """Tune a block in place, update its records, and return the facts for its entry in the manifest.
 
     Args:
-        index: the block's place.
+        index: the block's index in the model.
         block: with the pruned weights of the records.
         records: its layers' records; those whose weights were changed are replaced.
         received: the input vectors of each layer.
@@ -98,7 +98,7 @@ def tune_block(
     """Tune the kept weights of some of a block's layers.
 
     Args:
-        index: the block's place.
+        index: the block's index in the model.
         block: with its solved weights; it is not changed.
         keep: by layer, (D, N) bool, True where a weight is kept.
         text: as for `tune_records`.
@@ -166,9 +166,9 @@ def _tune(
         for weight in weights.values():
             weight.requires_grad_()
         with torch.enable_grad():
-            for place in torch.randperm(len(training), generator=generator).tolist():
+            for index in torch.randperm(len(training), generator=generator).tolist():
                 optimizer.zero_grad()
-                error(training[place]).backward()
+                error(training[index]).backward()
                 for name, weight in weights.items():
                     if weight.grad is not None:  # None: the expert received no token
                         weight.grad.mul_(keep[name])

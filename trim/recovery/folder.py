@@ -71,7 +71,7 @@ class RecoveryWriter(FolderWriter):
         """Read the saved windows.
 
         Raises:
-            RunError: they are gone or damaged.
+            RunError: the file is missing or damaged.
         """
         try:
             tensors = load_file(self.path / TEXT_FILE)

@@ -1,7 +1,7 @@
 """The weights that a recovery trains, as one vector: the kept weights of the blocks, their biases and norms.
 
 Gradients, the optimizer's state and float32 values exist for these weights alone, so that their memory grows with the
-number of kept weights. Pruned weights stay zero, because nothing writes to their places.
+number of kept weights. Pruned weights stay zero, because nothing writes to them.
 """
 
 import functools
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 BETAS = (0.9, 0.95)
 EPSILON = 1e-8
-# For each kept weight: its float32 value, its gradient, Adam's two averages, and its place.
+# For each kept weight: its float32 value, its gradient, Adam's two averages, and its index.
 STATE_BYTES = 4 * 4 + 8
 
 
@@ -24,12 +24,12 @@ class _Part:
 
     Attributes:
         parameter: the model's parameter, in the type of the forward pass.
-        places: flat indices of its kept weights; None: the whole parameter is trained.
-        start, stop: the place of its weights in the vector.
+        indices: flat indices of its kept weights; None: the whole parameter is trained.
+        start, stop: the range of its weights in the vector.
     """
 
     parameter: nn.Parameter
-    places: Tensor | None
+    indices: Tensor | None
     start: int
     stop: int
 
@@ -54,9 +54,9 @@ class KeptWeights:
         start = 0
         for name, parameter in named:
             flat = parameter.detach().reshape(-1)
-            places = None if parameter.ndim < 2 or bool(flat.all()) else flat.nonzero()[:, 0]
-            stop = start + (flat.numel() if places is None else len(places))
-            self._parts[name] = _Part(parameter, places, start, stop)
+            indices = None if parameter.ndim < 2 or bool(flat.all()) else flat.nonzero()[:, 0]
+            stop = start + (flat.numel() if indices is None else len(indices))
+            self._parts[name] = _Part(parameter, indices, start, stop)
             start = stop
         device = next(iter(self._parts.values())).parameter.device
         self.values = torch.empty(start, device=device)
@@ -117,10 +117,10 @@ class KeptWeights:
         with torch.no_grad():
             for part in self._parts.values():
                 own = values[part.start : part.stop].to(part.parameter.device, part.parameter.dtype)
-                if part.places is None:
+                if part.indices is None:
                     part.parameter.copy_(own.view_as(part.parameter))
                 else:
-                    part.parameter.view(-1)[part.places] = own
+                    part.parameter.view(-1)[part.indices] = own
 
     def restart(self, values: Tensor) -> None:
         """Restore earlier values, and reset Adam's averages."""
@@ -134,10 +134,10 @@ class KeptWeights:
         """Return a parameter as it is with these values, in host memory and rounded to a type."""
         part = self._parts[name]
         own = values[part.start : part.stop].cpu().to(dtype)
-        if part.places is None:
+        if part.indices is None:
             return own.view(part.parameter.shape)
         whole = torch.zeros(part.parameter.numel(), dtype=dtype)
-        whole[part.places.cpu()] = own
+        whole[part.indices.cpu()] = own
         return whole.view(part.parameter.shape)
 
     def rows_moved(self, name: str, before: Tensor, after: Tensor) -> Tensor:
@@ -152,6 +152,6 @@ class KeptWeights:
 
 
 def _trained_values(part: _Part, tensor: Tensor) -> Tensor:
-    """Return the numbers of a tensor at the places of a part's trained weights, float32."""
+    """Return the numbers of a tensor at the indices of a part's trained weights, float32."""
     flat = tensor.reshape(-1)
-    return (flat if part.places is None else flat.index_select(0, part.places)).float()
+    return (flat if part.indices is None else flat.index_select(0, part.indices)).float()

@@ -35,10 +35,10 @@ class Pair:
     """A pruned model and its dense parent, not loaded yet.
 
     Attributes:
-        sparse: the pruned model: a run's folder, or what `load_model` takes.
+        sparse: the pruned model: a run's folder, or a source for `load_model`.
         run: the run; None: it is a checkpoint.
         title: the pruned model's title.
-        parent, parent_title: the dense model, as `load_model` takes it, and its title.
+        parent, parent_title: the dense model, a source for `load_model`, and its title.
         files: the files of the pruned model's weights; for a run those of the dense model.
         dense_weights, sparse_weights: fingerprints of both models' files.
         trained: the names of the trained parameters.
@@ -78,7 +78,7 @@ def open_pair(
     """Find both models and check that one was made from the other.
 
     Args:
-        sparse: a run folder, or a checkpoint as `load_model` takes it.
+        sparse: a run folder, or a checkpoint (a source for `load_model`).
         parent: the dense model; None: that of the run.
         dtype: the type of the forward passes.
         progress: called while a checkpoint is read.

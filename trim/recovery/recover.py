@@ -54,7 +54,7 @@ def recover(
         trim.evaluate(recovered.path)
 
     Args:
-        sparse: a run, or a pruned checkpoint as `load_model` takes it.
+        sparse: a run, or a pruned checkpoint (a source for `load_model`).
         out: the new folder; None: next to the run, with "-recovered" after its name.
         settings: every option.
         parent: the dense model, which a checkpoint needs; None: that of the run.

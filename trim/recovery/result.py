@@ -24,7 +24,7 @@ from trim.runs.recovery import MOVED_FILE, Recovery, Zeros
 
 
 def write_moved(path: Path, student: Model, kept: KeptWeights, before: Tensor, after: Tensor) -> None:
-    """Write how far the kept weights of each layer's rows moved."""
+    """Write the relative change of the kept weights of each row, by layer."""
     names = {id(layer.weight): name for name, layer in student.layers.items()}
     own = {name: names.get(id(parameter)) for name, parameter in student.module.named_parameters()}
     moved = {
@@ -67,7 +67,7 @@ def write_model(
     for name in pair.trained:
         for stored in tensors.places(name):
             trained.setdefault(stored.name, []).append((name, stored))
-    found: Zeros = {"zeros": 0, "of": 0, "rounded": 0}
+    counts: Zeros = {"zeros": 0, "of": 0, "rounded": 0}
 
     def change(tensor: str, place: TensorPlace, file: BufferedRandom) -> None:
         for name, stored in trained[tensor]:
@@ -80,16 +80,16 @@ def write_model(
             if name in matrices:
                 zeros = new.numel() - int(new.count_nonzero())
                 old = stored.of(kept.tensor(name, before, place.dtype))
-                found["zeros"] += zeros
-                found["of"] += new.numel()
-                found["rounded"] += zeros - (old.numel() - int(old.count_nonzero()))
+                counts["zeros"] += zeros
+                counts["of"] += new.numel()
+                counts["rounded"] += zeros - (old.numel() - int(old.count_nonzero()))
             with changed_part(file, place, stored) as weight:
                 weight.copy_(new)
 
     with disk_errors_named(out), new_folder(out.absolute()) as new:
         copy_model(pair.files, new, trained, change, progress)
         (new / "README.md").write_text(card, encoding="utf-8")
-    return found
+    return counts
 
 
 def export_recovery(recovery: Recovery, out: str | Path) -> Path:

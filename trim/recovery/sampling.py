@@ -18,7 +18,7 @@ _MEMORY_SHARE = 0.4  # the share of the free memory for the keys and values of a
 
 
 def _pieces_at_once(model: Model, length: int) -> int:
-    """Return how many pieces of a window of `length` tokens the model's device can write at once."""
+    """Return the number of pieces that fit into memory at once, a multiple of those in a window of `length` tokens."""
     config = model.module.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or getattr(config, "num_attention_heads", 1)
     size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -38,7 +38,7 @@ def sample_text(
     Args:
         model: the dense model.
         prompts: (windows, length) int64 of the calibration text.
-        wanted: how many windows; None: as many rounds as end within `seconds`, at least one.
+        wanted: the number of windows; None: those of all rounds that end within `seconds`, at least one.
         seconds: the time that the rounds may take.
         seed: the seed of the draws.
         report: called before each round.
@@ -134,15 +134,15 @@ def _sample_batch(model: Model, begin: Tensor, length: int, generator: torch.Gen
     last, cache = begin[:, :1], None
     tokens = [last]
     finite = torch.ones((), dtype=torch.bool, device=begin.device)
-    for place in range(1, length):
+    for position in range(1, length):
         output = model.module(input_ids=last, past_key_values=cache, use_cache=True)
         cache = output.past_key_values
         p = output.logits[:, -1].float().softmax(-1)
         finite &= p.isfinite().all()
         # With u uniform, p / −log u is largest at token i with probability p_i.
         last = p.div_(torch.empty_like(p).exponential_(generator=generator)).argmax(-1, keepdim=True)
-        if place < begin.shape[1]:
-            given = begin[:, place : place + 1]
+        if position < begin.shape[1]:
+            given = begin[:, position : position + 1]
             last = torch.where(given == _FREE, last, given)
         tokens.append(last)
     if not bool(finite):

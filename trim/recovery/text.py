@@ -35,7 +35,7 @@ class RecoveryText:
 
         Args:
             windows: (windows, length) int64.
-            device: decides how many are held out.
+            device: limits the number of held-out windows.
             seen: (any, any) int64, the windows that the model was pruned on; None: not known.
 
         Raises:
@@ -82,15 +82,15 @@ def _in_turn(windows: Tensor, start: int, count: int, seed: int) -> Tensor:
     """Return `count` windows from number `start` on, counted over epochs that are shuffled anew."""
     chosen = []
     for number in range(start, start + count):
-        epoch, place = divmod(number, len(windows))
+        epoch, index = divmod(number, len(windows))
         generator = torch.Generator().manual_seed((seed * 1_000_003 + epoch) % 2**63)
-        chosen.append(int(torch.randperm(len(windows), generator=generator)[place]))
+        chosen.append(int(torch.randperm(len(windows), generator=generator)[index]))
     return windows[chosen]
 
 
 def _hashes(windows: Tensor, ngram: int) -> Tensor:
     """Hash every n-gram of each window, (windows, length − n + 1) int64."""
     total = torch.zeros_like(windows[:, ngram - 1 :])
-    for place in range(ngram):  # products wrap around, as hashes may
-        total = total * 6364136223846793005 + windows[:, place : windows.shape[1] - ngram + 1 + place] + 1
+    for offset in range(ngram):  # products wrap around, as hashes may
+        total = total * 6364136223846793005 + windows[:, offset : windows.shape[1] - ngram + 1 + offset] + 1
     return total

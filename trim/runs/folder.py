@@ -63,7 +63,7 @@ class Run(StoredFolder):
 
     @property
     def settings(self) -> dict:
-        """Everything that changes the result, as JSON; the fingerprint is its hash, and `record` its parsed form."""
+        """Return everything that changes the result, as JSON: the fingerprint is its hash, `record` its parsed form."""
         return self.config["settings"]
 
     @property
@@ -73,12 +73,12 @@ class Run(StoredFolder):
 
     @property
     def model(self) -> ModelFacts:
-        """The model that was pruned."""
+        """Return the model that was pruned."""
         return self.record.model
 
     @property
     def text(self) -> TextFacts:
-        """The calibration text."""
+        """Return the calibration text."""
         return self.record.text
 
     @property
@@ -113,7 +113,7 @@ class Run(StoredFolder):
 
     @cached_property
     def budgets(self) -> BudgetFacts:
-        """`budgets.json`; empty for a single layer.
+        """Read `budgets.json`; empty for a single layer.
 
         Its "method", "totals" {name: weights}, "layers" {name: sparsity} and "clipped" [names].
         """
@@ -125,32 +125,32 @@ class Run(StoredFolder):
 
     @cached_property
     def metrics(self) -> Metrics:
-        """`metrics.json`; empty until the run is complete."""
+        """Read `metrics.json`; empty until the run is complete."""
         return read_json(self.path / "metrics.json", Metrics, optional=True)
 
     @cached_property
     def diagnoses(self) -> Diagnoses:
-        """`diagnoses.json`, without the keys that were never measured.
+        """Read `diagnoses.json`; keys that were never measured are missing.
 
         Raises:
             RunError: it is damaged.
         """
         path = self.path / "diagnoses.json"
-        found = read_json(path, Diagnoses, optional=True)
-        if (tokens := found.get("tokens")) is not None:
+        diagnoses = read_json(path, Diagnoses, optional=True)
+        if (tokens := diagnoses.get("tokens")) is not None:
             counts = [len(each) - 1 for each in tokens["pieces"]]
             if any(counts != list(map(len, losses)) for losses in (tokens["dense"], tokens["pruned"])):
                 raise damaged(path, "its tokens and losses differ in number")
-        return found
+        return diagnoses
 
     @property
     def blocks(self) -> list[int]:
-        """The complete blocks, in order."""
+        """Return the indices of the complete blocks, in order."""
         return sorted(int(index) for index in self.manifest["blocks"])
 
     @cached_property
     def layers(self) -> list[str]:
-        """The layers of all complete blocks, in the model's order."""
+        """Return the names of the layers of all complete blocks, in the model's order."""
         return [name for block in self.blocks for name in self.manifest["blocks"][str(block)]["layers"]]
 
     def block(self, index: int) -> dict[str, LayerRecord]:

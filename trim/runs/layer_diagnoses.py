@@ -25,11 +25,11 @@ def layer_diagnoses(run: Run, name: str) -> LayerDiagnoses:
         RunError: no such layer in the run, or its file is damaged.
     """
     numbers, path = run.numbers(name), _file(run.path, name)
-    found = read_json(path, LayerDiagnoses, optional=True)
-    for what, size, expected in _sizes(found, numbers["rows"], numbers["columns"]):
+    diagnoses = read_json(path, LayerDiagnoses, optional=True)
+    for what, size, expected in _sizes(diagnoses, numbers["rows"], numbers["columns"]):
         if size != expected:
             raise damaged(path, f"its {what} are {size:,}, and it needs {expected:,}")
-    return found
+    return diagnoses
 
 
 def update_layer_diagnoses(path: Path, name: str, diagnoses: LayerDiagnoses) -> None:
@@ -50,19 +50,19 @@ def _file(path: Path, name: str) -> Path:
     return path / FOLDER / f"{name}.json"
 
 
-def _sizes(found: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple[str, int, int]]:
-    """Yield the number of entries of each kind, and the expected number."""
-    if (signal := found.get("signal")) is not None:
+def _sizes(diagnoses: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple[str, int, int]]:
+    """Yield the name of each list of numbers, its length, and the expected length."""
+    if (signal := diagnoses.get("signal")) is not None:
         draws = len(signal["counts"])
         yield "rates", len(signal["rates"]), draws
         yield "titles", len(signal["titles"]), draws
         yield "draws of Gini", len(signal["gini"]), 1 if len(signal["gini"]) == 1 else draws
         for size in (*map(len, signal["counts"]), *map(len, signal["gini"])):
             yield "rows", size, rows
-    for agreement in found.get("agreement", ()):
+    for agreement in diagnoses.get("agreement", ()):
         yield "rows", len(agreement["by_row"]), rows
         yield "columns", len(agreement["by_column"]), columns
-    for paths in found.get("targets", ()):
+    for paths in diagnoses.get("targets", ()):
         yield "targets", len(paths["counts"]), len(paths["targets"])
         for counts in paths["counts"]:
             yield "rows", len(counts), rows

@@ -20,7 +20,7 @@ class StoredFolder:
 
     @property
     def id(self) -> str:
-        """The folder's name."""
+        """Return the folder's name."""
         return self.path.name
 
     @property
@@ -30,12 +30,12 @@ class StoredFolder:
 
     @property
     def fingerprint(self) -> str:
-        """The hash of its settings."""
+        """Return the hash of its settings."""
         return self.config["fingerprint"]
 
     @cached_property
     def notes(self) -> dict[str, str]:
-        """`notes.json`: "name" and "note"."""
+        """Read "name" and "note" of `notes.json`; the name defaults to the recorded one."""
         written = read_json(self.path / "notes.json", Notes, optional=True)
         return {
             "name": written.get("name") or self.config.get("name") or self.id,
@@ -44,11 +44,11 @@ class StoredFolder:
 
     @property
     def name(self) -> str:
-        """Its title."""
+        """Return its title."""
         return self.notes["name"]
 
     def events(self) -> Iterator[dict]:
-        """`events.jsonl`, in order."""
+        """Read the events of `events.jsonl`, in order."""
         return read_events(self.path)
 
 
@@ -81,16 +81,16 @@ def list_folders(folder: str | Path | None, file: str, open_one: Callable[[Path]
     """List the folders in a folder (default: `runs_folder()`) that hold a file of this name, newest first.
 
     Args:
-        folder: where they are.
+        folder: the folder to search.
         file: the file that each of them holds.
         open_one: opens one of them; raises RunError if it is damaged.
     """
     folder = runs_folder() if folder is None else Path(folder)
     entries: list[tuple[str, FolderEntry[F]]] = []
-    for found in sorted(folder.glob(f"*/{file}")):
+    for path in sorted(each.parent for each in folder.glob(f"*/{file}")):
         try:
-            opened = open_one(found.parent)
-            entries.append((opened.created, FolderEntry(found.parent, opened, None)))
+            opened = open_one(path)
+            entries.append((opened.created, FolderEntry(path, opened, None)))
         except RunError as error:
-            entries.append(("", FolderEntry(found.parent, None, str(error))))
+            entries.append(("", FolderEntry(path, None, str(error))))
     return [entry for _, entry in sorted(entries, key=lambda entry: entry[0], reverse=True)]

@@ -147,20 +147,20 @@ def deferred_records(
             LayerRecord(
                 name=name,
                 columns=columns,
-                budget=float(budgets[place]),
+                budget=float(budgets[index]),
                 allocation=allocation,
                 score=score_name,
-                vectors=vectors[place],
+                vectors=vectors[index],
                 quality_measure=quality_measure,
                 search=None
                 if paths_on_host is None
-                else _search_record(search_numbers[place], paths_on_host[place]),
-                tokens=tokens[place],
+                else _search_record(search_numbers[index], paths_on_host[index]),
+                tokens=tokens[index],
                 checked=checked,
-                **values[place],
-                **{key: part[place] for key, part in parts.items()},
+                **values[index],
+                **{key: part[index] for key, part in parts.items()},
             )
-            for place, name in enumerate(names)
+            for index, name in enumerate(names)
         ]
 
     return make

@@ -46,14 +46,14 @@ class RecoveryTextFacts:
 
 @dataclass(frozen=True)
 class RecoveryRecord:
-    """Everything that decides the result of a recovery.
+    """Everything that changes the result of a recovery.
 
     Attributes:
         request: the requested settings.
         sparse: the pruned model, a run's folder or a checkpoint.
         run: the fingerprint of the run; None: it is a checkpoint.
         pruned: the pruned model's title, and the fingerprint of its weights (for a run, of the dense model's).
-        parent: the dense model, as `load_model` takes it.
+        parent: the dense model, a source for `load_model`.
         dense: the dense model's title, and the fingerprint of its weights.
         text: the text of the training.
         compute: the hardware and the arithmetic.
@@ -119,7 +119,7 @@ class Recovery(StoredFolder):
     Attributes:
         path: the folder.
         config: `recovery.json`, checked against its fingerprint.
-        record: what decides its result, read and checked.
+        record: everything that changes its result, read and checked.
     """
 
     path: Path
@@ -143,7 +143,7 @@ class Recovery(StoredFolder):
 
     @cached_property
     def metrics(self) -> RecoveryMetrics:
-        """`metrics.json`; empty until the first held-out loss.
+        """Read `metrics.json`; empty until the first held-out loss.
 
         Raises:
             RunError: damaged, or it contradicts itself.

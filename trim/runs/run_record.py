@@ -1,4 +1,4 @@
-"""Everything that decides the result of a run, as `config.json` holds it under "settings"."""
+"""Everything that changes the result of a run, as `config.json` holds it under "settings"."""
 
 import dataclasses
 from dataclasses import dataclass

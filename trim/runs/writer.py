@@ -80,7 +80,7 @@ class RunWriter(FolderWriter):
             kind: "model", or "layer" for single layers kept from the app.
             name: the run's title.
             heads: the model's attention heads; None: not known.
-            structure: what is known of the model's blocks; None: nothing.
+            structure: further facts of the model's blocks; None: not known.
 
         Raises:
             RunError: the folder is not empty, or cannot be written.
@@ -138,7 +138,7 @@ class RunWriter(FolderWriter):
         """Write a block and commit it; an earlier file of the block stays until then.
 
         Args:
-            index: the block's place in the model.
+            index: the block's index in the model.
             records: its layers; each name begins with the index.
             after: waits for another block, which is committed before this one.
             facts: further entries about the block for the manifest.

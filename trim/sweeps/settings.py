@@ -69,7 +69,7 @@ class SweepSettings:
         SweepSettings("demo", {"target": (0.6, 0.7), "allocation": ("uniform", "trim")}, shared)
 
     Attributes:
-        model: a source that `load_model` knows. Its path, and those of texts and budget files, become absolute.
+        model: a source for `load_model`. Its path, and those of texts and budget files, become absolute.
         grid: fields of `PruneSettings` named in `GRID`, with their values.
         shared: what all cells have in common: settings, or fields named in `SHARED` with their value; the others have
             their defaults.

@@ -43,7 +43,7 @@ def token_card(facts: TokenFacts, file_name: str) -> None:
             "Scatter of tokens' losses",
             lambda: {
                 "window": np.array([each.window for each in tokens]),
-                "place": np.array([each.place for each in tokens]),
+                "place": np.array([each.index for each in tokens]),
                 "token": np.array([each.text for each in tokens], dtype=str),
                 "dense": dense,
                 "pruned": pruned,
