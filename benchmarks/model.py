@@ -203,6 +203,8 @@ def measure(arguments: argparse.Namespace) -> None:
         if isinstance(fact, BlockDone) and fact.block < blocks:
             done.append(fact.seconds)
             ended.append(time.perf_counter())
+            if len(ended) == blocks:
+                watch(Progress(""))  # the run's totals belong to no stage
 
     if model.device.type == "cuda":
         with tempfile.TemporaryDirectory() as out:  # kernels are compiled once on a machine
@@ -214,7 +216,6 @@ def measure(arguments: argparse.Namespace) -> None:
     ):
         begin = time.perf_counter()
         run = prune(arguments, folder, windows, Path(out), blocks, watch, listen)
-        watch(Progress(""))
         seconds = time.perf_counter() - begin
         realised = run.metrics["sparsity"]["realised"]
         if abs(realised - arguments.target) > 1e-6:
