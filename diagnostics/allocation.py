@@ -1,8 +1,4 @@
-"""Row sparsities of allocations: distribution, ranks, relation to other properties of the rows.
-
-Which allocation set the sparsities is its `method` ("uniform", "trim", "optimal", ...); the `label` tells two
-allocations of one method apart.
-"""
+"""Row sparsities of allocations: distribution, ranks, relation to other properties of the rows."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -31,8 +27,14 @@ _EXTREMES = 25  # rows kept at each end of both axes of a thinned scatter
 class RowAllocation:
     """The number of pruned weights of each row of a layer.
 
-    counts: (D,) integers, row i's pruned weights of its `columns` (N). Raises ValueError for counts that are
-    not integers or lie outside 0..N.
+    Attributes:
+        method: what set the counts: "uniform", "trim", "optimal" and so on.
+        label: the name to display; it distinguishes allocations of one method.
+        counts: (D,) integers, the number of pruned weights of each row.
+        columns: N, the number of weights of a row.
+
+    Raises:
+        ValueError: counts are not integers, or lie outside 0..N.
     """
 
     method: str
@@ -60,10 +62,11 @@ class RowAllocation:
 
 @dataclass(frozen=True, eq=False)
 class Ecdf:
-    """Steps of an empirical distribution function.
+    """Steps of an empirical distribution function, thinned to at most CURVE_POINTS steps, each of them exact.
 
-    From `values` (P,) on, `share` (P,) of the rows lie at or below it. Thinned to at most CURVE_POINTS steps, each
-    of them exact.
+    Attributes:
+        values: (P,), ascending.
+        share: (P,), the share of the rows that lie at or below each value.
     """
 
     values: np.ndarray
@@ -74,7 +77,9 @@ class Ecdf:
 class RankedRows:
     """Rows by ascending sparsity, thinned to at most CURVE_POINTS.
 
-    rows, rank_fraction, row_sparsity: (P,), the drawn ones. all_rank_fraction: (D,), each row's own place.
+    Attributes:
+        rows, rank_fraction, row_sparsity: (P,), the rows to draw, with rank (0 to 1) and sparsity.
+        all_rank_fraction: (D,), the rank of every row.
     """
 
     rows: np.ndarray
@@ -85,7 +90,7 @@ class RankedRows:
 
 @dataclass(frozen=True, eq=False)
 class RowSparsityStatistics:
-    """Several allocations on shared axes; the histogram's lines, `ecdfs` and `ranked` are in their order."""
+    """Several allocations on shared axes: `ecdfs`, `ranked` and the lines of the histogram are in their order."""
 
     allocations: tuple[RowAllocation, ...]
     histogram: Histogram
@@ -128,9 +133,12 @@ def ranked_rows(row_sparsity: np.ndarray) -> RankedRows:
 class RowScatter:
     """Row sparsity, or other heights, against another property of the same rows.
 
-    quantity: the property ("gini", "weight_norm", "cosine", "row_error"). rows, values, heights: (M,), the drawn
-    points, in row order. total_rows: rows with both numbers. correlation: over all of those, None if one of
-    the two does not vary.
+    Attributes:
+        allocation: the allocation that set the sparsities.
+        quantity: the property ("gini", "weight_norm", "cosine", "row_error").
+        rows, values, heights: (M,), the points to draw, in row order.
+        total_rows: the number of rows that have both numbers.
+        correlation: over all of those; None: one of the two does not vary.
     """
 
     allocation: RowAllocation
@@ -168,9 +176,9 @@ def row_scatter(
 
 
 def thin_rows(values: np.ndarray, others: np.ndarray, selected: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return which rows a scatter of two (D,) numbers draws, ascending, and how many have finite `values`.
+    """Return the rows (M,) that a scatter of two numbers (D,) draws, ascending, and how many have finite `values`.
 
-    Above SCATTER_POINTS a fixed sample, always with the `selected` rows and both axes' extremes.
+    Above SCATTER_POINTS rows it draws a fixed sample, always with the `selected` rows and both axes' extremes.
     """
     paired = np.flatnonzero(np.isfinite(values))
     if len(paired) <= SCATTER_POINTS:
@@ -192,8 +200,11 @@ PICTURE_LIMIT = 512
 class MaskDensity:
     """Share of kept weights per block of a (rows, columns) mask.
 
-    kept_fraction: (h, w) float32, h and w at most PICTURE_LIMIT. Each entry covers `row_block` rows and
-    `column_block` columns; the last ones cover what is left.
+    Attributes:
+        kept_fraction: (h, w) float32, h and w at most PICTURE_LIMIT.
+        rows, columns: shape of the mask.
+        row_block, column_block: rows and columns that one entry covers; the last ones cover what is left.
+        layer_sparsity: share of the mask's weights that are pruned.
     """
 
     kept_fraction: np.ndarray
@@ -205,7 +216,11 @@ class MaskDensity:
 
 
 def pool_mask(mask: np.ndarray) -> MaskDensity:
-    """Pool a mask (D, N), True where a weight is kept. Raises ValueError unless it is bool with two axes."""
+    """Pool a mask (D, N), True where a weight is kept.
+
+    Raises:
+        ValueError: the mask is not bool, or has not two axes.
+    """
     mask = bool_matrix(mask)
     rows, columns = mask.shape
     row_block, column_block = (-(-size // PICTURE_LIMIT) for size in mask.shape)

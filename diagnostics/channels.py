@@ -13,9 +13,11 @@ MOST_PRUNED_SHARE = 0.1  # share of channels that count as the most pruned
 class ChannelPair:
     """Two parts of the same C channels.
 
-    first, second: (C,), the pruned share of each channel in either part. correlation: Spearman; None: not defined.
-    shared: the share of the first part's most pruned tenth that is in the second's too; a tenth at random. Ties go to
-    the first channels.
+    Attributes:
+        first, second: (C,), the pruned share of each channel in either part.
+        correlation: Spearman; None: not defined.
+        shared: the share of the first part's most pruned tenth that is in the second's too; a tenth at random. Ties go
+            to the first channels.
     """
 
     first: np.ndarray

@@ -26,11 +26,13 @@ class RowMove:
 class AllocationComparison:
     """Distances between two distributions of row sparsity, and the moves of single rows.
 
-    ks_distance: largest gap between the two distribution functions, in [0, 1] (Kolmogorov-Smirnov).
-    wasserstein_distance: mean shift in row sparsity needed to turn one into the other (Wasserstein-1).
-    correlation: Spearman over the rows; None if not defined or the rows are not the same.
-    moved: rows with the largest absolute change, largest first, equal ones by row; without unchanged rows.
-    why_unpaired: why rows cannot be paired; None if they can.
+    Attributes:
+        first, second: the allocations.
+        ks_distance: largest gap between the two distribution functions, in [0, 1] (Kolmogorov-Smirnov).
+        wasserstein_distance: mean shift in row sparsity needed to turn one into the other (Wasserstein-1).
+        correlation: Spearman over the rows; None if not defined or the rows are not the same.
+        moved: rows with the largest absolute change, largest first, equal ones by row; without unchanged rows.
+        why_unpaired: why rows cannot be paired; None if they can.
     """
 
     first: RowAllocation
@@ -47,7 +49,11 @@ def compare_allocations(
 ) -> AllocationComparison:
     """Compare two allocations; layers of another shape are compared as distributions only.
 
-    limit: the largest number of moved rows to list. why_unpaired: why the rows are not the same, if that is known.
+    Args:
+        first: the allocation to start from.
+        second: the allocation that is compared with it.
+        limit: the largest number of moved rows to list.
+        why_unpaired: why the rows are not the same, if that is known.
     """
     from scipy.stats import wasserstein_distance  # takes seconds to import
 

@@ -26,9 +26,14 @@ _BLOCK_ENTRIES = 2**24
 def gini(scores: np.ndarray) -> np.ndarray:
     """Compute the Gini coefficient of each row, (D,) float64, in [0, 1); NaN for a row of zeros.
 
-    scores: (D, N), not negative. With a row's scores a ascending,
-    G = sum_j (2j - N - 1) a_(j) / (N sum_j a_(j)): 0 if all are equal, (N - 1) / N if one holds everything.
-    Raises ValueError for negative or non-finite scores.
+    With a row's scores a in ascending order, G = sum_j (2j - N - 1) a_(j) / (N sum_j a_(j)): 0 if all are equal,
+    (N - 1) / N if all but one are 0.
+
+    Args:
+        scores: (D, N), not negative.
+
+    Raises:
+        ValueError: a score is negative or not finite.
     """
     scores = _scores(scores, 2)
     rows, columns = scores.shape
@@ -50,8 +55,14 @@ def gini(scores: np.ndarray) -> np.ndarray:
 def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
     """Compute the Gini coefficient of the kept scores of each row, (D,) float64.
 
-    scores: (D, N), not negative. counts: (D,), the number of row i's lowest scores that are pruned. NaN where only
-    zeros, or no scores, are left. Raises ValueError as `gini` does, and for counts outside 0..N.
+    It is NaN where only zeros, or no scores, are left.
+
+    Args:
+        scores: (D, N), not negative.
+        counts: (D,), how many of each row's lowest scores are pruned.
+
+    Raises:
+        ValueError: a score is negative or not finite, or a count lies outside 0..N.
     """
     ascending = np.sort(_scores(scores, 2).astype(np.float64), axis=1)
     rows, columns = ascending.shape
@@ -71,9 +82,17 @@ def gini_of_kept(scores: np.ndarray, counts: np.ndarray) -> np.ndarray:
 def lorenz(row_scores: np.ndarray, points: int = 129) -> tuple[np.ndarray, np.ndarray]:
     """Compute the Lorenz curve of one row: the share of the score that the least important weights hold.
 
-    row_scores: (N,), not negative. Returns (population (P,), share (P,)), both from 0 to 1; the share is NaN
-    for a row of zeros. With points = N + 1 the Gini coefficient is 1 - 2 x the trapezoid area under it.
-    Raises ValueError for negative or non-finite scores and for fewer than two points.
+    With points = N + 1 the Gini coefficient is 1 - 2 x the trapezoid area under the curve.
+
+    Args:
+        row_scores: (N,), not negative.
+        points: P, the number of points.
+
+    Returns:
+        The population (P,) and its share (P,), both from 0 to 1; the share is NaN for a row of zeros.
+
+    Raises:
+        ValueError: a score is negative or not finite, or there are fewer than two points.
     """
     ascending = np.sort(_scores(row_scores, 1).astype(np.float64))
     if points < 2:
@@ -82,8 +101,8 @@ def lorenz(row_scores: np.ndarray, points: int = 129) -> tuple[np.ndarray, np.nd
     if ascending[-1] == 0:
         return population, np.full(points, np.nan)
     cumulative = np.concatenate([[0.0], np.cumsum(ascending / ascending[-1])])
-    held = np.linspace(0.0, 1.0, len(cumulative))
-    return population, np.interp(population, held, cumulative / cumulative[-1])
+    reached = np.linspace(0.0, 1.0, len(cumulative))
+    return population, np.interp(population, reached, cumulative / cumulative[-1])
 
 
 @dataclass(frozen=True)
@@ -108,7 +127,11 @@ def summarise_gini(coefficients: np.ndarray) -> GiniSummary:
 class GiniStatistics:
     """Gini coefficients of the rows under one or several scores, with their histogram in shared bins.
 
-    labels: one per score ("wanda", "magnitude", or a model's name). coefficients: one (D,) each.
+    Attributes:
+        labels: one per score ("wanda", "magnitude", or a model's name).
+        coefficients: (D,) for each label.
+        histogram: one line per label.
+        summaries: one per label.
     """
 
     labels: tuple[str, ...]

@@ -14,7 +14,9 @@ MAX_BINS = 72
 class RowNumbers:
     """A number of each row of a layer, (D,); NaN where a row has none.
 
-    slot: index of the compared layer, 0 for A. columns: N if the number is a count divided by N.
+    Attributes:
+        slot: index of the compared layer, 0 for A.
+        columns: N if the number is a count divided by N.
     """
 
     label: str

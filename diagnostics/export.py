@@ -19,7 +19,8 @@ from diagnostics.format import plain_text
 def table_csv(columns: Mapping[str, np.ndarray]) -> bytes:
     """Return columns of equal length as UTF-8 CSV with one line of names. Floats keep every digit.
 
-    Raises ValueError for columns of different lengths.
+    Raises:
+        ValueError: the columns differ in length.
     """
     arrays = {name: np.asarray(values) for name, values in columns.items()}
     lengths = {name: array.shape for name, array in arrays.items()}
@@ -35,7 +36,8 @@ def table_csv(columns: Mapping[str, np.ndarray]) -> bytes:
 def arrays_npz(arrays: Mapping[str, np.ndarray]) -> bytes:
     """Return arrays of any shape as a compressed NPZ without pickles.
 
-    Raises ValueError for an array that could only be pickled.
+    Raises:
+        ValueError: an array could only be pickled.
     """
     plain = {name: np.asarray(array) for name, array in arrays.items()}
     for name, array in plain.items():
@@ -159,7 +161,8 @@ def report_html(title: str, subtitle: str, parts: Iterable[Part]) -> bytes:
 
     All text is escaped here; labels in figures must be escaped already, as those of `figures` are.
 
-    Raises ValueError for a table whose rows are not as wide as its header.
+    Raises:
+        ValueError: a row of a table is not as wide as its header.
     """
     parts = list(parts)
     headings = [part.text for part in parts if isinstance(part, Heading)]

@@ -1,4 +1,4 @@
-"""Texts as they are on every page: numbers never rounded to what they are not, one minus sign, no powers of ten."""
+"""Numbers as text, the same on every page: never rounded to 0 or 1, with one minus sign, without powers of ten."""
 
 import html
 import math

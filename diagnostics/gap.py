@@ -37,14 +37,16 @@ def _loss_captured(uniform: float, reached: float, best: float) -> float | None:
 class AllocationGap:
     """The gap between an allocation of one layer and the optimum.
 
-    uniform_quality, reached_quality, best_quality: the layer's, at the same layer sparsity; larger is better.
-    captured: `captured_share` of the three; None as well where the best is not better than uniform in this quality,
-        because it is best in another measure.
-    loss_captured: the captured share of the loss that the best minimises, 1 at most; None if not given or not defined.
-    excess: (D,) row sparsity under `reached` less that under `best`: positive where too much of the row is pruned.
-    over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. Each
-        `RowMove` goes from the best allocation to the reached one.
-    misplaced_share: share of the layer's pruned weights that the best allocation takes from other rows.
+    Attributes:
+        uniform_quality, reached_quality, best_quality: the layer's, at the same layer sparsity; larger is better.
+        captured: `captured_share` of the three; None as well where the best is not better than uniform in this quality,
+            because it is best in another measure.
+        loss_captured: the captured share of the loss that the best minimises, 1 at most; None if not given or not
+            defined.
+        excess: (D,) row sparsity under `reached` less that under `best`: positive where too much of the row is pruned.
+        over, under: the rows with the largest excess, and with the least; each by size, without rows that agree. Each
+            `RowMove` goes from the best allocation to the reached one.
+        misplaced_share: share of the layer's pruned weights that the best allocation takes from other rows.
     """
 
     reached: RowAllocation
@@ -121,9 +123,12 @@ def _moves(reached: RowAllocation, best: RowAllocation, rows: list[int]) -> tupl
 class GapCurve:
     """The captured share of an allocation at several targets.
 
-    targets: (P,) layer sparsities, ascending. uniform, reached, best: (P,) the layer's quality. reached_loss,
-    best_loss: (P,) the loss that the best minimises, relative to uniform's. captured, loss_captured: (P,) shares as in
-    `AllocationGap`. NaN where not defined. measure: the quality's name.
+    Attributes:
+        targets: (P,) layer sparsities, ascending.
+        uniform, reached, best: (P,) the layer's quality.
+        reached_loss, best_loss: (P,) the loss that the best minimises, relative to uniform's.
+        captured, loss_captured: (P,) shares as in `AllocationGap`. NaN where not defined.
+        measure: the quality's name.
     """
 
     targets: np.ndarray

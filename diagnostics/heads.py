@@ -14,9 +14,13 @@ WHOLE = 0.95  # a head whose pruned share is at least this counts as removed: on
 class HeadNumbers:
     """A number of each row by head.
 
-    label: the number's name. names: the H heads' names. means: (H,). quartiles: (H, 3) of each head's rows. All NaN for
-    a head whose rows have no number. between: the share of the variance of all rows that is between the means of heads;
-    None if rows do not differ. chance: the mean of that share if rows were assigned to heads at random.
+    Attributes:
+        label: the number's name.
+        names: the H heads' names.
+        means: (H,) of each head's rows; NaN: its rows have no number.
+        quartiles: (H, 3) of each head's rows; NaN likewise.
+        between: the share of the variance of all rows that is between the means of heads; None if rows do not differ.
+        chance: the mean of that share if rows were assigned to heads at random.
     """
 
     label: str
@@ -30,7 +34,8 @@ class HeadNumbers:
 def by_head(label: str, values: np.ndarray, names: Sequence[str]) -> HeadNumbers:
     """Group a number of the rows (D,), NaN where a row has none, by head: each head has D / H consecutive rows.
 
-    Raises ValueError where the rows do not divide into as many heads as there are names.
+    Raises:
+        ValueError: the rows do not divide into as many heads as there are names.
     """
     values = real_array(label, values, 1, finite=False).astype(np.float64)
     if not names or len(values) % len(names):
@@ -42,7 +47,7 @@ def by_head(label: str, values: np.ndarray, names: Sequence[str]) -> HeadNumbers
     rows, used = int(counts.sum()), int((counts > 0).sum())
     between = None
     if rows and (total := float(np.square(heads[finite] - heads[finite].mean()).sum())) > 0:
-        apart = counts * np.square(np.nan_to_num(means) - heads[finite].mean())
-        between = float(apart.sum()) / total
+        deviations = counts * np.square(np.nan_to_num(means) - heads[finite].mean())
+        between = float(deviations.sum()) / total
     chance = (used - 1) / (rows - 1) if rows > 1 else 0.0
     return HeadNumbers(label, tuple(names), means, np.array(list(map(quartiles, heads))), between, chance)

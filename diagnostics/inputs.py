@@ -15,9 +15,13 @@ TOP = 0.01  # `top_share` is the share of kept weights on this share of the feat
 class FeatureStatistics:
     """The kept weights of one layer by input feature.
 
-    method, label: the pruning method, and its label. rows: D. kept: (N,), number of kept weights of each column.
-    gini: the Gini of `kept`; 0: spread evenly, NaN: no weight is kept. top_share: the share of all kept weights on the
-    1% of features that keep most. with_norm: Spearman correlation of `kept` and the features' norms; None: not defined.
+    Attributes:
+        method, label: the pruning method, and its label.
+        rows: D.
+        kept: (N,), number of kept weights of each column.
+        gini: the Gini of `kept`; 0: spread evenly, NaN: no weight is kept.
+        top_share: the share of all kept weights on the 1% of features that keep most.
+        with_norm: Spearman correlation of `kept` and the features' norms; None: not defined.
     """
 
     method: str
@@ -37,9 +41,16 @@ class FeatureStatistics:
 def feature_statistics(
     method: str, label: str, mask: np.ndarray, input_norm: np.ndarray | None = None
 ) -> FeatureStatistics:
-    """Count the kept weights of a mask (D, N), True where a weight is kept, by input feature.
+    """Count the kept weights of a mask by input feature.
 
-    input_norm: (N,), the features' norms; None: not known. Raises ValueError for an invalid mask or another size.
+    Args:
+        method: the pruning method.
+        label: the method's label.
+        mask: (D, N), True where a weight is kept.
+        input_norm: (N,), the features' norms; None: not known.
+
+    Raises:
+        ValueError: the mask is not a bool matrix, or `input_norm` has another size.
     """
     mask = bool_matrix(mask)
     kept = np.count_nonzero(mask, axis=0)

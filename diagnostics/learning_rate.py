@@ -27,16 +27,19 @@ LAYER_UNITS = {
 class LearningRateTrace:
     """The search of one layer, one line per learning rate, one column per iteration.
 
-    rates: (R,) not zero, distinct, in the order of the published grid, both signs.
-    quality: (R, K + 1) layer quality at exact counts, larger is better; column 0 is the uniform allocation, so its
-    entries are all equal. NaN after it where a rate was not computed, which only an untried rate may be.
-    row_variance: (R, K + 1) variance of the row quality over rows; NaN as above.
-    tried: (R,) bool, whether the published search got to the rate.
-    chosen: index of the rate the published search chose, None if the layer stayed uniform.
-    layer_measure, row_measure: which qualities these are ("cosim_flat", "cosim", "mse", ...).
-    published: (R, K + 1), the quality at the publication's counts, which are rounded down: by it the search keeps and
-    chooses. None where `quality` is that reading, because the exact one was not kept.
-    Raises ValueError for anything that contradicts this.
+    Attributes:
+        rates: (R,) not zero, distinct, in the order of the published grid, both signs.
+        quality: (R, K + 1) layer quality at exact counts, larger is better; column 0 is the uniform allocation, so its
+            entries are all equal. NaN after it where a rate was not computed, which only an untried rate may be.
+        row_variance: (R, K + 1) variance of the row quality over rows; NaN as above.
+        tried: (R,) bool, whether the published search got to the rate.
+        chosen: index of the rate that the published search chose; None: the layer stayed uniform.
+        layer_measure, row_measure: which qualities these are ("cosim_flat", "cosim", "mse", ...).
+        published: (R, K + 1), the quality at the publication's counts, which are rounded down: by it the search keeps
+            and chooses. None: `quality` holds these values, because the exact ones were not stored.
+
+    Raises:
+        ValueError: the arrays contradict this.
     """
 
     rates: np.ndarray
@@ -143,8 +146,15 @@ class LearningRateTrace:
 class RateSummary:
     """The summary of one learning rate.
 
-    Whether it was tried, the quality of the iteration that the search keeps (0: uniform), that minus the uniform
-    quality, the iteration, and its quality as the publication reads it, where that is another. None if not computed.
+    Attributes:
+        rate: the learning rate.
+        tried: whether the published search tried it.
+        quality: the layer quality at the iteration that the search keeps; None: the rate was not computed.
+        gain: the quality minus that of uniform.
+        iteration: the iteration; 0: uniform.
+        published: the quality at the publication's counts, if these differ.
+        chosen: whether the published search chose the rate.
+        exhaustive: whether it is the best of all rates.
     """
 
     rate: float
@@ -170,7 +180,7 @@ class RateSummary:
 
 
 def rate_summaries(trace: LearningRateTrace) -> tuple[RateSummary, ...]:
-    """Return one line per rate, in the trace's order: the table next to the figures."""
+    """Return a summary of each rate, in the trace's order."""
     lines = []
     for index, (rate, kept) in enumerate(zip(trace.rates.tolist(), trace.kept.tolist(), strict=True)):
         tried, marks = bool(trace.tried[index]), (index == trace.chosen, index == trace.exhaustive)

@@ -12,10 +12,15 @@ from diagnostics.numeric import check_shape, real_array
 class PrunedMatrix:
     """The scores of a small layer, and which of its weights one allocation keeps.
 
-    method, label: the allocation's.
-    score: (D, N), not negative. keep: (D, N) bool. cosine: (D,), of each row's dense and pruned output.
-    layer_cosine: the same for the whole layer's output.
-    Raises ValueError for shapes that do not fit.
+    Attributes:
+        method, label: the allocation's.
+        score: (D, N), not negative.
+        keep: (D, N) bool.
+        cosine: (D,), of each row's dense and pruned output.
+        layer_cosine: the same for the whole layer's output.
+
+    Raises:
+        ValueError: the shapes do not fit.
     """
 
     method: str
@@ -54,10 +59,15 @@ class ScoreLesson:
 class UpdateLesson:
     """One update of TRIM, term by term; all (D,).
 
-    target: T, the layer's sparsity. columns: N.
-    quality: the rows' cosines at the target. share: (quality − min) / (max − min + 1e-6).
-    change: 2 · rate · share less its mean. row_sparsity: x after the update. counts: exact, of x.
-    uniform_quality, layer_quality: cosine of the layer's output at uniform counts and at `counts`.
+    Attributes:
+        target: T, the layer's sparsity.
+        columns: N.
+        quality: (D,), the rows' cosines at the target.
+        share: (D,), (quality − min) / (max − min + 1e-6).
+        change: (D,), 2 · rate · share less its mean.
+        row_sparsity: (D,), x after the update.
+        counts: (D,), the exact counts that x is projected to.
+        uniform_quality, layer_quality: cosine of the layer's output at uniform counts and at `counts`.
     """
 
     target: float
@@ -75,9 +85,13 @@ class UpdateLesson:
 class CurveLesson:
     """A few rows at every number of pruned weights.
 
-    names: the R rows' names. score: (R, N), ascending. cosine: (R, N + 1), that of the row's output with this many of
-    its lowest scores removed.
-    Raises ValueError for shapes that do not fit.
+    Attributes:
+        names: the R rows' names.
+        score: (R, N), ascending.
+        cosine: (R, N + 1), that of the row's output with this many of its lowest scores removed.
+
+    Raises:
+        ValueError: the shapes do not fit.
     """
 
     names: tuple[str, ...]
@@ -93,9 +107,13 @@ class CurveLesson:
 class PathLesson:
     """A search, frame by frame; frames between two updates interpolate them.
 
-    target: T. update: (F,), the number of updates; whole numbers are the search's own states.
-    row_sparsity: (F, D), x; line 0 is uniform. cosine: (F, D), the rows' cosines there. quality: (F,), the layer's.
-    kept: the best update.
+    Attributes:
+        target: T.
+        update: (F,), the number of updates; whole numbers are the search's own states.
+        row_sparsity: (F, D), x; line 0 is uniform.
+        cosine: (F, D), the rows' cosines there.
+        quality: (F,), the layer's.
+        kept: the best update, which the search keeps.
     """
 
     target: float
@@ -110,11 +128,12 @@ class PathLesson:
 class SignLesson:
     """Which sign of the learning rate wins if loud rows rest on few weights, or on many.
 
-    loud, quiet: (N,) scores of one row of each kind, descending.
-    pruned: the number of pruned weights of every row in the comparison, T · N rounded down.
-    loud_cosine, quiet_cosine: the cosine of a row of each kind at that number.
-    loud_loss, quiet_loss: the squared output that one more pruned weight costs such a row.
-    trace: the search, every rate evaluated.
+    Attributes:
+        loud, quiet: (N,) scores of one row of each kind, descending.
+        pruned: the number of pruned weights of every row in the comparison, T · N rounded down.
+        loud_cosine, quiet_cosine: the cosine of a row of each kind at that number.
+        loud_loss, quiet_loss: the squared output that one more pruned weight costs such a row.
+        trace: the search, every rate evaluated.
     """
 
     loud: np.ndarray
@@ -131,8 +150,10 @@ class SignLesson:
 class BudgetLesson:
     """OWL's budgets of a few blocks of one layer each.
 
-    target: T of the model. outliers: (B,) share of scores above five times their mean.
-    sparsity: (B,), each layer's; its mean is T.
+    Attributes:
+        target: T of the model.
+        outliers: (B,) share of scores above five times their mean.
+        sparsity: (B,), each layer's; its mean is T.
     """
 
     target: float
@@ -144,10 +165,15 @@ class BudgetLesson:
 class RowsLesson:
     """The rows of one layer of a stored run.
 
-    layer: its name. rows, columns: its shape. sparsity: of the layer. rate: TRIM's; None: the layer stayed uniform.
-    gini, row_sparsity: (P,) of some rows, evenly spread over all by Gini. spearman: of the two over all rows; None
-    where one of them is the same in every row. gain: layer quality over uniform's. place: of that gain among `of`
-    layers of the same kind, the largest first.
+    Attributes:
+        layer: its name.
+        rows, columns: its shape.
+        sparsity: of the layer.
+        rate: TRIM's; None: the layer stayed uniform.
+        gini, row_sparsity: (P,) of some rows, evenly spread over all by Gini.
+        spearman: of the two over all rows; None where one of them is the same in every row.
+        gain: layer quality over uniform's.
+        place: of that gain among `of` layers of the same kind, the largest first.
     """
 
     layer: str

@@ -107,10 +107,18 @@ def layer_facts(
 ) -> LayerFacts:
     """Return the facts of one layer for a map.
 
-    gini: (D,), NaN for a row of zeros. qualities and cosines (D,): at the uniform counts, and as pruned.
-    dead_rows: (D,) bool, left out of the variances. searched: whether TRIM searched for a learning rate.
-    error_left and row_moved: (D,), of changed kept weights, NaN where undefined; None: kept weights are unchanged.
-    tokens: number of tokens that an expert received; None: the layer is not an expert's.
+    Args:
+        name: the layer's name.
+        gini: (D,), NaN for a row of zeros.
+        layer_sparsity: the realised sparsity.
+        qualities: layer quality at the uniform counts, and as pruned.
+        cosines: the rows' cosines (D,) at the same two.
+        dead_rows: (D,) bool, left out of the variances.
+        learning_rate: the chosen rate; None: no rate was chosen.
+        searched: whether TRIM searched for a learning rate.
+        error_left: output error with changed kept weights over that of the mask alone; None: they are unchanged.
+        row_moved: (D,), how far each row's kept weights moved, NaN where undefined; None: they are unchanged.
+        tokens: number of tokens that an expert received; None: the layer is not an expert's.
     """
     live = ~np.asarray(dead_rows, dtype=bool)
     uniform_variance, variance = (
@@ -308,13 +316,13 @@ def outcome_lanes(maps: Sequence[ModelMap]) -> tuple[OutcomeLane, ...]:
     for shown in maps:
         measured = [facts for facts in shown.layers if facts.outcome and np.isfinite(facts.median_gini)]
         for outcome in OUTCOMES:
-            held = [facts for facts in measured if facts.outcome == outcome]
+            members = [facts for facts in measured if facts.outcome == outcome]
             lanes.append(
                 OutcomeLane(
                     shown.label,
                     outcome,
-                    tuple(facts.name for facts in held),
-                    np.array([facts.median_gini for facts in held]),
+                    tuple(facts.name for facts in members),
+                    np.array([facts.median_gini for facts in members]),
                 )
             )
     return tuple(lanes)

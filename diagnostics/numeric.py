@@ -10,8 +10,9 @@ import numpy as np
 def real_array(name: str, values: object, ndim: int, *, finite: bool = True) -> np.ndarray:
     """Return `values` as an array of real numbers with `ndim` axes; float64 unless already a float type.
 
-    Raises ValueError, naming the argument, for another number of axes, an empty array, values that are not
-    real numbers, and (if `finite`) NaN or infinity.
+    Raises:
+        ValueError: the array named `name` has another number of axes, is empty, or holds values that are not real
+            numbers or (if `finite`) not finite.
     """
     array = np.asarray(values)
     if array.dtype.kind not in "biuf":
@@ -26,7 +27,11 @@ def real_array(name: str, values: object, ndim: int, *, finite: bool = True) -> 
 
 
 def bool_matrix(mask: np.ndarray) -> np.ndarray:
-    """Return a mask as an array. Raises ValueError unless it is bool with two axes."""
+    """Return a mask as an array.
+
+    Raises:
+        ValueError: the mask is not bool, or has not two axes.
+    """
     mask = np.asarray(mask)
     if mask.dtype != bool or mask.ndim != 2 or mask.size == 0:
         raise ValueError(f"mask must be a bool matrix, got {mask.dtype} of shape {mask.shape}")
@@ -36,7 +41,8 @@ def bool_matrix(mask: np.ndarray) -> np.ndarray:
 def row_indices(rows: Iterable[int], count: int) -> np.ndarray:
     """Return `rows` as distinct int64 indices in the order given, shape (S,).
 
-    Raises ValueError for an index outside 0..count-1.
+    Raises:
+        ValueError: an index lies outside 0..count-1.
     """
     indices = np.fromiter(dict.fromkeys(int(row) for row in rows), dtype=np.int64)
     outside = indices[(indices < 0) | (indices >= count)]
@@ -65,8 +71,10 @@ MAX_BINS = 48
 class Histogram:
     """The number of each set's values in each bin.
 
-    edges: (B + 1,) ascending; bin b holds edges[b] <= value < edges[b + 1], the outer bins also values that rounding
-    puts just outside. counts: (S, B), one line per set.
+    Attributes:
+        edges: (B + 1,) ascending; bin b holds edges[b] <= value < edges[b + 1], the outer bins also values that
+            rounding puts just outside.
+        counts: (S, B), one line per set.
     """
 
     edges: np.ndarray

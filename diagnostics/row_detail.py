@@ -30,8 +30,9 @@ class PruningBorder:
 class RowScores:
     """One row's scores in ascending order.
 
-    weight_fraction: (P,) in (0, 1), the middle of each drawn weight's place among the row's `columns`.
-    scores: (P,) ascending, thinned to at most SCORE_POINTS, densest at the largest.
+    Attributes:
+        weight_fraction: (P,) in (0, 1), the middle of each drawn weight's place among the row's `columns`.
+        scores: (P,) ascending, thinned to at most SCORE_POINTS, densest at the largest.
     """
 
     row: int
@@ -44,20 +45,21 @@ class RowScores:
 def row_scores(row: int, scores: np.ndarray, allocations: Sequence[RowAllocation]) -> RowScores:
     """Return row `row`'s scores (N,) and where each allocation cuts them.
 
-    Raises ValueError for negative or non-finite scores, and for an allocation of other rows.
+    Raises:
+        ValueError: a score is negative or not finite, or an allocation has other rows.
     """
     ascending = np.sort(real_array("scores", scores, 1).astype(np.float64))
     if ascending[0] < 0:
         raise ValueError("scores must not be negative: a score is the importance of a weight")
     columns = len(ascending)
-    held = np.concatenate([[0.0], np.cumsum(ascending)])
+    cumulative = np.concatenate([[0.0], np.cumsum(ascending)])
     borders = []
     for allocation in allocations:
         row_indices([row], len(allocation.counts))
         if allocation.columns != columns:
             raise ValueError(f"{allocation.label} prunes rows of {allocation.columns} weights, not {columns}")
         pruned = int(allocation.counts[row])
-        share = float(held[pruned] / held[-1]) if held[-1] > 0 else float("nan")
+        share = float(cumulative[pruned] / cumulative[-1]) if cumulative[-1] > 0 else float("nan")
         borders.append(PruningBorder(allocation.method, allocation.label, pruned, pruned / columns, share))
     drawn = np.arange(1) if columns == 1 else sparsity_grid(columns - 1, SCORE_POINTS)
     return RowScores(row, columns, (drawn + 0.5) / columns, ascending[drawn], tuple(borders))
@@ -67,9 +69,13 @@ def row_scores(row: int, scores: np.ndarray, allocations: Sequence[RowAllocation
 class RowPaths:
     """How chosen rows' sparsities moved through the iterations of one learning rate.
 
-    rows: (S,) row indices. x: (S, K + 1), the search's real-valued row sparsity, column 0 uniform.
-    row_sparsity: (S,), the final exact s_i = k_i / N. kept_iteration: the kept iteration (0: uniform).
-    target: the layer's sparsity T. cap: the largest row sparsity allowed.
+    Attributes:
+        rows: (S,) row indices.
+        x: (S, K + 1), the search's real-valued row sparsity, column 0 uniform.
+        row_sparsity: (S,), the final exact s_i = k_i / N.
+        kept_iteration: the kept iteration (0: uniform).
+        target: the layer's sparsity T.
+        cap: the largest row sparsity allowed.
     """
 
     rows: np.ndarray
@@ -93,7 +99,8 @@ def row_paths(
 ) -> RowPaths:
     """Pick `rows`, at least one, out of all rows' paths: x (D, K + 1) and row_sparsity (D,).
 
-    Raises ValueError for shapes that do not fit, and for an iteration that is not one.
+    Raises:
+        ValueError: the shapes do not fit, or there is no such iteration.
     """
     x = real_array("x", x, 2)
     check_shape("row_sparsity", real_array("row_sparsity", row_sparsity, 1), x.shape[:1])
@@ -108,9 +115,12 @@ def row_paths(
 class RowPrices:
     """The prices of one row's weights, the least important first.
 
-    row_sparsity: (M + 1,) ascending from 0, the ends of the steps. prices: (M,) ascending, cost of a weight in each.
-    common: the price λ up to which all rows of the layer lose weights. pruned: number of weights that the optimum
-    prunes of this row. columns: number of weights of the row.
+    Attributes:
+        row_sparsity: (M + 1,) ascending from 0, the ends of the steps.
+        prices: (M,) ascending, cost of a weight in each.
+        common: λ, the price up to which all rows of the layer lose weights.
+        pruned: number of weights that the optimum prunes of this row.
+        columns: number of weights of the row.
     """
 
     row: int
@@ -132,7 +142,8 @@ def row_prices(
 ) -> RowPrices:
     """Build the prices of row `row`: `prices` (M,), each for `lengths` (M,) of the row's `columns` weights.
 
-    Raises ValueError for decreasing prices, and for more weights than the row has.
+    Raises:
+        ValueError: prices decrease, or there are more weights than the row has.
     """
     lengths, prices = np.asarray(lengths), real_array("prices", prices, 1)
     check_shape("lengths", lengths, prices.shape)

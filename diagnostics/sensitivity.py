@@ -33,11 +33,13 @@ class LayerRows:
 class SensitivityStatistics:
     """Sensitivity, Gini and row sparsity of L layers.
 
-    names: the layers'. correlation: (L,), Spearman of a layer's sensitivities and Ginis. by_gini: (L,), R² of the least
-    squares fit of the ranks of a layer's row sparsities by the ranks of its Ginis. by_both: (L,), R² of the fit by the
-    ranks of Ginis and sensitivities together. NaN where not defined. over_all: Spearman of sensitivity and Gini over
-    all rows. density: (h, w), number of rows in each cell of log10 sensitivity (edges (h + 1,)) and Gini (edges
-    (w + 1,)).
+    Attributes:
+        names: the L layers' names.
+        correlation: (L,), Spearman of a layer's sensitivities and Ginis.
+        by_gini: (L,), R² of the least squares fit of the ranks of a layer's row sparsities by the ranks of its Ginis.
+        by_both: (L,), R² of the fit by the ranks of Ginis and sensitivities together. NaN where not defined.
+        over_all: Spearman of sensitivity and Gini over all rows.
+        density: (h, w), number of rows in each cell of log10 sensitivity (edges (h + 1,)) and Gini (edges (w + 1,)).
     """
 
     names: tuple[str, ...]
@@ -53,7 +55,8 @@ class SensitivityStatistics:
 def sensitivity_statistics(layers: Sequence[LayerRows]) -> SensitivityStatistics:
     """Relate sensitivity, Gini and row sparsity within each layer and over all rows.
 
-    Raises ValueError without a layer, and for arrays of one layer that differ in length.
+    Raises:
+        ValueError: there is no layer, or arrays of one layer differ in length.
     """
     if not layers:
         raise ValueError("at least one layer is needed")

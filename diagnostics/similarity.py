@@ -44,9 +44,13 @@ class AllocatedCosine:
 class CosineStatistics:
     """Percentile bands of all live rows' curves and the curves of chosen rows.
 
-    sparsity: (P,) row sparsity. bands: (5, P), the percentiles of PERCENTILES over live rows, NaN if there
-    are none. target: the layer's sparsity T. dead_rows: how many rows have no output, hence no direction;
-    the bands leave them out. curves: the cosines (P,) of each chosen row. allocations: the rows under each.
+    Attributes:
+        sparsity: (P,) row sparsity.
+        bands: (5, P), the percentiles of PERCENTILES over live rows, NaN if there are none.
+        target: the layer's sparsity T.
+        dead_rows: how many rows have no output, hence no direction; the bands leave them out.
+        curves: the cosines (P,) of each chosen row.
+        allocations: the rows under each allocation.
     """
 
     sparsity: np.ndarray
@@ -64,10 +68,17 @@ def cosine_statistics(
     allocations: Sequence[AllocatedCosine] = (),
     rows: Iterable[int] = (),
 ) -> CosineStatistics:
-    """Compute bands over all rows and curves of `rows`, from a table of cosines.
+    """Compute bands over all rows, and pick the curves of `rows`.
 
-    cosine: (D, P), row i's cosine with row sparsity `sparsity` (P,), which ascends from 0 to 1.
-    Raises ValueError for shapes that do not fit, a sparsity grid without 0 and 1, or a target outside [0, 1].
+    Args:
+        cosine: (D, P), each row's cosine at each sparsity.
+        sparsity: (P,), row sparsities, ascending from 0 to 1.
+        target: the layer's sparsity.
+        allocations: allocations of the layer, to show on the curves.
+        rows: the rows whose curves are kept.
+
+    Raises:
+        ValueError: the shapes do not fit, the sparsities do not ascend from 0 to 1, or the target lies outside [0, 1].
     """
     cosine = real_array("cosine", cosine, 2)
     sparsity = real_array("sparsity", sparsity, 1)
@@ -102,8 +113,10 @@ def _live(cosine: np.ndarray) -> np.ndarray:
 class CosineDistribution:
     """The rows' cosines under several allocations, in shared bins.
 
-    methods, labels: the allocations'. medians: over rows with output, NaN if there is none. dead_rows: how many
-    rows have no output and are left out.
+    Attributes:
+        methods, labels: the allocations'.
+        medians: over rows with output, NaN if there is none.
+        dead_rows: how many rows have no output and are left out.
     """
 
     methods: tuple[str, ...]
@@ -116,7 +129,8 @@ class CosineDistribution:
 def cosine_distribution(allocations: Sequence[AllocatedCosine], dead_rows: np.ndarray) -> CosineDistribution:
     """Return the distribution of the cosines (D,) under each allocation; `dead_rows` (D,) bool are left out.
 
-    Raises ValueError without an allocation, or if the allocations have other rows than `dead_rows`.
+    Raises:
+        ValueError: there is no allocation, or one has other rows than `dead_rows`.
     """
     if not allocations:
         raise ValueError("at least one allocation is needed")

@@ -12,10 +12,15 @@ from diagnostics.similarity import PERCENTILES
 class TargetPaths:
     """One method's rows at P targets.
 
-    method, label: the method's. columns: N. targets: (P,) layer sparsities, ascending. counts: (P, D), pruned weights
-    of each row. bands: (5, P), percentiles of the row sparsities over rows. order: (P,), Spearman correlation of the
-    rows' sparsities with those at the last target; NaN where one of the two does not vary. given_back: share of the
-    rows that lose fewer weights at one target than at a lower one.
+    Attributes:
+        method, label: the method's.
+        columns: N.
+        targets: (P,) layer sparsities, ascending.
+        counts: (P, D), pruned weights of each row.
+        bands: (5, P), percentiles of the row sparsities over rows.
+        order: (P,), Spearman correlation of the rows' sparsities with those at the last target; NaN where one of the
+            two does not vary.
+        given_back: share of the rows that lose fewer weights at one target than at a lower one.
     """
 
     method: str
@@ -38,7 +43,15 @@ def target_paths(
 ) -> TargetPaths:
     """Compute the paths of a layer's rows over targets.
 
-    targets: (P,), ascending. counts: (P, D) integers. Raises ValueError for other shapes or targets that do not ascend.
+    Args:
+        method: the pruning method.
+        label: the method's label.
+        targets: (P,) layer sparsities, ascending.
+        counts: (P, D) integers, the number of pruned weights of each row.
+        columns: number of weights of a row.
+
+    Raises:
+        ValueError: the shapes do not fit, or targets do not ascend.
     """
     targets, counts = np.asarray(targets, dtype=np.float64), np.asarray(counts)
     if counts.ndim != 2 or counts.size == 0 or len(targets) != len(counts) or (np.diff(targets) <= 0).any():

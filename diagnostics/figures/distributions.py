@@ -209,7 +209,14 @@ def ridges_figure(
 ) -> go.Figure:
     """Draw the distributions one above the other, the first at the top; a tick at each median.
 
-    Heights are shares of rows on one scale. `colour`: the colour of all; None: each has its slot's.
+    Heights are shares of rows on one scale.
+
+    Args:
+        found: the distributions.
+        quantity: what is distributed.
+        theme: light or dark.
+        title: the figure's question; None: the quantity's.
+        colour: the colour of all; None: each has its slot's.
     """
     palette = PALETTES[theme]
     bins, shares = found.histogram, found.shares

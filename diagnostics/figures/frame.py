@@ -32,7 +32,18 @@ def frame(
 ) -> go.Figure:
     """Begin a figure: template, heading, titles of the axes, and margins around a plot of `plot_height` pixels.
 
-    Text from users in `title` and `subtitle` has been escaped by the caller. `figure`: one with several plots.
+    The caller has escaped text from users in `title` and `subtitle`.
+
+    Args:
+        theme: light or dark.
+        title: the figure's question.
+        subtitle: a sentence below it, which is broken into lines.
+        x_title: title of the horizontal axis.
+        y_title: title of the upright axis.
+        plot_height: height of the plot in pixels.
+        right: width of the right margin in pixels.
+        legend: whether there is a legend below the plot.
+        figure: a figure with several plots to begin with; None: a new one.
     """
     # The plot keeps its height however many lines are above it; a legend may wrap into two lines below it.
     lines = textwrap.wrap(subtitle, _SUBTITLE_CHARACTERS, break_long_words=False)

@@ -24,7 +24,14 @@ def heads_figure(
 ) -> go.Figure:
     """Draw the median of each head's rows, with the middle half of the rows as a bar through it.
 
-    groups: name of the groups of rows. marked: index of the group that a line across the chart marks.
+    Args:
+        found: the numbers of each allocation.
+        styles: the style of each.
+        quantity: what the numbers are.
+        theme: light or dark.
+        of: whether heads are groups of rows or of columns.
+        groups: name of the groups of rows.
+        marked: index of the group that a line across the chart marks.
     """
     figure = frame(
         theme,

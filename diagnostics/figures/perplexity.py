@@ -79,7 +79,8 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
 class PerplexityCurve:
     """One method: its name, the allocation that decides its colour, model sparsities, and the perplexity at each.
 
-    least, most: minimum and maximum over seeds; equal to the perplexity for a single seed.
+    Attributes:
+        least, most: minimum and maximum over seeds; equal to the perplexity for a single seed.
     """
 
     label: str

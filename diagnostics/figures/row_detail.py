@@ -120,7 +120,10 @@ PRICE_DECADES = 4.5  # below the highest price that is drawn: cheaper weights ar
 def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> go.Figure:
     """Draw the cost of each further weight of a row, and the price up to which all rows of the layer lose weights.
 
-    `cost`: the unit, "output error" or "loss".
+    Args:
+        prices: the prices of the row's weights.
+        cost: the unit of the prices, "output error" or "loss".
+        theme: light or dark.
     """
     palette = PALETTES[theme]
     optimal = series_styles(["optimal"])[0]

@@ -102,15 +102,13 @@ def _scatter_sentence(scatter: RowScatter) -> str:
     return sentence
 
 
-POINTS = 4000
-
-
+POINTS = 4000  # drawn at most, apart from rows that moved or are selected
 ROWS_TRACE = "rows"
 _AXIS_CHARACTERS = 48
 
 
-def _under(label: str) -> str:
-    """Return the title of an axis, in lines that fit along it."""
+def _axis_title(label: str) -> str:
+    """Return the title of the axis of row sparsities under an allocation, in lines that fit along it."""
     return "<br>".join(map(escape, textwrap.wrap(f"row sparsity under {label}", _AXIS_CHARACTERS)))
 
 
@@ -122,8 +120,10 @@ def pair_figure(
 ) -> go.Figure:
     """Draw row sparsity under the second allocation against that under the first, a point per row.
 
-    Above the diagonal the second prunes more. The rows that moved most are always drawn. Raises ValueError if the rows
-    are not the same.
+    Above the diagonal the second prunes more. The rows that moved most are always drawn.
+
+    Raises:
+        ValueError: the rows are not the same.
     """
     if comparison.why_unpaired is not None:
         raise ValueError(f"rows cannot be paired: {comparison.why_unpaired}")
@@ -145,8 +145,8 @@ def pair_figure(
         theme,
         title="Do the same rows lose as much?",
         subtitle=sentence,
-        x_title=_under(first.label),
-        y_title=_under(second.label),
+        x_title=_axis_title(first.label),
+        y_title=_axis_title(second.label),
         plot_height=330,
     )
     reference_line(figure, "same row sparsity", ends, ends, PALETTES[theme].muted)
