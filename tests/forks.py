@@ -1,4 +1,4 @@
-"""Python processes that start at once: forked from one that has imported torch and pruned before."""
+"""Python processes that start without delay: forked from one that has imported torch and pruned a model."""
 
 import functools
 import multiprocessing
@@ -24,10 +24,10 @@ def _server() -> ForkServerContext:
 def _become(
     command: Sequence[str], environment: Mapping[str, str], output: Connection, new_session: bool
 ) -> None:
-    """Be `python -m MODULE …` or `python -c CODE …` with that environment, whose output goes to one file."""
+    """Run `python -m MODULE …` or `python -c CODE …` in this fork, with an environment and one file for all output."""
     if new_session:
         os.setsid()
-    # A shell ignores it for what it runs in the background.
+    # A shell starts background processes with this signal ignored.
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for stream in (sys.stdout, sys.stderr):
         os.dup2(output.fileno(), stream.fileno())
@@ -43,9 +43,10 @@ def _become(
 
 
 class Popen:
-    """What subprocess.Popen starts for [sys.executable, "-m", MODULE, …], forked; all its output goes to one place.
+    """A replacement for `subprocess.Popen` that forks instead of starting Python anew.
 
-    It runs in the folder in which the tests began.
+    The command is [sys.executable, "-m" or "-c", …]; stdout and stderr go to the same file or pipe. The process runs in
+    the folder in which the tests were started.
     """
 
     def __init__(
@@ -79,10 +80,10 @@ class Popen:
         self.stdout = None if reading is None else os.fdopen(reading, encoding="utf-8")
 
     def wait(self) -> int:
-        """Wait until it ends; its exit code, negative for a signal."""
+        """Wait for the end of the process; return its exit code, negative for a signal."""
         self._process.join()
         return self._process.exitcode
 
     def send_signal(self, number: signal.Signals) -> None:
-        """Send it a signal."""
+        """Send a signal to the process."""
         os.kill(self.pid, number)

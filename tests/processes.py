@@ -1,4 +1,4 @@
-"""Processes of their own in this checkout: a fresh Python, and make."""
+"""New processes in this checkout: Python, and make."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 
 def python(code: str, *arguments: str, **environment: str) -> str:
-    """Run code in a Python that has imported nothing, to a good end; what it prints."""
+    """Run code in a new Python process; return what it prints. The test fails if the code does."""
     done = subprocess.run(
         [sys.executable, "-c", code, *arguments],
         cwd=ROOT,
@@ -23,7 +23,7 @@ def python(code: str, *arguments: str, **environment: str) -> str:
 
 
 def make(*arguments: str, folder: Path = ROOT) -> subprocess.CompletedProcess[str]:
-    """Run make without what a `make test` around this test passes on to the makes inside it."""
+    """Run make without the variables that an outer `make test` hands on to an inner make."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
     command = ["make", *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=60)

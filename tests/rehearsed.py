@@ -1,4 +1,4 @@
-"""Imported by the process that `tests.forks` forks: prune a tiny model, so that forks find all that takes time done."""
+"""Prune a tiny model in the process that `tests.forks` forks, so that its forks need not import and compile again."""
 
 import contextlib
 import importlib

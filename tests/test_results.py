@@ -36,10 +36,10 @@ ROWS = {
 SEEDS = {"¹": 2, "²": 1}  # marked at a cell or a row; three elsewhere
 
 
-def same(values, said):
+def same(values, written):
     """Return whether a cell is the mean of some values, in as many digits as it has."""
-    digits = len(said.partition(".")[2])
-    return round(geometric_mean(values), digits) == float(said.replace(",", ""))
+    digits = len(written.partition(".")[2])
+    return round(geometric_mean(values), digits) == float(written.replace(",", ""))
 
 
 def cells_of(line):
@@ -88,14 +88,14 @@ def test_tables_of_solved_weights():
             if cell == "–":
                 assert target not in of_text[0][name], (name, target)
                 continue
-            for found, said in zip(of_text, cell.rstrip("¹").rstrip(")").split(" ("), strict=True):
-                assert same(found[name][target], said), (model, name, target)
+            for found, written in zip(of_text, cell.rstrip("¹").rstrip(")").split(" ("), strict=True):
+                assert same(found[name][target], written), (model, name, target)
     assert seen == 30
 
 
 def test_page_of_all_tables():
-    said = (ROOT / "docs/quality.md").read_text(encoding="utf-8")
-    assert said == page(results(ROOT / "benchmarks/results")), (
+    written = (ROOT / "docs/quality.md").read_text(encoding="utf-8")
+    assert written == page(results(ROOT / "benchmarks/results")), (
         "make it anew: python -m benchmarks.quality_table > docs/quality.md"
     )
 
@@ -126,14 +126,14 @@ def test_tables_of_recoveries():
 
 def test_table_of_zero_shot_accuracies():
     lines = map(cells_of, (ROOT / "docs/recover.md").read_text(encoding="utf-8").splitlines())
-    said = [line for line in lines if len(line) == 11 and line[2][:1].isdigit()]
+    printed_lines = [line for line in lines if len(line) == 11 and line[2][:1].isdigit()]
     rows = [
         row
         for model in ("SmolLM2-135M", "Qwen2.5-Coder-0.5B")
         for row in content_of(f"zero-shot-{model}")["rows"]
     ]
-    assert len(said) == len(rows) == 20
-    for cells, row in zip(said, rows, strict=True):
+    assert len(printed_lines) == len(rows) == 20
+    for cells, row in zip(printed_lines, rows, strict=True):
         found = row["tasks"]
         assert cells[2:9] == [f"{100 * task['accuracy']:.1f}" for task in found]
         for cell, tasks in ((cells[9], found), (cells[10], found[1:])):

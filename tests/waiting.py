@@ -8,15 +8,16 @@ T = TypeVar("T")
 PATIENCE_SECONDS = 300
 
 
-def wait_until(found: Callable[[], T], why: Callable[[], object] = str) -> T:
-    """Ask until the answer is true, and return it; asking takes a fifth of a core at most.
+def wait_until(condition: Callable[[], T], why: Callable[[], object] = str) -> T:
+    """Call `condition` until it returns something true, and return that; use at most a fifth of a core.
 
-    AssertionError after `PATIENCE_SECONDS`, with what `why` then returns.
+    Raises:
+        AssertionError: it takes longer than `PATIENCE_SECONDS`; the message is what `why` then returns.
     """
     deadline = time.monotonic() + PATIENCE_SECONDS
     while True:
-        asked = time.process_time()
-        if answer := found():
+        began = time.process_time()
+        if answer := condition():
             return answer
         assert time.monotonic() < deadline, why()
-        time.sleep(max(0.05, 4 * (time.process_time() - asked)))
+        time.sleep(max(0.05, 4 * (time.process_time() - began)))

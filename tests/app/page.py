@@ -1,4 +1,4 @@
-"""The Layer page without a browser: run it until it stands still, and read what is on it."""
+"""Pages without a browser: open and run them, and read what is on them."""
 
 import base64
 import json
@@ -29,15 +29,15 @@ def decode(message: bytes) -> tuple[dict, dict[str, np.ndarray]]:
     return content, arrays
 
 
-def ran(test: AppTest, *changes: object) -> AppTest:
-    """Run the page, after what was changed in it."""
+def run_page(test: AppTest, *changes: object) -> AppTest:
+    """Run the page. `changes` change its controls while Python evaluates the call; their values are not used."""
     test.run()
     assert not test.exception, [each.value for each in test.exception]
     return test
 
 
-def arriving(page: str, **address: str) -> AppTest:
-    """A page, by its address, before its script runs; "" is the Layer page."""
+def new_page(page: str, **address: str) -> AppTest:
+    """Return a page before its script runs, by its path and the parameters of its address; "" is the Layer page."""
     test = AppTest.from_file(str(ROOT / "app/main.py"), default_timeout=PATIENCE_SECONDS)
     for name, value in address.items():
         test.query_params[name] = value
@@ -48,11 +48,11 @@ def arriving(page: str, **address: str) -> AppTest:
 
 def visit(page: str, **address: str) -> AppTest:
     """Open a page by its address."""
-    return ran(arriving(page, **address))
+    return run_page(new_page(page, **address))
 
 
-def said(test: AppTest) -> str:
-    """All the text on a page."""
+def page_text(test: AppTest) -> str:
+    """Return all text on a page."""
     kinds = ("title", "subheader", "markdown", "caption", "info", "warning", "error", "metric")
     return "\n".join(str(each.value) for kind in kinds for each in test.get(kind))
 
@@ -68,14 +68,14 @@ def cards(test: AppTest) -> dict[str, dict]:
 
 
 class LayerPage:
-    """One reader's visit. `test` is the AppTest behind it."""
+    """One reader's visit of the Layer page; `test` is its AppTest."""
 
     def __init__(self, **address: str) -> None:
-        self.test = arriving("", **address)
+        self.test = new_page("", **address)
         self.run()
 
     def run(self) -> "LayerPage":
-        """Run the script, again and again while it shows the progress of a job."""
+        """Run the script, and again while the page shows the progress of a job."""
         deadline = time.monotonic() + PATIENCE_SECONDS
         self._run_once()
         while self.test.get("progress"):
@@ -143,7 +143,7 @@ class LayerPage:
 
 
 def _card(chart_key: str) -> str:
-    """A chart's key is its card's, or that and the name of the view, which begins with a capital letter."""
+    """Return the key of a chart's card: the chart's own, without the name of the view, which begins with a capital."""
     return re.sub(r"_[A-Z].*", "", chart_key)
 
 

@@ -54,7 +54,7 @@ def record(
 
 
 def refitted(record: LayerRecord, left: float = 0.875) -> LayerRecord:
-    """Make such a run with refitted kept weights, whatever their values are."""
+    """Return the record with kept weights of made-up values, as if they were refitted."""
     rows = np.linspace(0.1, 0.9, record.rows, dtype=np.float32)
     kept = np.linspace(-1, 1, record.rows * record.columns - record.pruned, dtype=np.float16)
     return dataclasses.replace(

@@ -23,7 +23,7 @@ from app.services.jobs.progress import read_progress
 from app.services.jobs.records import JobRecord
 from app.services.runs import shipped
 from app.services.runs.store import STORE
-from tests.app.page import ROOT, said, visit
+from tests.app.page import ROOT, page_text, visit
 from tests.app.small_runs import make_run
 from tests.processes import make
 from tests.trim import tiny
@@ -61,7 +61,7 @@ def test_the_app_is_killed_during_a_run(runs, tmp_path):
         lambda: None if (now := jobs.state(run_id)).active else now, lambda: jobs.output(run_id)
     )
     assert state.status == "complete", jobs.output(run_id)
-    assert "overnight" in said(visit("runs", run=run_id))
+    assert "overnight" in page_text(visit("runs", run=run_id))
 
 
 def test_the_disk_is_full(runs, monkeypatch):
@@ -73,11 +73,11 @@ def test_the_disk_is_full(runs, monkeypatch):
     assert [path.name for path in runs.iterdir() if not path.name.startswith(".")] == ["mine"]
     monkeypatch.setattr("trim.files.os.fsync", Mock(side_effect=OSError(28, "No space left on device")))
     test = visit("runs", run="mine")
-    assert "Still here" in said(test)
+    assert "Still here" in page_text(test)
     test.text_input(key="name-mine").set_value("Another name")
     next(button for button in test.button if button.label == "Save name and note").click().run()
     assert not test.exception
-    assert "No space left" in said(test)
+    assert "No space left" in page_text(test)
     assert trim.open_run(runs / "mine").name == "Still here"
 
 
@@ -88,7 +88,7 @@ def test_the_clock_goes_back(runs):
     assert '"2' in events
     (path / "events.jsonl").write_text(events.replace('"20', '"21'))
     test = visit("model", run="half")
-    assert "This run stopped" in said(test)
+    assert "This run stopped" in page_text(test)
     run = trim.open_run(path)
     progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
     assert 0 <= progress.now.fraction <= 1
@@ -99,7 +99,7 @@ def test_the_clock_goes_back(runs):
     assert (
         RunJobs(lambda: runs).running() is None
     )  # our own process, but not the one that was started tomorrow
-    assert "half" in said(visit("runs", run="half"))
+    assert "half" in page_text(visit("runs", run="half"))
 
 
 def test_the_shipped_runs_are_damaged(runs, tmp_path, monkeypatch):
@@ -109,8 +109,8 @@ def test_the_shipped_runs_are_damaged(runs, tmp_path, monkeypatch):
     monkeypatch.setenv("TRIM_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr(STORE, "_shipped", shipped.shipped_folder)
     make_run(runs / "mine", name="Still here")
-    assert "cannot be unpacked" in said(visit("runs"))
-    assert "Still here" in said(visit("runs", run="mine"))
+    assert "cannot be unpacked" in page_text(visit("runs"))
+    assert "Still here" in page_text(visit("runs", run="mine"))
     assert not visit("model", run="mine").error
 
 
@@ -120,9 +120,9 @@ def test_one_shipped_run_is_damaged(runs, tmp_path, monkeypatch):
     make_run(folder / "bad", name="Bad")
     (folder / "bad/config.json").write_bytes(b"\0" * 100)
     monkeypatch.setattr(STORE, "_shipped", lambda: folder)
-    assert "damaged" in said(visit("runs", run="bad"))
-    assert "damaged" in said(visit("model", run="bad"))
-    assert "Good" in said(visit("runs", run="good"))
+    assert "damaged" in page_text(visit("runs", run="bad"))
+    assert "damaged" in page_text(visit("model", run="bad"))
+    assert "Good" in page_text(visit("runs", run="good"))
     for page in ("model", "compare", "paper", "learn"):
         visit(page)
 
@@ -137,13 +137,13 @@ def test_the_cache_is_damaged(runs, tmp_path, monkeypatch):
         made.add(tmp_path / "to ship/one", "one")
     monkeypatch.setattr(shipped, "ARCHIVE", archive)
     monkeypatch.setattr(STORE, "_shipped", shipped.shipped_folder)
-    assert "Came along" in said(visit("runs", run="one"))
+    assert "Came along" in page_text(visit("runs", run="one"))
     shutil.rmtree(cache)  # emptied while the app runs
-    assert "Came along" in said(visit("runs", run="one"))
+    assert "Came along" in page_text(visit("runs", run="one"))
     shutil.rmtree(cache)
     cache.write_bytes(b"not a folder")
     make_run(runs / "mine", name="Still here")
-    assert "cannot be unpacked" in said(visit("runs"))
+    assert "cannot be unpacked" in page_text(visit("runs"))
 
 
 def test_the_port_is_in_use(monkeypatch, capsys):

@@ -56,12 +56,12 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         },
     )
     write_notes(path, name=EVIL, note=EVIL)
-    said = settings()
-    request = said["request"] | {"model": EVIL, "corpus": EVIL}
+    recorded = settings()
+    request = recorded["request"] | {"model": EVIL, "corpus": EVIL}
     evil = {
         "request": request,
         "model": {"title": EVIL, "weights": EVIL},
-        "compute": said["compute"] | {"device": EVIL, "device_name": EVIL, "dtype": EVIL},
+        "compute": recorded["compute"] | {"device": EVIL, "device_name": EVIL, "dtype": EVIL},
         "versions": {EVIL: EVIL},
     }
     config = json.loads((path / "config.json").read_text())
@@ -72,7 +72,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if "fingerprint" in manifest:
         manifest["fingerprint"] = config["fingerprint"]
         (path / "manifest.json").write_text(json.dumps(manifest))
-    with RunWriter.create(made / "half", said | evil, name=EVIL) as writer:
+    with RunWriter.create(made / "half", recorded | evil, name=EVIL) as writer:
         writer.log({"event": "Progress", "what": EVIL, "done": 1, "of": 2, "seconds_left": None})
     return made
 

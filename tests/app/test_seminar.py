@@ -29,7 +29,7 @@ from app.services.server.access import (
     Seminar,
 )
 from app.ui.common.text import plain
-from tests.app.page import ROOT, linked, ran, visit
+from tests.app.page import ROOT, linked, run_page, visit
 from tests.app.small import study
 from tests.app.small_runs import make_run
 from trim.evaluation.settings import Sampling
@@ -300,7 +300,7 @@ def test_session_state_makes_nobody_the_presenter(seminar, own_runs):
     for name in ("presenter", "unlocked", "SEMINAR", "started_run", "may", "new_run"):
         test.session_state[name] = True
     test.session_state["started_run"] = "mine"
-    assert "Start" not in labels(ran(test))
+    assert "Start" not in labels(run_page(test))
 
 
 def test_the_code_is_entered_in_the_side_bar(seminar, own_runs):
@@ -328,9 +328,9 @@ def test_it_listens_elsewhere_only_as_a_seminar(monkeypatch, capsys):
     monkeypatch.setattr(launcher, "check_port", lambda *_: None)
     monkeypatch.delenv("TRIM_PRESENTER_CODE", raising=False)
     assert launcher.main(["--port", "8502", "--model", "a/b", "--host", "lab.example.org"]) == 0
-    said, code = capsys.readouterr().out, started["environment"]["TRIM_PRESENTER_CODE"]
-    assert code in said
-    assert "http://lab.example.org:8502" in said
+    message, code = capsys.readouterr().out, started["environment"]["TRIM_PRESENTER_CODE"]
+    assert code in message
+    assert "http://lab.example.org:8502" in message
     assert len(code) == 14
     assert code != launcher.new_code()
     options = " ".join(started["command"])

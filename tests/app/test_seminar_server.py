@@ -61,8 +61,8 @@ def page(name: str, query: str = "") -> BackMsg:
 
 def test_readers_are_answered_and_strangers_are_not(server):
     port, _ = server
-    said = str(ask(port, [page("model", "run=mine")]))
-    assert "How does a whole model take to pruning" in said
+    text = str(ask(port, [page("model", "run=mine")]))
+    assert "How does a whole model take to pruning" in text
     with pytest.raises(websockets.InvalidStatus):
         ask(port, [page("model")], Origin="http://evil.example")
 

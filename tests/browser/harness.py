@@ -109,14 +109,14 @@ def running_app(
 
 
 def _end(process: subprocess.Popen) -> None:
-    """End the process and all of its group; the unkind way after ten seconds."""
+    """End the process and its group, by SIGTERM and after ten seconds by SIGKILL."""
     for sign in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(timeout=10)
             break
-    # The leader is gone; a subprocess of its that ignored the request is not.
+    # The leader has ended; a subprocess that ignored SIGTERM has not.
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
 
@@ -169,7 +169,7 @@ def resize(page: Page, size: tuple[int, int]) -> None:
 
 
 def both_widths(page: Page) -> Iterator[tuple[int, int]]:
-    """The window as wide as it is, and then the other width, in which it stays: what comes next is drawn in that."""
+    """Yield the window's current size, then resize it to the other; it keeps that size afterwards."""
     for size in sorted((WIDE, NARROW), key=lambda size: size[0] != page.viewport_size["width"]):
         resize(page, size)
         yield size

@@ -73,11 +73,11 @@ def test_misplaced_weights_against_a_count_of_them(counts, random):
 
 
 @pytest.mark.parametrize(
-    ("reached", "best", "said"),
+    ("reached", "best", "message"),
     [([1, 2], [1, 1, 1], "one layer"), ([1, 2], [1, 1], "prunes 3 weights")],
 )
-def test_what_does_not_fit_is_refused(reached, best, said):
-    with pytest.raises(ValueError, match=said):
+def test_what_does_not_fit_is_refused(reached, best, message):
+    with pytest.raises(ValueError, match=message):
         gap(reached, best)
 
 

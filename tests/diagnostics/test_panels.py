@@ -76,7 +76,7 @@ def test_every_row_is_found_where_it_is_drawn():
     )
     np.testing.assert_allclose(loss, expected, atol=1e-4)
     np.testing.assert_allclose(panels.arrays["cosine_trim"], shown.cosines[1].cosine, rtol=1e-6)
-    # The rates stand in order.
+    # The rates are in ascending order.
     assert [label for _, label in rate.x.ticks] == ["−0.01", "+0.02", "+0.04"]
     assert panels.rate_order == (1.0, 2.0, 0.0)
     (lost,) = [mark for mark in rate.marks if mark.style == "loss"]

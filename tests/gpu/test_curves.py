@@ -98,14 +98,14 @@ def test_what_is_not_finite_is_named(what, value):
 
 @pytest.mark.parametrize("vectors", [200, 300, 1000])
 @pytest.mark.parametrize(
-    ("columns", "value", "said"),
+    ("columns", "value", "message"),
     [(1, float("nan"), "has a cal"), (1, 3e19, "overflows"), (2, 1.2e19, "overflows")],
 )
-def test_what_only_the_first_vectors_show_is_found(columns, value, said, vectors):
+def test_what_only_the_first_vectors_show_is_found(columns, value, message, vectors):
     inputs = torch.ones(columns, vectors)
     inputs[:, 3] = value
     weight, score = torch.ones(3, columns), torch.ones(3, columns)
-    with pytest.raises(trim.NonFiniteError, match=said):
+    with pytest.raises(trim.NonFiniteError, match=message):
         trim.retention_curves(weight.cuda(), inputs.cuda(), score.cuda())
 
 

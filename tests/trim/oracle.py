@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 Array = np.ndarray
-N_ = 1e-8  # n, beside the norms
-Z = 1e-10  # z, beside the noise power
+N_ = 1e-8  # n, added to the norms
+Z = 1e-10  # z, added to the noise power
 
 
 def order_of(score: Array) -> Array:
@@ -95,7 +95,7 @@ class Outcome:
 
 
 class Search:
-    """TRIM as DESIGN.md 3.2 tells it, one candidate at a time, each a masked product."""
+    """TRIM's search (arXiv 2505.16743), one candidate at a time, each a masked product."""
 
     def __init__(
         self, weight: Array, inputs: Array, score: Array, target: float, *, iterations: int = 10,

@@ -1,4 +1,4 @@
-"""Tiny models whose rows, biases and norms all differ, for what must hold in whole models of each family."""
+"""Tiny models of each family, whose rows, biases and norms all differ."""
 
 import json
 from collections.abc import Callable
@@ -34,13 +34,13 @@ def make_model(family: str, folder: Path, seed: int = 0, **more: object) -> Path
 
 
 def load(folder: Path) -> torch.nn.Module:
-    """The model with plain transformers, float32."""
+    """Load the model with transformers alone, in float32."""
     with quiet():
         return AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
 
 
 def random_tokens(sequences: int = 6, length: int = 16, seed: int = 0) -> torch.Tensor:
-    """(sequences, length) int64."""
+    """Return random token ids, (sequences, length) int64."""
     return torch.randint(0, VOCABULARY, (sequences, length), generator=torch.Generator().manual_seed(seed))
 
 
@@ -67,7 +67,7 @@ def stopped(prune: Callable[..., trim.Run], *given: object, **settings: object) 
 
 
 def assert_same_blocks(one: Path, other: Path) -> None:
-    """Every block file, bit for bit."""
+    """Assert that two runs have the same block files, bit for bit."""
     first, second = trim.open_run(one), trim.open_run(other)
     assert first.blocks == second.blocks
     for index in first.blocks:
@@ -91,5 +91,5 @@ def edit_json(path: Path, **changes: object) -> dict:
 
 
 def hooks_left(module: torch.nn.Module) -> int:
-    """How many forward hooks its parts have."""
+    """Return the number of forward hooks on a module and its parts."""
     return sum(len(part._forward_pre_hooks) + len(part._forward_hooks) for part in module.modules())

@@ -51,12 +51,12 @@ def test_only_what_is_used_is_downloaded(hub, files):
     assert described.download_bytes == sum(len(files[name]) for name in used)
     assert described.blocks == tiny.BLOCKS
 
-    said = []
-    model = trim.load_model(NAME, device="cpu", progress=said.append)
+    reported = []
+    model = trim.load_model(NAME, device="cpu", progress=reported.append)
     assert hub.downloaded() == used
     assert model.dtype == torch.float32
-    assert any("Downloading org/tiny-llama" in step.what for step in said)
-    assert said[-1].what.startswith("Loading")
+    assert any("Downloading org/tiny-llama" in step.what for step in reported)
+    assert reported[-1].what.startswith("Loading")
 
     hub.requests.clear()
     hub.repositories.clear()
@@ -112,7 +112,7 @@ def test_an_unsupported_architecture_is_refused_before_its_weights_are_downloade
 @pytest.mark.parametrize("what", [trim.load_model, trim.describe_model])
 def test_refusals_of_the_hub(hub, what, monkeypatch):
     monkeypatch.setenv("HF_TOKEN", "hf_secret")
-    for status, code, said in (
+    for status, code, text in (
         (404, "RepoNotFound", "check the spelling"),
         (401, "RepoNotFound", "check the spelling"),
         (403, "GatedRepo", "accept its licence on https://huggingface.co/org/tiny-llama"),
@@ -123,7 +123,7 @@ def test_refusals_of_the_hub(hub, what, monkeypatch):
     ):
         hub.refuse(NAME, status, code)
         message = refusal(NAME, what)
-        assert said in message
+        assert text in message
         assert "hf_secret" not in message
     assert {authorization for _, _, authorization in hub.requests} == {"Bearer hf_secret"}
 
@@ -140,7 +140,7 @@ def test_a_gated_model_tells_its_size_but_not_its_files(hub, files, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("cause", "said"),
+    ("cause", "text"),
     [
         (errors.OfflineModeIsEnabled("Cannot reach the Hub: offline mode is enabled."), "HF_HUB_OFFLINE"),
         (httpx2.ConnectError("[Errno -2] Name or service not known"), "check the network"),
@@ -151,7 +151,7 @@ def test_a_gated_model_tells_its_size_but_not_its_files(hub, files, monkeypatch)
         (OSError(errno.ENOSPC, "No space left on device"), "disk is full"),
     ],
 )
-def test_what_goes_wrong_on_the_way(hub, files, monkeypatch, cause, said):
+def test_what_goes_wrong_on_the_way(hub, files, monkeypatch, cause, text):
     hub.add(NAME, files)
 
     def fail(*_: object, local_files_only: bool = False, **__: object) -> None:
@@ -159,7 +159,7 @@ def test_what_goes_wrong_on_the_way(hub, files, monkeypatch, cause, said):
 
     monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
     message = refusal(NAME)
-    assert said in message
+    assert text in message
     assert str(cause) not in message
 
 

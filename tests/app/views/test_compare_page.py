@@ -19,7 +19,7 @@ from app.services.runs.layer import LayerView
 from app.services.runs.store import STORE, RunStore
 from app.ui.compare import cards as compare_views
 from diagnostics.figures.theme import SLOT_COLOURS
-from tests.app.page import arriving, cards, numbers, ran, said, visit
+from tests.app.page import cards, new_page, numbers, page_text, run_page, visit
 from tests.app.small_runs import make_recovery, make_run, record, settings
 from trim.errors import RunError
 from trim.methods.agreement import mask_agreement
@@ -78,21 +78,21 @@ def test_a_first_look_is_trim_optimal_and_uniform(store):
     shares = [numbers(bars["y"]) for bars in figures["compare_rows"]["data"][:3]]
     np.testing.assert_allclose([each.sum() for each in shares], 1, rtol=1e-6)
     assert all(chart.proto.alt for chart in test.get("plotly_chart"))
-    texts = said(test)
+    texts = page_text(test)
     assert "| A‑B |" in texts
     assert "<b>" not in texts.replace(r"\<b", "")
 
 
 def test_it_begins_with_the_layer_that_was_explored(store):
     shipped = shipped_layer()
-    test = arriving("compare")
+    test = new_page("compare")
     test.session_state["last_explored"] = shipped.key, SearchSettings(0.6)
-    ran(test)
+    run_page(test)
     assert named(cards(test)["compare_rows"]) == ["A · Optimal", "B · TRIM", "C · Uniform"]
-    assert "explored last" in said(test)
-    assert "layer quality" in said(test)
+    assert "explored last" in page_text(test)
+    assert "layer quality" in page_text(test)
     test.button(key="compare_add_trim_50").click()
-    ran(test)
+    run_page(test)
 
     def compared() -> list[tuple[str, int]]:
         picks = map(Pick.parse, test.session_state["compared"])
@@ -101,7 +101,7 @@ def test_it_begins_with_the_layer_that_was_explored(store):
 
     assert compared() == [("optimal", 60), ("trim", 60), ("uniform", 60), ("trim", 50)]
     test.button(key="sort_slots").click()
-    ran(test)
+    run_page(test)
     assert compared() == [("optimal", 60), ("trim", 50), ("trim", 60), ("uniform", 60)]
     assert test.button(key="sort_slots").disabled
 
@@ -146,18 +146,18 @@ def test_every_option_that_does_something_is_among_the_settings(store):
 def test_the_address_says_what_is_compared(store):
     test = visit("compare", a=f"o/{GATE}", b=f"o/{GATE}/uniform")
     assert named(cards(test)["compare_rows"]) == ["A · Optimal", "B · Uniform"]
-    assert f"{GATE} · 60%" in said(test).replace("\\", ""), "what both share is not in their labels"
+    assert f"{GATE} · 60%" in page_text(test).replace("\\", ""), "what both share is not in their labels"
 
 
 def test_another_run_goes_into_the_address(store):
     test = visit("compare", a=f"t/{GATE}", b=f"o/{GATE}", c=f"o/{QUERY}")
-    ran(test, test.toggle(key="compare_A_uniform").set_value(True))
+    run_page(test, test.toggle(key="compare_A_uniform").set_value(True))
     assert test.query_params["a"] == f"t/{GATE}/uniform"
-    ran(test, test.selectbox(key="compare_A_run").set_value("o"))
+    run_page(test, test.selectbox(key="compare_A_run").set_value("o"))
     assert test.query_params["a"] == f"o/{GATE}", "another run is shown as it was pruned"
-    ran(test, test.button(key="compare_C_remove").click())
+    run_page(test, test.button(key="compare_C_remove").click())
     assert "c" not in test.query_params
-    ran(test, test.button(key="compare_add_every_block").click())
+    run_page(test, test.button(key="compare_add_every_block").click())
     assert test.query_params["c"] == "o/*.mlp.gate_proj"
     assert named(cards(test)["compare_rows"])[2:] == ["C block 0", "C block 1"]
 
@@ -167,30 +167,30 @@ def test_many_distributions_are_ridges(store):
     figure = cards(test)["compare_many"]
     assert figure["layout"]["yaxis"]["ticktext"][0].startswith("A\u00a0· ")
     assert len(figure["layout"]["yaxis"]["tickvals"]) == 5
-    assert "Layers of several blocks or experts" in said(test)
+    assert "Layers of several blocks or experts" in page_text(test)
 
 
 def test_rows_and_masks_of_a_pair(store):
     test = visit("compare", a=f"t/{GATE}", b=f"o/{GATE}", c=f"t/{GATE}/uniform", rows="1,3")
     assert [line["name"] for line in cards(test)["compare_pair"]["data"]].count("selected rows") == 1
     assert any("Selected rows" in each.value for each in test.markdown)
-    ran(test, test.segmented_control(key="pair_view").set_value("Masks"))
+    run_page(test, test.segmented_control(key="pair_view").set_value("Masks"))
     agreement = mask_agreement(store.open("t").layer(GATE).keep(), store.open("o").layer(GATE).keep())
-    assert f"share {agreement.whole:.1%} of".replace(".", r"\.") in said(test)
-    ran(test, test.segmented_control(key="compare_masks_view").set_value("By layer"))
+    assert f"share {agreement.whole:.1%} of".replace(".", r"\.") in page_text(test)
+    run_page(test, test.segmented_control(key="compare_masks_view").set_value("By layer"))
     shares = numbers(cards(test)["compare_masks"]["data"][0]["z"])
     assert np.isclose(shares, agreement.whole, rtol=1e-6).any()
     assert shares.size == len(store.open("t").layers)
-    ran(test, test.segmented_control(key="against").set_value("C"))
-    assert "C has no mask" in said(test)
+    run_page(test, test.segmented_control(key="against").set_value("C"))
+    assert "C has no mask" in page_text(test)
 
 
 def test_what_is_added_elsewhere_is_compared(store):
     view = LayerView.of(store.open("t"), store.layer("t", GATE))
     pick = LIVE_LAYERS.add(view, "trim", service.ComparedSource.of(store.open("t")))
-    test = arriving("compare")
+    test = new_page("compare")
     test.session_state["compared"] = [f"t/{GATE}", str(pick), "live:gone/x"]
-    ran(test)
+    run_page(test)
     assert test.query_params["b"] == str(pick)
     assert "no longer in the server" in test.error[0].value
     assert len(named(cards(test)["compare_rows"])) == 2
@@ -213,18 +213,18 @@ def test_eight_slots_of_four_models_and_one_that_is_deleted(store, tmp_path):
     assert "<b>" not in str(labels)
     shares = [numbers(line["y"]) for line in figure["data"] if line.get("fill")]
     assert len(shares) == 8
-    assert "rows of two layers" in said(test)
+    assert "rows of two layers" in page_text(test)
     (add,) = [each.proto.popover for each in test.get("popover") if each.proto.popover.label == "Add"]
     assert add.disabled
-    assert "Eight is the limit" in said(test)
+    assert "Eight is the limit" in page_text(test)
     names = test.selectbox(key="compare_E_run").options
     assert {f"same (TRIM) ({run})" for run in ("m1", "m2", "m3")} <= set(names), "each can be chosen"
     shutil.rmtree(tmp_path / "runs" / "m3")
-    ran(test)
+    run_page(test)
     assert len(test.error) == 2
     assert len(cards(test)["compare_many"]["layout"]["yaxis"]["tickvals"]) == 6
-    ran(test, test.segmented_control(key="against").set_value("C"))
-    assert "40 and 56 weights" in said(test)
+    run_page(test, test.segmented_control(key="against").set_value("C"))
+    assert "40 and 56 weights" in page_text(test)
 
 
 def text_of(widgets, label: str) -> str:
@@ -234,7 +234,7 @@ def text_of(widgets, label: str) -> str:
 
 def test_a_chart_is_saved_from_the_studio(store, monkeypatch):
     test = visit("compare")
-    ran(test, test.button(key="compare_rows_save").click())
+    run_page(test, test.button(key="compare_rows_save").click())
     assert text_of(test.text_input, "Title") == "How much of each row is pruned?"
     assert [each.label for each in test.get("download_button")][:4] == [
         "PDF",
@@ -246,7 +246,7 @@ def test_a_chart_is_saved_from_the_studio(store, monkeypatch):
     preview = next(chart for chart in test.get("plotly_chart") if chart.key == "studio_preview")
     assert json.loads(preview.proto.spec)["layout"]["paper_bgcolor"] == "#ffffff"
     monkeypatch.setattr("app.ui.common.studio.browser_path", lambda: None)
-    ran(test, test.button(key="compare_pair_save").click())
+    run_page(test, test.button(key="compare_pair_save").click())
     assert text_of(test.text_input, "Title") == "Do the same rows lose as much?"
     assert any("apt install chromium" in each.value for each in test.info)
     disabled = [each.proto.disabled for each in test.get("download_button")]
@@ -256,8 +256,8 @@ def test_a_chart_is_saved_from_the_studio(store, monkeypatch):
 def test_layers_of_other_width_are_compared_by_distribution_only(store):
     test = visit("compare", a=f"t/{GATE}", b=f"t/{QUERY}")
     assert "compare_pair" not in cards(test)
-    assert "compared by distribution only" in said(test)
-    assert "not paired" in said(test)
+    assert "compared by distribution only" in page_text(test)
+    assert "not paired" in page_text(test)
     assert named(cards(test)["compare_rows"]) == [f"A · {GATE}", f"B · {QUERY}"]
     assert not [each for each in test.text_input if each.key == "rows"]
 

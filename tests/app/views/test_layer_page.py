@@ -370,7 +370,7 @@ def test_quick_picks(page):
 
 
 def test_nonsense_rows_get_one_message(page):
-    for typed, said in (
+    for typed, expected in (
         ("all of them", "“all” is not a row number"),
         ("1536", "the rows 0 to 1535"),
         ("0-500", "at most 200 rows"),
@@ -379,7 +379,7 @@ def test_nonsense_rows_get_one_message(page):
     ):
         page.set("text_input", "rows", typed)
         (message,) = [text for text in page.texts if text.startswith(":red[")]
-        assert said in message.replace(r"\-", "-")
+        assert expected in message.replace(r"\-", "-")
         assert list(page.charts) == FOUR_CHARTS
 
 
@@ -404,10 +404,10 @@ def test_bad_options_get_one_message_and_the_earlier_result_stays(page):
         ("number_input", "cap", {60: "lower the target or raise the cap"}),
     ):
         good = getattr(page.test, kind)(key=key).value
-        for value, said in values.items():
+        for value, message in values.items():
             page.set(kind, key, value)
             assert len(page.errors) == 1
-            assert said in page.errors[0].replace("\\", "")
+            assert message in page.errors[0].replace("\\", "")
             assert page.charts == before
             assert page.metrics == metrics
             assert any("the last result, for a layer target of 70%" in text for text in page.texts)
@@ -600,7 +600,7 @@ def test_what_is_pinned_stays_in_every_chart_until_it_is_let_go():
 
 
 @pytest.mark.parametrize(
-    ("pin", "said"),
+    ("pin", "message"),
     [
         ("target=70", "names a layer"),
         ("target=900&layer=1.x", "whole number from 1 to 99"),
@@ -611,10 +611,10 @@ def test_what_is_pinned_stays_in_every_chart_until_it_is_let_go():
         ("layer=29.self_attn.v_proj&learning_rates=fast", "not a number"),
     ],
 )
-def test_a_pin_that_cannot_be_read_is_reported_and_nothing_is_lost(pin, said):
+def test_a_pin_that_cannot_be_read_is_reported_and_nothing_is_lost(pin, message):
     page = LayerPage(pin=pin, target="60")
     (warning,) = page.test.warning
-    assert said in warning.value.replace("\\", "")
+    assert message in warning.value.replace("\\", "")
     assert page.metrics["Pruned"] == "60.00%"
     page.press("Remove the pin")
     assert not page.test.warning

@@ -145,7 +145,7 @@ def test_cancel_ends_the_wait(own_laboratory):
 
 
 @pytest.mark.parametrize(
-    ("function", "error", "said"),
+    ("function", "error", "message"),
     [
         ("describe_model", trim.ModelError("there is no such model"), "there is no such model"),
         ("load_model", trim.ModelError("the file is damaged"), "the file is damaged"),
@@ -155,11 +155,11 @@ def test_cancel_ends_the_wait(own_laboratory):
         ("load_model", MemoryError(), "not enough memory"),
     ],
 )
-def test_what_fails_is_reported_and_can_be_tried_again(llama, monkeypatch, function, error, said):
+def test_what_fails_is_reported_and_can_be_tried_again(llama, monkeypatch, function, error, message):
     failing_once(monkeypatch, function, error)
     page = LayerPage(model=str(llama), **SMALL_TEXT)
     assert len(page.errors) == 1
-    assert said in page.errors[0].replace("\\", "")
+    assert message in page.errors[0].replace("\\", "")
     assert page.charts == {}
     page.run()
     assert len(page.errors) == 1, "it is shown until somebody tries again"

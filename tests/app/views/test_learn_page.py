@@ -11,7 +11,7 @@ from app.services.server import room as rooms
 from app.services.server.room import Place, Room
 from app.ui.learn import room as pages
 from app.ui.learn.course import course
-from tests.app.page import ran, visit
+from tests.app.page import run_page, visit
 from tests.app.small_runs import make_run
 
 STEPS = course()
@@ -52,7 +52,7 @@ def test_each_step_has_its_parts(number):
     links = [link.proto.query_string for link in test.get("page_link")]
     assert links[: len(STEPS)] == [f"step={each}" for each in range(1, len(STEPS) + 1)]
     for place in range(len(step.check.answers)):
-        ran(test, test.radio[0].set_value(place))
+        run_page(test, test.radio[0].set_value(place))
         told = test.success if place == step.check.right else test.info
         assert [step.check.reason in each.value for each in told] == [True]
         assert bool(test.success) == (place == step.check.right)
@@ -101,11 +101,11 @@ def test_the_address_holds_a_steps_control():
 
 def test_next_and_previous():
     test = opened(3, sparser="5")
-    ran(test, test.button(key="next_step").click())
+    run_page(test, test.button(key="next_step").click())
     assert test.title[0].value.startswith("4.")
     assert test.query_params["step"] == ["4"] or test.query_params["step"] == "4"
     assert "sparser" not in test.query_params
-    ran(test, test.button(key="previous_step").click())
+    run_page(test, test.button(key="previous_step").click())
     assert test.title[0].value.startswith("3.")
     assert opened(1).button(key="previous_step").disabled
     assert opened(len(STEPS)).button(key="next_step").disabled
@@ -195,7 +195,7 @@ def test_a_readers_page_follows_and_looks_around(seminar, room):
     seminar.unlock("open sesame")
     room.show(Place(5, 40, 1, None, 3))
     seminar.asking = "reader"
-    data = sent(ran(test))
+    data = sent(run_page(test))
     assert (data["mode"], data["step"], data["frame"], data["reveal"]) == ("room", 5, 40, 1)
     assert not any(step["notes"] for step in data["steps"])
     assert sent(test, "trim_room") == {
@@ -206,15 +206,15 @@ def test_a_readers_page_follows_and_looks_around(seminar, room):
         "note": "",
     }
     test.session_state["around"] = True
-    assert sent(ran(test))["mode"] == "page"
+    assert sent(run_page(test))["mode"] == "page"
     assert any("room is at step 6" in each.value for each in test.caption)
-    ran(test, test.button(key="back_to_room").click())
+    run_page(test, test.button(key="back_to_room").click())
     assert sent(test)["mode"] == "room"
     seminar.asking = "presenter"
     room.leave()
     seminar.asking = "reader"
     test.session_state["released"] = True
-    assert sent(ran(test))["mode"] == "page"
+    assert sent(run_page(test))["mode"] == "page"
     assert any("left the slides" in each.value for each in test.info)
 
 

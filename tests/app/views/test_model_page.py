@@ -11,7 +11,7 @@ import trim
 from app.services.jobs.manager import JobError, RunJobs
 from app.services.results.tables import agreement_map
 from diagnostics.format import number
-from tests.app.page import charts, linked, numbers, ran, said, steps, trace, visit
+from tests.app.page import charts, linked, numbers, page_text, run_page, steps, trace, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_recovery, make_run, record, refitted, settings
 from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
 from trim.runs.writer import RunWriter, update_diagnoses
@@ -35,7 +35,7 @@ def opened_form() -> AppTest:
     """The Model page with its form open: an expander, which AppTest cannot press."""
     test = visit("model")
     test.session_state["new_run"] = True
-    return ran(test)
+    return run_page(test)
 
 
 def test_a_run_at_first_sight(runs):
@@ -50,12 +50,12 @@ def test_a_run_at_first_sight(runs):
     ]
     assert sorted(layers) == sorted(f"{block}.{path}" for block in range(BLOCKS) for path in PATHS)
     assert numbers(trace(drawn["map_gini"], "median_gini")["z"]).shape == (len(PATHS), BLOCKS)
-    assert "50.00%" in said(test)
+    assert "50.00%" in page_text(test)
     assert not test.error
     assert not test.warning
     assert sum(len(chart.proto.spec) for chart in test.get("plotly_chart")) < 3_000_000
     test.segmented_control(key="model_part").set_value("Perplexity")
-    drawn = charts(ran(test))
+    drawn = charts(run_page(test))
     labels = [bar["name"] for key in drawn if key.startswith("perplexity") for bar in drawn[key]["data"]]
     assert any("&lt;b&gt;bold" in label for label in labels)
 
@@ -112,14 +112,14 @@ def test_diagnoses_of_a_run(runs):
     broken = trim.open_run(runs / "trim").diagnoses["layers"] | {"dense_loss": "nan"}
     update_diagnoses(runs / "trim", {"layers": broken})
     test.segmented_control(key="model_part").set_value("Layer costs")
-    assert any("No layer has a finite cost" in each.value for each in ran(test).info)
+    assert any("No layer has a finite cost" in each.value for each in run_page(test).info)
 
 
 def test_a_box_of_layers_is_asked_for_its_costs(runs):
     test = visit("model", run="trim")
     test.session_state["clicked_layers"] = names = ["0.mlp.gate_proj", "1.mlp.gate_proj"]
-    ran(test).button(key="cost_of_box").click()
-    assert ran(test).multiselect(key="cost_layers").value == names
+    run_page(test).button(key="cost_of_box").click()
+    assert run_page(test).multiselect(key="cost_layers").value == names
 
 
 def test_what_was_not_measured_or_cannot_be(runs):
@@ -234,7 +234,7 @@ def test_changed_weights_and_the_rows_that_are_spared(runs):
     drawn = charts(test)
     assert numbers(trace(drawn["map_change"], "error_left")["z"])[0, 0] == 0.875
     test.segmented_control(key="model_part").set_value("Perplexity")
-    drawn = charts(ran(test))
+    drawn = charts(run_page(test))
     assert numbers(trace(drawn["row_agreement_1. optimal"], "row_agreement")["z"])[0, 0] == pytest.approx(1)
     shown, other = (trim.open_run(runs / name) for name in ("solved", "optimal"))
     (facts,) = agreement_map(shown, other).layers
@@ -244,8 +244,8 @@ def test_changed_weights_and_the_rows_that_are_spared(runs):
 def test_a_refitted_layer_says_so(runs):
     with RunWriter.create(runs / "refitted", settings()) as writer:
         writer.write_block(0, [refitted(record("0.mlp.gate_proj"))])
-    assert "refitted, which leaves 87.5% of the output error" in said(visit("stored", run="refitted"))
-    assert "refitted" not in said(visit("stored", run="trim", layer="0.mlp.gate_proj"))
+    assert "refitted, which leaves 87.5% of the output error" in page_text(visit("stored", run="refitted"))
+    assert "refitted" not in page_text(visit("stored", run="trim", layer="0.mlp.gate_proj"))
 
 
 def test_starting(runs, monkeypatch):
@@ -291,12 +291,12 @@ def test_a_run_that_was_recovered(runs, monkeypatch):
     test = visit("model", run="trim", model_part="Recover")
     assert test.selectbox(key="recovery_of_trim").options == ["On its way", "Trained <b>again</b>"]
     test.selectbox(key="recovery_of_trim").set_value("trained")
-    drawn = charts(ran(test))
+    drawn = charts(run_page(test))
     (curve,) = [chart for key, chart in drawn.items() if key.startswith("recovery_curve")]
     (moved,) = [chart for key, chart in drawn.items() if key.startswith("recovery_moved")]
     assert numbers(curve["data"][0]["y"]).tolist() == [40, 20, pytest.approx(40 / 3), 10]
     assert numbers(moved["data"][0]["z"]).shape == (len(PATHS), BLOCKS)
-    assert "Held-out perplexity 40 before, 10 after 30 steps in 18 s." in said(test).replace("\\", "")
+    assert "Held-out perplexity 40 before, 10 after 30 steps in 18 s." in page_text(test).replace("\\", "")
     test.button(key="recover").click().run()
     ((asked, minutes, measure),) = started
     assert (asked.id, minutes, measure) == (
@@ -306,8 +306,8 @@ def test_a_run_that_was_recovered(runs, monkeypatch):
     )
     assert r"\<b\>x" in test.error[0].value
     test.selectbox(key="recovery_of_trim").set_value("stopped")
-    ran(test)
-    assert "This recovery stopped" in said(test)
+    run_page(test)
+    assert "This recovery stopped" in page_text(test)
     assert "resume_recovery" in [each.key for each in test.button]
 
 
@@ -343,13 +343,13 @@ def test_further_views_of_a_stored_layer(runs):
     np.testing.assert_allclose(numbers(heads["y"]), medians, rtol=1e-6)
     assert heads["text"] == ["head 0", "head 1", "head 2"]
     test.segmented_control(key="more").set_value("Input features").run()
-    assert "is not stored with a run" in said(test)
+    assert "is not stored with a run" in page_text(test)
     kept = numbers(charts(test)["inputs_Sorted"]["data"][0]["y"])
     np.testing.assert_allclose(kept, np.sort(record.keep().mean(axis=0))[::-1], rtol=1e-6)
     test.segmented_control(key="more").set_value("Channels").run()
-    assert "not one of an MLP" in said(test)
+    assert "not one of an MLP" in page_text(test)
     test = visit("stored", run="trim", layer="1.mlp.gate_proj", part="More", more="Channels")
-    assert "Not all layers of this MLP are in this run." in said(test)
+    assert "Not all layers of this MLP are in this run." in page_text(test)
 
 
 def test_an_expert_beside_the_others_of_its_block(runs):
@@ -364,7 +364,7 @@ def test_an_expert_beside_the_others_of_its_block(runs):
     medians = [np.median(run.layer(name).row_sparsity) for name in names]
     np.testing.assert_allclose(numbers(drawn["y"]), medians, rtol=1e-6)
     assert drawn["text"] == ["0", "1", "2", "3"]
-    assert "All 4 experts have the same mean" in said(test)
+    assert "All 4 experts have the same mean" in page_text(test)
     test.sidebar.selectbox(key="stored_layer").set_value("0.mlp.gate_proj").run()
     assert not test.exception
     assert "Experts" not in test.segmented_control(key="more").options
@@ -389,11 +389,11 @@ def test_what_was_measured_of_a_stored_layer(runs):
     test = visit("stored", run="trim", layer=name, part="More", more="Signal")
     mean = numbers(trace(charts(test)["signal_Row sparsity"], "mean over draws")["y"])
     np.testing.assert_allclose(mean, np.sort(made.row_sparsity), rtol=1e-6)
-    assert "input vectors; 9 vectors in each of 2 draws" in said(test)
+    assert "input vectors; 9 vectors in each of 2 draws" in page_text(test)
     test.button(key="measure_signal").click().run()
     assert "has changed since" in test.error[0].value
     test.segmented_control(key="more").set_value("Agreement").run()
-    assert "Closest is layer by magnitude" in said(test)
+    assert "Closest is layer by magnitude" in page_text(test)
     assert "masks_agree_By row" in charts(test)
     test.segmented_control(key="more").set_value("All targets").run()
     assert "all_targets_Ridges" in charts(test)

@@ -40,8 +40,8 @@ def test_all_six_figures_from_what_comes_with_the_app():
 
 def test_another_layer_by_the_address(layer):
     test = visit("paper", paper_layer="0.self_attn.k_proj")
-    said = [each.value.replace("\\", "") for each in test.caption]
-    assert any("0.self_attn.k_proj: the median row" in text for text in said)
+    texts = [each.value.replace("\\", "") for each in test.caption]
+    assert any("0.self_attn.k_proj: the median row" in text for text in texts)
 
 
 def test_words_are_the_numbers(run, layer):
@@ -53,9 +53,9 @@ def test_words_are_the_numbers(run, layer):
     (cosine,) = figure_3b(layer).views.values()
     at = np.searchsorted(layer.sparsity_grid, 0.9)
     low, high = np.percentile(layer.cosine_curves[:, at], [5, 95])
-    said = cosine().finding.rpartition("between")[2]
-    assert float(said.split()[0]) == pytest.approx(low, abs=0.03)
-    assert float(said.split()[2].rstrip(".")) == pytest.approx(high, abs=0.03)
+    text = cosine().finding.rpartition("between")[2]
+    assert float(text.split()[0]) == pytest.approx(low, abs=0.03)
+    assert float(text.split()[2].rstrip(".")) == pytest.approx(high, abs=0.03)
     (outcome,) = figure_3c([run]).views.values()
     rates = [run.numbers(name)["search"]["learning_rate"] for name in run.layers]
     assert f"of 210 layers {sum((rate or 0) > 0 for rate in rates)} positive" in outcome().finding
@@ -93,7 +93,7 @@ def test_a_model_without_keys_or_sweeps_shows_the_others(runs):
     make_run(runs / "small", "trim", 0.5, name="a <b>small</b> run")
     test = visit("paper")
     assert len(test.get("plotly_chart")) == 4
-    said = " ".join(each.value for each in test.info)
-    assert "Figure 2 needs a sweep" in said
-    assert "Figure 4 needs layers named k_proj" in said
+    text = " ".join(each.value for each in test.info)
+    assert "Figure 2 needs a sweep" in text
+    assert "Figure 4 needs layers named k_proj" in text
     assert not any("<b>" in each.value.replace(r"\<b", "") for each in test.caption)

@@ -5,7 +5,7 @@ import pytest
 
 import trim
 from app.services.jobs.manager import JOBS, RunJobs
-from tests.app.page import charts, numbers, ran, said, visit
+from tests.app.page import charts, numbers, page_text, run_page, visit
 from tests.trim import rough
 from tests.waiting import wait_until
 
@@ -27,26 +27,26 @@ def test_a_run_is_recovered_through_its_page(tmp_path, monkeypatch):
     monkeypatch.setattr(RunJobs, "_launch", with_steps)
     test = visit("model", run="first", model_part="Recover")
     test.button(key="recover").click()
-    ran(test)
+    run_page(test)
     started = test.session_state["recovering"]
     wait_until(lambda: (runs / started / "metrics.json").exists())
     process = psutil.Process(JOBS.running().pid)
     process.suspend()  # so that it is not done before it is cancelled
     try:
-        ran(test)
-        assert "of memory" in said(test)
+        run_page(test)
+        assert "of memory" in page_text(test)
         assert any(key.startswith("recovery_curve") for key in charts(test))
         test.button(key="cancel_recovery").click()
-        ran(test)
+        run_page(test)
     finally:
         process.resume()
     wait_until(lambda: not JOBS.state(started).active)
-    ran(test)
-    assert r"This recovery stopped.** It was cancelled\." in said(test)
+    run_page(test)
+    assert r"This recovery stopped.** It was cancelled\." in page_text(test)
     test.button(key="resume_recovery").click()
-    ran(test)
+    run_page(test)
     wait_until(lambda: not JOBS.state(started).active)
-    ran(test)
+    run_page(test)
     recovery = trim.open_recovery(runs / started)
     assert recovery.has_model, JOBS.output(started)
     drawn = charts(test)
@@ -56,13 +56,13 @@ def test_a_run_is_recovered_through_its_page(tmp_path, monkeypatch):
     assert any(key.startswith("recovery_moved") for key in drawn)
     assert [entry["windows"] for entry in recovery.metrics["perplexities"]] == [2], "on the run's own text"
     test.segmented_control(key="model_part").set_value("Text")
-    ran(test)
+    run_page(test)
     test.text_area(key="prompt").set_value("A line")
     test.number_input(key="new_tokens").set_value(3)
     test.button(key="continue_prompt").click()
-    ran(test)
+    run_page(test)
     wait_until(lambda: JOBS.running() is None)
-    ran(test)
+    run_page(test)
     for title in ("Dense", run.name, recovery.name):
-        assert f"**{title}**" in said(test)
+        assert f"**{title}**" in page_text(test)
     assert not test.error

@@ -9,7 +9,7 @@ import pytest
 
 import trim
 from app.services.runs.files import exported, exported_recovery
-from tests.app.page import ran, said, visit
+from tests.app.page import page_text, run_page, visit
 from tests.app.small_runs import make_recovery, make_run
 from trim.files import FolderLock
 
@@ -39,7 +39,7 @@ class Page:
         self.test = visit("runs", **address)
 
     def step(self) -> "Page":
-        ran(self.test)
+        run_page(self.test)
         return self
 
     def press(self, label: str) -> "Page":
@@ -57,7 +57,7 @@ class Page:
 
     @property
     def texts(self) -> str:
-        return said(self.test)
+        return page_text(self.test)
 
 
 def test_a_recovery_has_a_line_and_a_view_of_its_own(runs):

@@ -8,7 +8,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
 
-from tests.app.page import ran, visit
+from tests.app.page import run_page, visit
 from tests.trim import tiny
 
 
@@ -37,18 +37,18 @@ def asked(checkpoint, parent="") -> AppTest:
 
 
 def arrived(test: AppTest) -> AppTest:
-    ran(test)
+    run_page(test)
     while test.get("progress"):
         time.sleep(0.05)
-        ran(test)
+        run_page(test)
     return test
 
 
 def test_what_was_done_to_a_checkpoint_and_whose_masks_they_are(folders):
     test = asked(*folders)
-    said = [each.value.replace("\\", "") for each in test.markdown]
-    assert any("- 50.0% of its 23,040 weights in 21 layers are zero" in text for text in said)
-    assert any("Every kept weight is as it was" in text for text in said)
+    texts = [each.value.replace("\\", "") for each in test.markdown]
+    assert any("- 50.0% of its 23,040 weights in 21 layers are zero" in text for text in texts)
+    assert any("Every kept weight is as it was" in text for text in texts)
     assert len(test.get("plotly_chart")) == 2
     assert list(test.dataframe[0].value["Sparsity"]) == [0.5] * 7
     next(button for button in test.button if button.label == "Compare its masks").click()

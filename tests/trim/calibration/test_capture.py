@@ -381,7 +381,7 @@ def test_captures_side_by_side():
 
 
 @pytest.mark.parametrize(
-    ("tokens", "settings", "said"),
+    ("tokens", "settings", "message"),
     [
         (toy_windows()[0], {}, "sequences, length"),
         (toy_windows()[:0], {}, "not empty"),
@@ -393,8 +393,8 @@ def test_captures_side_by_side():
         (toy_windows(), {"vectors_per_sequence": 0}, "between 1 and 10"),
     ],
 )
-def test_windows_that_cannot_be_read(tokens, settings, said, toy):
-    with pytest.raises((trim.SettingsError, trim.CorpusError), match=said):
+def test_windows_that_cannot_be_read(tokens, settings, message, toy):
+    with pytest.raises((trim.SettingsError, trim.CorpusError), match=message):
         trim.capture(toy, tokens, ["*.fc?"], **settings)
     assert toy.module.shapes == []
 

@@ -102,11 +102,11 @@ def test_windows_follow_the_seed(tmp_path):
 
 
 def test_wikitext(hub, wikitext):
-    said = []
-    evaluation = load("wikitext2", split="evaluation", windows=None, length=10, progress=said.append)
+    reported = []
+    evaluation = load("wikitext2", split="evaluation", windows=None, length=10, progress=reported.append)
     joined = "\n\n".join(["", " = Title = \n", *map("test {}".format, range(50))])
     assert text_of(evaluation) == joined[: len(joined) // 10 * 10]
-    assert any("Downloading" in step.what for step in said)
+    assert any("Downloading" in step.what for step in reported)
     calibration = load("wikitext2")
     assert "test" not in text_of(calibration)
     hub.requests.clear()
@@ -243,7 +243,7 @@ def test_a_byte_order_mark_is_not_text(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "said"),
+    ("name", "content", "message"),
     [
         ("a.txt", b"", "no text"),
         ("a.txt", b" \n\t ", "no text"),
@@ -268,9 +268,9 @@ def test_a_byte_order_mark_is_not_text(tmp_path):
         ("a\x1b<b>.pdf", b"", "a <b>.pdf"),
     ],
 )
-def test_files_that_cannot_be_read(name, content, said, tmp_path):
+def test_files_that_cannot_be_read(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
-    assert said in refusal(tmp_path / name)
+    assert message in refusal(tmp_path / name)
 
 
 @pytest.mark.parametrize("encoding", ["utf-16", "utf-32"])

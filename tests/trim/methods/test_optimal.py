@@ -159,15 +159,15 @@ def test_a_total_out_of_reach_is_refused(total):
 
 
 @pytest.mark.parametrize(
-    ("sensitivity", "error", "said"),
+    ("sensitivity", "error", "message"),
     [
         (torch.ones(4), ShapeError, "one weight each"),
         (torch.tensor([1, 1, torch.nan, 1, 1]), NonFiniteError, "NaN or infinite"),
         (torch.tensor([1, 1, -1, 1, 1]), SettingsError, "negative"),
     ],
 )
-def test_sensitivities_that_cannot_be_are_refused(sensitivity, error, said):
-    with pytest.raises(error, match=said):
+def test_sensitivities_that_cannot_be_are_refused(sensitivity, error, message):
+    with pytest.raises(error, match=message):
         optimal_counts(lower_hull(random_error(5, 10), 9), 20, sensitivity)
 
 

@@ -39,23 +39,23 @@ def test_a_file_is_dequantized_once(tmp_path, own_cache, monkeypatch):
     described = trim.describe_model(path)
     assert (described.kind, described.parameters) == ("GGUF file", header.parameters)
 
-    said = []
-    model = trim.load_model(path, device="cpu", progress=said.append)
+    reported = []
+    model = trim.load_model(path, device="cpu", progress=reported.append)
     assert model.title == "Tiny <b>model</b> (GGUF)"
-    unpacking = [step.fraction for step in said if "Unpacking" in step.what]
+    unpacking = [step.fraction for step in reported if "Unpacking" in step.what]
     assert (unpacking[0], unpacking[-1]) == (0.0, 1.0)
     assert unpacking == sorted(unpacking)
-    assert any("Unpacking" in step.what for step in said)
+    assert any("Unpacking" in step.what for step in reported)
     for name, layer in model.layers.items():
         block, _, rest = name.partition(".")
         weight = original.get_submodule(f"model.layers.{block}.{rest}").weight
         assert torch.equal(layer.weight, weight.half().float())
     assert model.tokenizer("ab")["input_ids"] == [255]
     monkeypatch.setattr(cache.hashlib, "file_digest", lambda *_: pytest.fail("the file did not change"))
-    said.clear()
-    again = trim.load_model(path, device="cpu", progress=said.append)
+    reported.clear()
+    again = trim.load_model(path, device="cpu", progress=reported.append)
     assert again.fingerprint == model.fingerprint
-    assert not any("Unpacking" in step.what for step in said)
+    assert not any("Unpacking" in step.what for step in reported)
 
 
 def test_transformers_does_not_read_the_file_again(tmp_path, own_cache, monkeypatch):
@@ -119,7 +119,7 @@ def test_damaged_files(tmp_path, own_cache):
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"tokenizer": False}, "no tokenizer"),
         ({"fields": {"expert_count": 8}}, "8 experts"),
@@ -127,9 +127,9 @@ def test_damaged_files(tmp_path, own_cache):
         ({"named": "unheard-of"}, "unheard-of"),
     ],
 )
-def test_files_that_cannot_be_pruned(settings, said, tmp_path, own_cache):
+def test_files_that_cannot_be_pruned(settings, message, tmp_path, own_cache):
     write(tmp_path / "model.gguf", **settings)
-    assert said in refusal(tmp_path / "model.gguf")
+    assert message in refusal(tmp_path / "model.gguf")
 
 
 def test_the_demo_must_be_the_file_it_was(tmp_path, own_cache, monkeypatch):

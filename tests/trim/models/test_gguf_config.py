@@ -262,12 +262,12 @@ REFUSED: dict[str, tuple[str, dict, Fields, dict[str, np.ndarray], str]] = {
 
 @pytest.mark.parametrize("case", REFUSED)
 def test_what_cannot_be_computed_is_refused_at_once(case, tmp_path, own_cache):
-    architecture, settings, fields, tensors, said = REFUSED[case]
+    architecture, settings, fields, tensors, message = REFUSED[case]
     write(tmp_path / "model.gguf", make(architecture, **settings), architecture, fields, tensors)
     for known in (trim.describe_model, trim.load_model):
         with pytest.raises(trim.ModelError) as caught:
             known(tmp_path / "model.gguf")
-        assert said in str(caught.value)
+        assert message in str(caught.value)
         assert "safetensors" in str(caught.value) or "convert" in str(caught.value)
     assert not list(own_cache.glob("models/*"))
 

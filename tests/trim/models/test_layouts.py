@@ -175,7 +175,7 @@ def pickled(path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("layout", "said"),
+    ("layout", "message"),
     [
         (index_without("metadata"), "index.json is damaged"),
         (shard_outside, "outside the model's folder"),
@@ -196,12 +196,12 @@ def pickled(path: Path) -> None:
         (pickled, r"pickle only \(pytorch_model\.bin\).*save_pretrained"),
     ],
 )
-def test_all_readers_refuse_the_same(layout, said, tmp_path):
+def test_all_readers_refuse_the_same(layout, message, tmp_path):
     tiny.tokenizer().save_pretrained(tmp_path)
     layout(tmp_path)
-    with pytest.raises(trim.ModelError, match=said):
+    with pytest.raises(trim.ModelError, match=message):
         trim.load_model(tmp_path, device="cpu")
-    with pytest.raises(trim.ModelError, match=said):
+    with pytest.raises(trim.ModelError, match=message):
         StreamedModel(tmp_path, device=torch.device("cpu"))
 
 

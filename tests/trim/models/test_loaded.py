@@ -62,7 +62,7 @@ def test_other_architectures_are_refused_by_name(architecture, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "message"),
     [
         ({"quantization_config": {"quant_method": "gptq", "bits": 4}}, "quantized"),
         ({"model_type": "unheard-of", "architectures": ["UnheardForCausalLM"]}, "UnheardForCausalLM"),
@@ -70,9 +70,9 @@ def test_other_architectures_are_refused_by_name(architecture, tmp_path):
         ({"hidden_size": "wide"}, "damaged"),
     ],
 )
-def test_a_configuration_that_cannot_be_used(own_llama, changed, said):
+def test_a_configuration_that_cannot_be_used(own_llama, changed, message):
     rough.edit_json(own_llama / "config.json", **changed)
-    assert said in refusal(own_llama)
+    assert message in refusal(own_llama)
 
 
 def test_code_in_a_folder_never_runs(own_llama):

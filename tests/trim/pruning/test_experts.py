@@ -222,11 +222,11 @@ def test_experts_in_groups_are_pruned_as_each_alone(settings, tmp_path, own_cach
     options = {"layers": ("0.*",), "vectors_per_sequence": 1, **settings}
     alone = pruned(source, tmp_path / "alone", **options)
     monkeypatch.setattr(pruning, "has_kernels", lambda device: True)
-    said: list[str] = []
+    reported: list[str] = []
     together = pruned(
-        source, tmp_path / "together", progress=lambda event: said.append(event.what), **options
+        source, tmp_path / "together", progress=lambda event: reported.append(event.what), **options
     )
-    assert "Pruning 0.self_attn.k_proj and 9 more of its shape" in said
+    assert "Pruning 0.self_attn.k_proj and 9 more of its shape" in reported
     rough.assert_same_blocks(alone.path, together.path)
     sizes: list[int] = []
 
@@ -260,7 +260,7 @@ def test_routers_stay_dense_unless_they_are_named():
 
 
 def test_layers_kept_dense_are_reported_before_a_run(tmp_path, capsys):
-    for kind, said in {
+    for kind, message in {
         "qwen2_moe": "24 of them experts'. Stays dense unless it is named: weight of Qwen2MoeTopKRouter: 256 weights; "
         "shared_expert_gate, weighs a shared expert: 64 weights.",
         "llama4_text": "router, routes tokens to experts: 256 weights.",
@@ -268,7 +268,7 @@ def test_layers_kept_dense_are_reported_before_a_run(tmp_path, capsys):
         architectures.small_config(kind).save_pretrained(tmp_path / kind)
         (tmp_path / kind / "model.safetensors").touch()
         assert cli.main(["inspect", "--model", str(tmp_path / kind)]) == 0
-        assert said in capsys.readouterr().out.replace("\n", " ")
+        assert message in capsys.readouterr().out.replace("\n", " ")
 
 
 def test_a_single_tensor_is_read_of_a_joined_one(tmp_path, monkeypatch):

@@ -68,11 +68,14 @@ def test_it_goes_with_every_method(llama, tmp_path, own_cache, more):
 def test_a_refit_that_does_not_help_is_left_out(llama, tmp_path, monkeypatch):
     """The layer keeps its weights, and the progress says so."""
     monkeypatch.setattr("trim.pruning.layer.refit", lambda weight, keep, text: weight.float() * keep * 1.5)
-    said = []
-    run = pruned(llama, tmp_path / "run", listener=lambda event: said.append(getattr(event, "text", "")))
+    reported = []
+    run = pruned(llama, tmp_path / "run", listener=lambda event: reported.append(getattr(event, "text", "")))
     assert all(run.layer(name).kept_weights is None for name in run.layers)
     name = run.layers[0]
-    assert f"{name}: refitted weights lose more on the windows held out; its weights stay as they are" in said
+    assert (
+        f"{name}: refitted weights lose more on the windows held out; its weights stay as they are"
+        in reported
+    )
 
 
 def test_one_window_cannot_be_held_out_and_fitted(llama, tmp_path):

@@ -67,9 +67,9 @@ def test_a_run_that_was_stopped_ends_bit_for_bit_the_same(llama, tmp_path, own_c
 
 def test_a_search_that_diverges_is_named_and_refitted(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(module, "_alternate", lambda scaled, *rest: (scaled * torch.nan, 3))
-    said = []
-    run = pruned(llama, tmp_path / "run", row_weights="ones", listener=said.append)
-    notes = [event.text for event in said if isinstance(event, Note)]
+    reported = []
+    run = pruned(llama, tmp_path / "run", row_weights="ones", listener=reported.append)
+    notes = [event.text for event in reported if isinstance(event, Note)]
     assert [note.partition(":")[0] for note in notes] == list(run.layers)
     assert "diverged" in notes[0]
     assert all(np.isfinite(run.layer(name).kept_weights).all() for name in run.layers)

@@ -106,9 +106,9 @@ def test_a_tuned_run_is_kept_and_resumed(llama, tmp_path, monkeypatch):
 
 def test_one_that_gains_nothing_says_so(llama, tmp_path, monkeypatch):
     monkeypatch.setattr(tune, "_tune", lambda *asked: tune.Tuned({}, 0.5, 0.5))
-    said = []
-    pruned(llama, tmp_path / "run", listener=lambda event: said.append(getattr(event, "text", "")))
-    assert "block 0: tuned weights lose more on the windows held out; they stay as they were" in said
+    reported = []
+    pruned(llama, tmp_path / "run", listener=lambda event: reported.append(getattr(event, "text", "")))
+    assert "block 0: tuned weights lose more on the windows held out; they stay as they were" in reported
 
 
 @pytest.mark.parametrize(

@@ -183,20 +183,22 @@ def test_a_loss_that_is_not_a_number_goes_back_to_the_best(run, tmp_path, monkey
         return divergence(student, dense, math.nan if always or len(calls) == 5 else scale)
 
     monkeypatch.setattr(training, "divergence", broken)
-    said: list[object] = []
-    ended = trim.recover(run.path, tmp_path / "nan", **OPTIONS, listener=said.append, progress=said.append)
-    needed = next(place for place, event in enumerate(said) if isinstance(event, Began))
-    assert needed < said.index(Progress("Loading both models")), "what memory it needs is said before"
+    reported: list[object] = []
+    ended = trim.recover(
+        run.path, tmp_path / "nan", **OPTIONS, listener=reported.append, progress=reported.append
+    )
+    needed = next(place for place, event in enumerate(reported) if isinstance(event, Began))
+    assert needed < reported.index(Progress("Loading both models")), "what memory it needs is said before"
     assert ended.metrics["restarts"] == [6]
-    assert any("back to the best weights so far, at half the rate" in str(event) for event in said)
+    assert any("back to the best weights so far, at half the rate" in str(event) for event in reported)
     assert all(bool(tensor.isfinite().all()) for tensor in weights(ended.model).values())
     curve = [each["divergence"] for each in ended.metrics["curve"]]
     assert min(curve) == curve[ended.metrics["best"]] < curve[0]
     always = True
-    ended = trim.recover(run.path, tmp_path / "always", **OPTIONS, listener=said.append)
+    ended = trim.recover(run.path, tmp_path / "always", **OPTIONS, listener=reported.append)
     assert len(ended.metrics["restarts"]) == training.MAX_RESTARTS + 1
     assert ended.metrics["best"] == 0, "the result is the run as it was"
-    assert any("the loss was not a number again and again" in str(event) for event in said)
+    assert any("the loss was not a number again and again" in str(event) for event in reported)
 
 
 def test_kept_weights_that_the_type_of_the_files_does_not_hold(checkpoint, dense, tmp_path):

@@ -336,10 +336,10 @@ def test_a_cell_that_fails_does_not_end_the_sweep(model, tmp_path, capsys):
     out = tmp_path / "s"
     asked += ["--length", "16", "--evaluation-windows", "2", "--evaluation-length", "16", "--device", "cpu"]
     assert main([*asked, "--out", str(out)]) == 2
-    said = capsys.readouterr()
-    assert "no layer matches 'nothing.*'" in said.out
-    assert "| failed |" in said.out
-    assert "1 of 2 cells could not be made" in said.err
+    printed = capsys.readouterr()
+    assert "no layer matches 'nothing.*'" in printed.out
+    assert "| failed |" in printed.out
+    assert "1 of 2 cells could not be made" in printed.err
     assert [outcome.done for outcome in trim.open_sweep(out).outcomes()] == [False, True]
     budgets.write_text('{"*": 0.5}')
     assert main(["sweep", "--resume", str(out)]) == 0
@@ -361,7 +361,7 @@ def test_command_line(model, tmp_path, capsys, monkeypatch):
     assert "| method | 50% |" in capsys.readouterr().out
     assert main([*asked, "--out", str(entry.path)]) == 0  # the same sweep again
     assert "2 of them done already" in capsys.readouterr().out
-    for wrong, said in (
+    for wrong, message in (
         (["sweep", str(model)], "--targets"),
         (["sweep"], "--resume"),
         ([*asked, "--resume", str(entry.path)], "leave MODEL"),
@@ -370,7 +370,7 @@ def test_command_line(model, tmp_path, capsys, monkeypatch):
         (["sweep", "--resume", str(model)], "not a sweep"),
     ):
         assert main(wrong) == 2
-        assert said in capsys.readouterr().err
+        assert message in capsys.readouterr().err
 
 
 def test_a_text_that_cannot_be_read_is_reported_before_pruning(model, tmp_path):

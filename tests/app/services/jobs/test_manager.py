@@ -161,7 +161,7 @@ def test_a_job_that_ends_while_it_is_cancelled(jobs, command, monkeypatch):
     assert jobs.record(run_id).cancelled
 
 
-def test_cancelling_goes_on_where_a_process_may_not_be_ended(jobs, monkeypatch):
+def test_cancelling_continues_after_a_process_that_may_not_be_ended(jobs, monkeypatch):
     def refused(process: psutil.Process) -> None:
         raise psutil.AccessDenied(process.pid)
 

@@ -59,8 +59,8 @@ def bring(file: io.BytesIO, folder: Path, *taken: str) -> Path:
     return import_run(file, folder, taken.__contains__, "a zip.zip")
 
 
-def refused(file: io.BytesIO, folder: Path, said: str) -> None:
-    with pytest.raises(RunError, match=said) as caught:
+def refused(file: io.BytesIO, folder: Path, message: str) -> None:
+    with pytest.raises(RunError, match=message) as caught:
         bring(file, folder)
     assert "Nothing of it was kept." in str(caught.value)
     assert str(folder) not in str(caught.value)
@@ -224,7 +224,7 @@ def test_a_recovery(folder, tmp_path):
     assert sorted(good) == ["metrics.json", "moved.safetensors", "recovery.json"]
     moved = save({"0.mlp": np.zeros(2)})
     metrics = json.loads(good["metrics.json"])
-    for name, bad, said in (
+    for name, bad, message in (
         ("metrics.json", {**metrics, "best": 4}, "its curve of the held-out losses is not complete"),
         ("metrics.json", {"sparsity": 0.5, "seconds": 1}, "its curve of the held-out losses is not complete"),
         ("metrics.json", {**metrics, "sparsity": 2}, "metrics.json is damaged"),
@@ -235,7 +235,7 @@ def test_a_recovery(folder, tmp_path):
         ("blocks/000.safetensors", b"", "not part of a run"),
     ):
         content = bad if isinstance(bad, bytes) else json.dumps(bad).encode()
-        refused(packed(good | {name: content}), folder, said)
+        refused(packed(good | {name: content}), folder, message)
     whole = packed(good | {"model/config.json": b"{}", "model/model.safetensors": b"x", ".lock": b""})
     back = trim.open_recovery(bring(whole, folder))
     assert (back.fingerprint, back.complete, back.has_model) == (recovery.fingerprint, True, False)

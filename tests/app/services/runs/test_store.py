@@ -81,7 +81,7 @@ def test_a_run_deleted_while_it_is_open(store, folders):
 
 
 def test_damaged_and_foreign_runs_are_listed_with_the_reason(store, folders):
-    for name, file, text, said in (
+    for name, file, text, message in (
         ("a", "manifest.json", "{", "damaged"),
         ("b", "notes.json", "[]", "damaged"),
         ("c", "metrics.json", "\x00", "damaged"),
@@ -91,9 +91,9 @@ def test_damaged_and_foreign_runs_are_listed_with_the_reason(store, folders):
         shutil.copytree(folders[1] / "came-along", folders[0] / name)
         (folders[0] / name / file).write_text(text)
         assert store.find(name).run is None
-        with pytest.raises(RunError, match=said):
+        with pytest.raises(RunError, match=message):
             store.layer(name, "1.mlp.gate_proj")
-        assert said in store.find(name).problem
+        assert message in store.find(name).problem
     assert len(store.runs()) == 7
 
 

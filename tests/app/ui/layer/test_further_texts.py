@@ -22,11 +22,11 @@ MASK = np.array([[True, False, True, True], [True, False, False, True]])
 def test_heads():
     values = np.array([0.5, 0.6, 0.96, 0.98])
     names = ["key head 0 (of query heads 0 to 2)", "key head 1 (of query heads 3 to 5)"]
-    said = heads_finding([by_head("TRIM", values, names)], ROW_SPARSITY, "row")
-    assert said.startswith(
+    finding = heads_finding([by_head("TRIM", values, names)], ROW_SPARSITY, "row")
+    assert finding.startswith(
         "Highest in key head 1 (mean 97.00%), lowest in key head 0 (55.00%); 97% of the diff"
     )
-    assert said.endswith("chance would leave 33.3%. Pruned nearly whole, to 95% or more: key head 1.")
+    assert finding.endswith("chance would leave 33.3%. Pruned nearly whole, to 95% or more: key head 1.")
     two = [by_head(label, values - 0.3, names) for label in ("TRIM", "Optimal")]
     assert heads_finding(two, ROW_SPARSITY, "row").count("No head loses 95% of its weights or more.") == 2
     assert heads_finding([by_head("wanda", np.ones(4), names)], GINI, "column") == "All columns are alike."
@@ -34,11 +34,11 @@ def test_heads():
 
 def test_experts():
     found = by_head("TRIM", np.array([0.5, 0.6, 0.9, 1, 0.7, 0.7]), ["0", "1", "2"])
-    said = experts_finding(found, ROW_SPARSITY, 2)
-    assert said.startswith(
+    finding = experts_finding(found, ROW_SPARSITY, 2)
+    assert finding.startswith(
         "Expert 2: mean 70.00%, place 2 of 3. Highest in expert 1 (95.00%), lowest in 0 (55.00%); 94% of the diff"
     )
-    assert said.endswith("chance would leave 40.0%.")
+    assert finding.endswith("chance would leave 40.0%.")
     level_means = by_head("TRIM", np.array([0.5, 0.9, 0.6, 0.8]), ["0", "1"])
     assert experts_finding(level_means, ROW_SPARSITY, 1).startswith(
         "All 2 experts have the same mean, 70.00%; 0%"
@@ -51,9 +51,9 @@ def test_experts():
 
 def test_targets():
     paths = target_paths("trim", "TRIM", [0.3, 0.5], np.array([[2, 3, 4], [6, 2, 7]]), 10)
-    said = targets_finding(paths)
-    assert said.startswith("Rows differ most at a layer target of 50%")
-    assert said.endswith("33.3% of the rows lose less at some higher target.")
+    finding = targets_finding(paths)
+    assert finding.startswith("Rows differ most at a layer target of 50%")
+    assert finding.endswith("33.3% of the rows lose less at some higher target.")
     alike = target_paths("trim", "TRIM", [0.3], np.full((1, 3), 3), 10)
     assert targets_finding(alike) == "At every target nine rows in ten lose the same share."
 
@@ -61,11 +61,11 @@ def test_targets():
 def test_input_features():
     norm = np.array([50.0, 1, 1, 1])
     found = [feature_statistics("trim", "TRIM", MASK, norm)]
-    said = norms_finding(norm, outlier_features(norm), found)
-    assert said.startswith(
+    finding = norms_finding(norm, outlier_features(norm), found)
+    assert finding.startswith(
         "1 of 4 input features is more than 5 times as large as the median one: 0 (50 times)."
     )
-    assert "TRIM keeps 100.0% of their weights, 40.00% of all that it keeps; size and kept share" in said
+    assert "TRIM keeps 100.0% of their weights, 40.00% of all that it keeps; size and kept share" in finding
     even = norms_finding(np.ones(4), np.array([], int), found)
     assert even.startswith("No input feature is more than 5 times as large as the median one")
     assert "hold 40.00% of the kept weights" in sorted_finding(found)
@@ -91,9 +91,9 @@ def test_channels():
 def test_sensitivity():
     gini = np.linspace(0.2, 0.8, 30)
     rows = LayerRows("0.q_proj", gini, np.exp(gini), gini)
-    said = sensitivity_finding(sensitivity_statistics([rows]))
-    assert said.startswith("Over 30 rows Gini and sensitivity agree by Spearman +1; within a layer by +1 ")
-    assert said.endswith(
+    finding = sensitivity_finding(sensitivity_statistics([rows]))
+    assert finding.startswith("Over 30 rows Gini and sensitivity agree by Spearman +1; within a layer by +1 ")
+    assert finding.endswith(
         "Gini alone explains 100% of the order of a layer's row sparsities in the median, with "
         "sensitivity 100%."
     )

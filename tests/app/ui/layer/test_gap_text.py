@@ -26,7 +26,7 @@ def scatter(found: AllocationGap, values: np.ndarray) -> RowScatter:
 
 
 @pytest.mark.parametrize(
-    ("qualities", "said"),
+    ("qualities", "message"),
     [
         ((0.5, 0.6, 0.9), "TRIM makes 25.0% of the optimum's gain"),
         (
@@ -38,9 +38,9 @@ def scatter(found: AllocationGap, values: np.ndarray) -> RowScatter:
         ((0.5, 0.6, math.inf), "not finite"),
     ],
 )
-def test_captured(qualities, said):
+def test_captured(qualities, message):
     for row_weights in ("ones", "fisher"):
-        assert said in captured_text(gap(*qualities), row_weights)
+        assert message in captured_text(gap(*qualities), row_weights)
         assert "In the e" not in captured_text(gap(*qualities), row_weights)
 
 
@@ -54,11 +54,11 @@ def test_captured_of_the_error():
 
 def test_rows():
     found = gap(0.5, 0.6, 0.9)
-    said = gap_rows_finding(found, scatter(found, np.array([0.1, 0.2, 0.9, 0.15])))
-    assert said.startswith("The optimum takes 15.0% of the weights from other rows.")
-    assert "Row 2: 40.0%, optimally 10.0%" in said
-    assert "row 0: 20.0%, optimally 40.0%" in said
-    assert "lose too much (Spearman +1)" in said
+    finding = gap_rows_finding(found, scatter(found, np.array([0.1, 0.2, 0.9, 0.15])))
+    assert finding.startswith("The optimum takes 15.0% of the weights from other rows.")
+    assert "Row 2: 40.0%, optimally 10.0%" in finding
+    assert "row 0: 20.0%, optimally 40.0%" in finding
+    assert "lose too much (Spearman +1)" in finding
     same = gap(0.5, 0.6, 0.9, counts=(20, 30, 5, 45))
     assert "every row alike" in gap_rows_finding(same, scatter(same, np.arange(4.0)))
 
@@ -67,10 +67,10 @@ def test_targets():
     curve = GapCurve.of(
         [0.5, 0.6, 0.7], [(0.9, 0.91, 0.95), (0.8, 0.79, 0.9), (0.5, 0.6, 0.4)], [(2, 1, 1)] * 3, "mse"
     )
-    said = gap_curve_finding(curve)
-    assert "at most 20.00%, at a layer target of 50%" in said
-    assert said.endswith("Worse than uniform: at 1.")
-    assert "At the others the optimum does not gain." in said
+    finding = gap_curve_finding(curve)
+    assert "at most 20.00%, at a layer target of 50%" in finding
+    assert finding.endswith("Worse than uniform: at 1.")
+    assert "At the others the optimum does not gain." in finding
     assert "At no target" in gap_curve_finding(GapCurve.of([0.7], [(0.5, 0.6, 0.4)], [(2, 1, 1)], "mse"))
 
 

@@ -22,7 +22,7 @@ def search(tried: list[bool], chosen: int | None, quality: np.ndarray = QUALITY)
 
 
 @pytest.mark.parametrize(
-    ("search", "said"),
+    ("search", "message"),
     [
         (search([True, True, False], 1), "η = +0.04 wins: rows that keep their output are pruned harder."),
         (
@@ -40,8 +40,8 @@ def search(tried: list[bool], chosen: int | None, quality: np.ndarray = QUALITY)
         (search([True, True, True], None, 0 * QUALITY), "None of the 3 rates tried beats uniform."),
     ],
 )
-def test_the_finding_says_which_rate_wins_and_why_another_does_not(search, said):
-    assert rate_finding(search) == said
+def test_the_finding_says_which_rate_wins_and_why_another_does_not(search, message):
+    assert rate_finding(search) == message
 
 
 def test_the_legend_explains_each_symbol_that_is_drawn():
