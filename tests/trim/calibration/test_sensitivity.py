@@ -160,7 +160,7 @@ def test_a_full_memory_halves_the_batch(llama, tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("where", "said"),
+    ("where", "message"),
     [
         ("model.layers.1.mlp.down_proj", r"1\.mlp\.down_proj has a weight that is NaN"),
         (
@@ -169,11 +169,11 @@ def test_a_full_memory_halves_the_batch(llama, tmp_path, monkeypatch):
         ),  # no layer's own
     ],
 )
-def test_nan_names_its_layer(llama, tmp_path, where, said):
+def test_nan_names_its_layer(llama, tmp_path, where, message):
     model = trim.load_model(str(llama), device="cpu", dtype="float32")
     with torch.no_grad():
         model.module.get_submodule(where).weight[3] = torch.nan
-    with pytest.raises(NonFiniteError, match=said):
+    with pytest.raises(NonFiniteError, match=message):
         row_sensitivity(InMemoryModel(model), Calibration.of(rough.random_tokens()), batch=4, folder=tmp_path)
     assert rough.hooks_left(model.module) == 0
 

@@ -90,9 +90,9 @@ def test_signal_is_kept_with_the_run(run, model, capsys):
 def test_agreement_and_targets_are_kept_with_the_run(run, model, capsys):
     for what in ("agreement", "targets"):
         assert main(["diagnose", what, str(run.path), "--layers", LAYER]) == 0
-    said = capsys.readouterr().out
-    assert "Closest is trim by wanda: of the weights that either mask keeps, both keep 100.0%" in said
-    assert "trim spreads nine rows in ten most at a target of " in said
+    printed = capsys.readouterr().out
+    assert "Closest is trim by wanda: of the weights that either mask keeps, both keep 100.0%" in printed
+    assert "trim spreads nine rows in ten most at a target of " in printed
     kept, sample = run.layer(LAYER).keep(), trim.run_samples(model, run, [LAYER])[LAYER]
     found = layer_diagnoses(run, LAYER)["agreement"]
     pairs = [(each["score"], each["allocation"]) for each in found]

@@ -103,9 +103,9 @@ def test_a_magnitude_mask_of_rows_is_recognised(dense, pruned):
             "moved": 0,
             "magnitude": 1,
         }
-    said = findings(found)
-    assert "Within each layer all rows have the same sparsity, to the weight." in said
-    assert "Every kept weight is as it was: pruned, not trained or refitted." in said
+    sentences = findings(found)
+    assert "Within each layer all rows have the same sparsity, to the weight." in sentences
+    assert "Every kept weight is as it was: pruned, not trained or refitted." in sentences
     bits = sum(-(-layer.weights // 8) for layer in found.layers)
     assert found.bytes_on_disk - found.bytes_packed == found.weights * 4 // 2 - bits
 
@@ -141,15 +141,15 @@ def test_reading_in_parts_gives_the_same_numbers_and_can_be_cancelled(dense, pru
     whole = to_json(trim.xray(folder, dense))
     assert {layer["groups_that_break_it"] for layer in whole["layers"]} == {1}
     monkeypatch.setattr(xray_layer, "_PART_NUMBERS", 96)  # three rows
-    said = []
-    parts = to_json(trim.xray(folder, dense, progress=said.append))
+    reported = []
+    parts = to_json(trim.xray(folder, dense, progress=reported.append))
     for layer, other in zip(whole["layers"], parts["layers"], strict=True):
         for key, value in (layer.pop("parent") or {}).items():
             assert other["parent"][key] == pytest.approx(value, rel=1e-6)
         assert layer.items() <= other.items()
     assert parts["findings"] == whole["findings"]
-    done = [each.done for each in said]
-    assert (done == sorted(done), len(done) > 300, said[-1].fraction) == (True, True, 1.0)
+    done = [each.done for each in reported]
+    assert (done == sorted(done), len(done) > 300, reported[-1].fraction) == (True, True, 1.0)
     heard = []
 
     def stop(now):
@@ -178,9 +178,9 @@ def test_moved_revived_and_damaged_weights_are_reported(dense, pruned, tmp_path)
     found = trim.xray(pruned(change), dense)
     layer = layer_of(found)
     assert (layer.not_finite, layer.parent.changed) == (2, 1.0)
-    said = " ".join(findings(found))
-    assert "Kept weights changed in 2 of 21 layers, most in 1.mlp.up_proj" in said
-    assert "2 weights are NaN or infinite, in 1.mlp.up_proj." in said
+    text = " ".join(findings(found))
+    assert "Kept weights changed in 2 of 21 layers, most in 1.mlp.up_proj" in text
+    assert "2 weights are NaN or infinite, in 1.mlp.up_proj." in text
     json.dumps(to_json(found), allow_nan=False)
     before, after = (
         load_file(each / "model.safetensors")[moved].double().numpy() for each in (dense, tmp_path / "pruned")
@@ -242,8 +242,8 @@ def test_quantized_layers_are_named_and_the_rest_is_shown(tmp_path):
     found = trim.xray(tmp_path)
     assert {layer.name: layer.zeros for layer in found.layers} == {"0.mlp.up_proj": 8}
     assert found.quantized == {"0.mlp.down_proj": "int32", "1.mlp.up_proj": "F8_E4M3"}
-    (said,) = [sentence for sentence in findings(found) if "quantized" in sentence]
-    assert said.startswith(
+    (message,) = [sentence for sentence in findings(found) if "quantized" in sentence]
+    assert message.startswith(
         "2 more layers are quantized (type F8_E4M3, int32) and left out: 0.mlp.down_proj, 1.mlp.up"
     )
     del tensors["model.layers.0.mlp.up_proj.weight"]
@@ -283,9 +283,9 @@ def test_of_a_checkpoint_cut_short_the_rest_is_shown(dense, pruned, tmp_path):
     found = trim.xray(folder)
     assert {layer.name for layer in found.layers} == {name for name in whole if name.startswith("0.")}
     assert set(found.lost) == {*parts["part-1.safetensors"], *parts["part-2.safetensors"]}
-    assert ["its header is cut short" in said or "is missing; get it" in said for said in found.damaged] == [
-        True
-    ] * 2
+    assert [
+        "its header is cut short" in message or "is missing; get it" in message for message in found.damaged
+    ] == [True] * 2
     (folder / "part-0.safetensors").write_bytes(b"")
     with pytest.raises(trim.ModelError, match=r"part-0.safetensors is damaged or was not"):
         trim.xray(folder)
