@@ -69,6 +69,11 @@ def choose_dtype(
     return torch.bfloat16
 
 
+def dtype_name(dtype: torch.dtype) -> str:
+    """Return the name of a type: "float32" for `torch.float32`."""
+    return str(dtype).removeprefix("torch.")
+
+
 def available_bytes(device: torch.device) -> int:
     """Return the memory that a new tensor could take on the device now."""
     if device.type == "cuda":

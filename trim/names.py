@@ -8,6 +8,7 @@ from pathlib import Path
 
 from trim.errors import LayerNotFoundError
 
+MODELS = ("demo",)  # the models with a name; others are files or on the Hub
 # The texts with a name, and their titles; "demo" comes with the packages.
 CORPORA = {
     "demo": "State of the Union addresses, 1990 to 2019 (demo)",

@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from trim.cli.options import add_json, add_machine
+from trim.cli.options import Commands, add_json, add_machine
 from trim.cli.terminal import Terminal
 from trim.evaluation.diagnose_text import (
     DIAGNOSES,
@@ -47,7 +47,7 @@ examples:
   %(prog)s signal runs/first --layers 15.mlp.gate_proj --draws 24"""
 
 
-def add_diagnose(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_diagnose(commands: Commands) -> None:
     """Add `diagnose` to the commands."""
     parser = commands.add_parser(
         "diagnose",

@@ -9,7 +9,7 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trim.cli.options import add_json, add_machine
+from trim.cli.options import Commands, add_json, add_machine
 from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
 from trim.evaluation.entries import format_bos, format_perplexity
@@ -47,7 +47,7 @@ _GENERATE = """\
 Let models and runs continue one prompt, side by side. Targets are those of `evaluate`."""
 
 
-def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_evaluate(commands: Commands) -> None:
     """Add `evaluate` to the commands."""
     parser = commands.add_parser(
         "evaluate",
@@ -72,7 +72,7 @@ def add_evaluate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]"
     parser.set_defaults(work=_evaluate)
 
 
-def add_generate(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_generate(commands: Commands) -> None:
     """Add `generate` to the commands."""
     parser = commands.add_parser(
         "generate",

@@ -4,7 +4,7 @@ import argparse
 import shlex
 import sys
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 from trim.runs.options import Option, options
 from trim.runs.published import as_published
@@ -12,6 +12,9 @@ from trim.runs.settings import MACHINE, PruneSettings
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
+
+# What `add_subparsers` returns; each command adds its own parser to it.
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 
 def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a line") -> None:

@@ -4,7 +4,14 @@ import argparse
 import shlex
 from pathlib import Path
 
-from trim.cli.options import add_as_published, add_options, chosen_fields, print_published, published_fields
+from trim.cli.options import (
+    Commands,
+    add_as_published,
+    add_options,
+    chosen_fields,
+    print_published,
+    published_fields,
+)
 from trim.cli.recover import RecoveryTerminal, print_recovery
 from trim.cli.terminal import RunTerminal
 from trim.runs.folder import Run
@@ -44,7 +51,7 @@ examples:
 sparsity means: --target is of the model (its chosen layers), a budget is of a layer, an allocation sets rows."""
 
 
-def add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_prune(commands: Commands) -> None:
     """Add `prune` to the commands."""
     parser = commands.add_parser(
         "prune",
@@ -65,7 +72,7 @@ def add_prune(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(work=_prune)
 
 
-def add_resume(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_resume(commands: Commands) -> None:
     """Add `resume` to the commands."""
     parser = commands.add_parser(
         "resume",

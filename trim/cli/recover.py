@@ -5,7 +5,7 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trim.cli.options import add_options, chosen_fields
+from trim.cli.options import Commands, add_options, chosen_fields
 from trim.cli.terminal import Terminal
 from trim.names import format_bytes
 from trim.pruning.events import Note
@@ -33,7 +33,7 @@ examples:
     %(prog)s runs/first --steps 200 --device cpu"""
 
 
-def add_recover(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_recover(commands: Commands) -> None:
     """Add `recover` to the commands."""
     parser = commands.add_parser(
         "recover",

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trim import cache
-from trim.cli.options import add_json
+from trim.cli.options import Commands, add_json
 from trim.cli.recover import held_out_line
 from trim.cli.terminal import Terminal
 from trim.names import format_bytes
@@ -19,7 +19,7 @@ from trim.sweeps.folder import Sweep, list_sweeps, open_sweep
 from trim.sweeps.results import results_markdown
 
 
-def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_export(commands: Commands) -> None:
     """Add `export` to the commands."""
     parser = commands.add_parser(
         "export",
@@ -33,7 +33,7 @@ def add_export(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     parser.set_defaults(work=_export, model=None)
 
 
-def add_apply(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_apply(commands: Commands) -> None:
     """Add `apply` to the commands."""
     parser = commands.add_parser(
         "apply",
@@ -48,7 +48,7 @@ def add_apply(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     parser.set_defaults(work=_export)
 
 
-def add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_inspect(commands: Commands) -> None:
     """Add `inspect` to the commands."""
     parser = commands.add_parser(
         "inspect",
@@ -68,7 +68,7 @@ def add_inspect(commands: "argparse._SubParsersAction[argparse.ArgumentParser]")
     parser.set_defaults(work=_inspect)
 
 
-def add_cache(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_cache(commands: Commands) -> None:
     """Add `cache` to the commands."""
     parser = commands.add_parser(
         "cache",

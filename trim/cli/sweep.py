@@ -6,6 +6,7 @@ from pathlib import Path
 
 from trim.cli.evaluate import add_text_options, texts_of
 from trim.cli.options import (
+    Commands,
     add_as_published,
     add_grid,
     add_options,
@@ -47,7 +48,7 @@ examples:
 on several machines: start Ray there (ray start), give --ray auto, and keep model, texts and --out on a shared disk."""
 
 
-def add_sweep(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_sweep(commands: Commands) -> None:
     """Add `sweep` to the commands."""
     parser = commands.add_parser(
         "sweep",

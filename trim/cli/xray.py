@@ -5,7 +5,7 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from trim.cli.options import add_json, add_machine
+from trim.cli.options import Commands, add_json, add_machine
 from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
 from trim.names import text_table
@@ -33,7 +33,7 @@ examples:
   %(prog)s ./somebodys-pruned-model --parent Qwen/Qwen2.5-0.5B --corpus demo --losses"""
 
 
-def add_xray(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
+def add_xray(commands: Commands) -> None:
     """Add `xray` to the commands."""
     parser = commands.add_parser(
         "xray",

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor
 
 from trim.cache import text_sha256
+from trim.devices import dtype_name
 from trim.errors import SettingsError
 from trim.evaluation.block_errors import block_errors
 from trim.evaluation.diagnose_text import DIAGNOSES
@@ -155,7 +156,7 @@ def _text_facts(corpus: str, model: Model, windows: Tensor) -> MeasuredText:
         "windows": windows.shape[0],
         "length": windows.shape[1],
         "tokens_sha256": text_sha256(windows),
-        "dtype": str(model.dtype).removeprefix("torch."),
+        "dtype": dtype_name(model.dtype),
     }
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from trim.cache import text_sha256
 from trim.calibration.tokens import window_start
+from trim.devices import dtype_name
 from trim.evaluation.perplexity import Perplexity, perplexity
 from trim.evaluation.settings import EvaluationText
 from trim.evaluation.workbench import Workbench
@@ -95,7 +96,7 @@ def evaluate(
                     result,
                     text_sha256(windows),
                     text.bos if window_start(opened.tokenizer) else None,
-                    str(opened.dtype).removeprefix("torch."),
+                    dtype_name(opened.dtype),
                     opened.device.type,
                     time.perf_counter() - begin,
                 )

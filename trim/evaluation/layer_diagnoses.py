@@ -14,7 +14,7 @@ from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import LayerSample
 from trim.calibration.inputs import InputListener
-from trim.errors import CorpusError, RunError, SettingsError, SparsityError
+from trim.errors import CorpusError, SettingsError, SparsityError
 from trim.evaluation.agreement import allocated_mask
 from trim.evaluation.diagnose_text import LAYER_DIAGNOSES
 from trim.evaluation.row_signal import resampled, row_signal
@@ -27,6 +27,7 @@ from trim.names import block_of, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.runs.folder import Run, open_run
+from trim.runs.json_files import incomplete
 from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
 from trim.runs.record import LayerRecord
 from trim.runs.shapes import AgreementFacts, Drawn, TargetFacts
@@ -190,7 +191,7 @@ def run_samples(
 
 def _select(run: Run, layers: Sequence[str]) -> list[str]:
     if not run.complete:
-        raise RunError(f"{run.path} is not complete; resume it with: python -m trim resume {run.path}")
+        raise incomplete(run.path)
     return select_layers(layers, run.layers)
 
 

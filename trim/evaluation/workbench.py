@@ -12,7 +12,7 @@ from trim.errors import ModelError
 from trim.evaluation.settings import EvaluationText
 from trim.models.loaded import Model, fetch_model, load_model
 from trim.models.tensor_files import TensorFiles
-from trim.names import absolute
+from trim.names import MODELS, absolute
 from trim.progress import ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, is_run, open_run
@@ -49,7 +49,7 @@ class Workbench:
         Raises:
             The errors of `load_model`.
         """
-        source = absolute(source, reserved=("demo",))
+        source = absolute(source, MODELS)
         if self._model is None or self._source != source:
             self._model = self._source = None  # before the next is loaded: two may not fit
             self._windows.clear()

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from torch import Tensor
 
+from trim.devices import dtype_name
 from trim.errors import ModelError
 from trim.evaluation.xray_layer import LayerXray, Rows, examine_tensor
 from trim.methods.pattern import Pattern
@@ -173,7 +174,7 @@ def layer_names(files: TensorFiles) -> dict[str, str]:
 def quantized_layers(files: TensorFiles) -> dict[str, str]:
     """Return the types of the layers whose numbers are codes, by the layers' names."""
     kinds = files.quantized | {
-        tensor: str(place.dtype).removeprefix("torch.")
+        tensor: dtype_name(place.dtype)
         for tensor, place in files.places.items()
         if not place.dtype.is_floating_point
     }

@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from trim.devices import dtype_name
 from trim.methods.agreement import iou
 from trim.methods.gini import gini
 from trim.methods.masks import keep_mask
@@ -165,7 +166,7 @@ def _examine(
         name,
         tensor,
         (rows, columns),
-        str(dtype).removeprefix("torch."),
+        dtype_name(dtype),
         row_zeros,
         column_zeros,
         concentration,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 
-from trim.devices import choose_device
+from trim.devices import choose_device, dtype_name
 from trim.errors import ModelError, RunError
 from trim.files import new_folder
 from trim.hub import parse_id
@@ -104,7 +104,7 @@ def export(
                     zeros[1] += weight.numel() - int(weight.count_nonzero())
 
         copy_model(streamed.files, new, masked, apply_masks, progress)
-        dtype = str(streamed.files.main_dtype).removeprefix("torch.")
+        dtype = dtype_name(streamed.files.main_dtype)
         parameters = sum(each.numel() for each in streamed.module.parameters())
         loads = auto_class(streamed.module.config).__name__
         card = _model_card(run, source, title, zeros, dtype, parameters, loads)

@@ -18,7 +18,7 @@ from trim.methods.choices import BUDGETS
 from trim.methods.pattern import Pattern
 from trim.models.experts import experts_width
 from trim.models.row_parts import structure
-from trim.names import CORPORA, absolute
+from trim.names import CORPORA, MODELS, absolute
 from trim.progress import Progress, ProgressListener
 from trim.pruning.events import Began, Event, FactListener, Finished, end_reported, to_json
 from trim.pruning.layer import Method
@@ -79,7 +79,7 @@ def prune(
     """
     chosen = settings_of(
         PruneSettings,
-        ({} if settings is None else vars(settings)) | changes | {"model": absolute(model, ("demo",))},
+        ({} if settings is None else vars(settings)) | changes | {"model": absolute(model, MODELS)},
     )
     # Paths are absolute, so that a run can be resumed from any folder.
     chosen = dataclasses.replace(

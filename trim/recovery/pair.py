@@ -16,11 +16,12 @@ from trim.models.loaded import Model, fetch_model, load_model
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors
 from trim.models.towers import output_head
-from trim.names import absolute
+from trim.names import MODELS, absolute
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import apply_run, require_masks
 from trim.recovery.memory import Sizes
 from trim.runs.folder import Run, is_run, open_run
+from trim.runs.json_files import incomplete
 from trim.runs.recovery import is_recovery, open_recovery
 
 if TYPE_CHECKING:
@@ -92,9 +93,7 @@ def open_pair(
     if is_recovery(sparse):
         before = open_recovery(sparse)
         if not before.complete:
-            raise RunError(
-                f"{before.path} is not complete; resume it first with: python -m trim resume {before.path}"
-            )
+            raise incomplete(before.path)
         parent = before.record.parent if parent is None else parent
     if run is not None:
         require_masks(run)
@@ -140,10 +139,10 @@ def open_pair(
         dtype.itemsize,
     )
     return Pair(
-        str(run.path.resolve()) if run else absolute(sparse, reserved=("demo",)),
+        str(run.path.resolve()) if run else absolute(sparse, MODELS),
         run,
         title,
-        absolute(parent, reserved=("demo",)),
+        absolute(parent, MODELS),
         dense.title,
         files,
         weights,

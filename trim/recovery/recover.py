@@ -9,7 +9,7 @@ from torch import Tensor
 
 from trim.cache import text_sha256
 from trim.calibration.corpora import check_length, load_corpus
-from trim.devices import choose_device
+from trim.devices import choose_device, dtype_name
 from trim.errors import CorpusError, RunError
 from trim.models.checkpoint import load_tokenizer, read_config
 from trim.names import CORPORA, absolute
@@ -189,7 +189,7 @@ def _resolved(
         batch=chosen.batch or max(1, STEP_TOKENS[kind] // length),
         sampled=SAMPLED[kind] if chosen.sampled is None else chosen.sampled,
         device=str(device),
-        dtype=str(dtype).removeprefix("torch."),
+        dtype=dtype_name(dtype),
     )
 
 

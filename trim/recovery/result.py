@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors.numpy import save
 from torch import Tensor
 
+from trim.devices import dtype_name
 from trim.errors import ModelError, RunError
 from trim.files import new_folder, write_atomically
 from trim.models.architecture import blueprint, find_blocks
@@ -20,6 +21,7 @@ from trim.progress import ProgressListener
 from trim.pruning.export import changed_part, copy_model, disk_errors_named, hub_card
 from trim.recovery.kept import KeptWeights
 from trim.recovery.pair import Pair
+from trim.runs.json_files import incomplete
 from trim.runs.recovery import MOVED_FILE, Recovery, Zeros
 
 
@@ -74,7 +76,7 @@ def write_model(
             new = stored.of(kept.tensor(name, after, place.dtype))
             if not bool(new.isfinite().all()):
                 raise ModelError(
-                    f"{name} grew beyond what {str(place.dtype).removeprefix('torch.')} holds, the type of "
+                    f"{name} grew beyond what {dtype_name(place.dtype)} holds, the type of "
                     f"{pair.files.folder}; recover with a lower --learning-rate"
                 )
             if name in matrices:
@@ -100,7 +102,7 @@ def export_recovery(recovery: Recovery, out: str | Path) -> Path:
     """
     out = Path(out)
     if not recovery.complete:
-        raise RunError(f"{recovery.path} is not complete; resume with: python -m trim resume {recovery.path}")
+        raise incomplete(recovery.path)
     if out.exists():
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
     with disk_errors_named(out), new_folder(out.absolute()) as new:

@@ -8,6 +8,7 @@ import transformers
 from torch import Tensor
 
 from trim.cache import text_sha256
+from trim.devices import dtype_name
 from trim.runs.run_record import Compute, TextFacts
 
 
@@ -45,4 +46,4 @@ def compute_facts(
 ) -> Compute:
     """Describe the hardware and the arithmetic that compute a run."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.machine()
-    return Compute(device.type, name, str(dtype).removeprefix("torch."), batch, threads)
+    return Compute(device.type, name, dtype_name(dtype), batch, threads)

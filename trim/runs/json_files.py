@@ -88,6 +88,11 @@ def damaged(path: Path, why: object) -> RunError:
     return RunError(f"{path} is damaged ({why}); prune again into another folder")
 
 
+def incomplete(path: Path) -> RunError:
+    """Return the error that a run or a recovery is not complete."""
+    return RunError(f"{path} is not complete; resume with: python -m trim resume {path}")
+
+
 def read_events(path: Path) -> Iterator[dict]:
     """Read the `events.jsonl` of a folder, in order; a line that a killed process left incomplete is skipped."""
     try:

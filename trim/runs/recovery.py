@@ -22,7 +22,7 @@ from trim.errors import RunError, SettingsError
 from trim.names import RECOVERED_FOLDER, RECOVERY_FILE
 from trim.runs.fields import Limits, read_fields
 from trim.runs.folder import Run, open_run
-from trim.runs.json_files import damaged, read_json, read_record
+from trim.runs.json_files import damaged, incomplete, read_json, read_record
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.run_record import Compute, ModelFacts
@@ -175,9 +175,7 @@ class Recovery(StoredFolder):
             return moved
         except (OSError, SafetensorError, ValueError, TypeError) as error:
             if not self.complete:
-                raise RunError(
-                    f"{self.path} is not complete: resume with: trim resume {self.path}"
-                ) from error
+                raise incomplete(self.path) from error
             raise damaged(path, error) from error
 
 
@@ -195,7 +193,7 @@ def open_recovery(path: str | Path) -> Recovery:
     path = Path(path)
     if not is_recovery(path):
         raise RunError(
-            f"{path} is not a recovery: it holds no {RECOVERY_FILE}. `trim recover RUN` writes one"
+            f"{path} is not a recovery: it holds no {RECOVERY_FILE}. `python -m trim recover RUN` writes one"
         )
     file = path / RECOVERY_FILE
     config = read_record(file, RecoveryConfig, "recover again")

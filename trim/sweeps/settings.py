@@ -10,7 +10,7 @@ from pathlib import Path
 from trim.cache import fingerprint
 from trim.errors import SettingsError
 from trim.evaluation.settings import EvaluationText
-from trim.names import CORPORA, absolute, closest_matches
+from trim.names import CORPORA, MODELS, absolute, closest_matches
 from trim.runs.options import idle_options, options, settings_of
 from trim.runs.settings import PruneSettings
 from trim.runs.shapes import SweepOptions
@@ -87,7 +87,7 @@ class SweepSettings:
     cells: tuple[Cell, ...] = field(init=False, repr=False)
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "model", absolute(self.model, reserved=("demo",)))
+        object.__setattr__(self, "model", absolute(self.model, MODELS))
         shared = shared_fields(self.shared)
         for given, known in ((self.grid, GRID), (shared, SHARED)):
             for name in given:

@@ -90,7 +90,7 @@ def test_a_stopped_recovery_ends_bit_for_bit_as_if_it_had_not_been(run, recovere
     with pytest.raises(KeyboardInterrupt):
         trim.recover(run.path, out, **OPTIONS, listener=stop)
     assert not trim.open_recovery(out).complete
-    with pytest.raises(trim.RunError, match="not complete; resume it first"):
+    with pytest.raises(trim.RunError, match="not complete; resume with"):
         trim.recover(out)
     ended = trim.resume_recovery(out)
     assert weights(ended.model).keys() == weights(recovered.model).keys()
