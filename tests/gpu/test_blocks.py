@@ -13,7 +13,7 @@ from tests.gpu.layers import on_gpu
 from tests.trim import rough, tiny
 from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
-from trim.models import fusion as fused_blocks
+from trim.models import fusion
 from trim.models import streamed
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
@@ -61,11 +61,11 @@ def test_norms(shape, dtype):
     found = block_kernels.rms_norm(states, weight, 1e-5)
     # In float32 the order of the sum shows in the last bit; a 16-bit type rounds nearly all of that away.
     share = 1.0 if dtype == torch.float32 else 0.002
-    assert_rounded_alike(found, fused_blocks.plain_norm(states, weight, 1e-5), share)
+    assert_rounded_alike(found, fusion.plain_norm(states, weight, 1e-5), share)
     arriving = normal(dtype, *shape, seed=2)
     found = block_kernels.rms_norm_backward(arriving, states, weight, 1e-5)
     assert_gradients_alike(
-        [found], lambda values: fused_blocks.plain_norm(values, weight, 1e-5), [states], arriving
+        [found], lambda values: fusion.plain_norm(values, weight, 1e-5), [states], arriving
     )
 
 
@@ -91,7 +91,7 @@ def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length,
     as_views = [states.transpose(1, 2) for states in (query, key)]
     for given in (as_views, [states.contiguous() for states in as_views]):
         found = block_kernels.rotary(*given, cosine, sine)
-        expected = fused_blocks.plain_rotary(*given, cosine, sine)
+        expected = fusion.plain_rotary(*given, cosine, sine)
         for one, other in zip(found, expected, strict=True):
             assert torch.equal(one, other)
             assert one.transpose(1, 2).is_contiguous() == other.transpose(1, 2).is_contiguous()
@@ -101,7 +101,7 @@ def test_rotary_embeddings_are_bitwise_the_same(batch, heads, key_heads, length,
             found = block_kernels.rotary_backward(gradient, cosine, sine)
             assert_gradients_alike(
                 [found],
-                lambda one: fused_blocks.plain_rotary(one, one, cosine, sine)[0],
+                lambda one: fusion.plain_rotary(one, one, cosine, sine)[0],
                 given[:1],
                 gradient,
             )
@@ -115,10 +115,10 @@ def test_gated_activations(shape, dtype):
     gate, up = 4 * normal(dtype, *shape), normal(dtype, *shape, seed=1)
     gate.view(-1)[:3] = torch.tensor([0.0, 80.0, -90.0], dtype=dtype)
     found = block_kernels.silu_product(gate, up)
-    assert_rounded_alike(found, fused_blocks.plain_gated(gate, up), 0.001)
+    assert_rounded_alike(found, fusion.plain_gated(gate, up), 0.001)
     arriving = normal(dtype, *shape, seed=2)
     found = block_kernels.silu_product_backward(arriving, gate, up)
-    assert_gradients_alike(found, fused_blocks.plain_gated, [gate, up], arriving)
+    assert_gradients_alike(found, fusion.plain_gated, [gate, up], arriving)
 
 
 @pytest.mark.parametrize("dtype", TYPES[:2])
@@ -146,24 +146,24 @@ def test_tensors_of_more_than_two_billion_numbers():
     states[-2:] = normal(torch.float16, 2, columns)
     weight = normal(torch.float16, columns, seed=1)
     found = block_kernels.rms_norm(states, weight, 1e-5)[-2:]
-    assert_rounded_alike(found, fused_blocks.plain_norm(states[-2:], weight, 1e-5), 0.002)
+    assert_rounded_alike(found, fusion.plain_norm(states[-2:], weight, 1e-5), 0.002)
     found = block_kernels.rms_norm_backward(states, states, weight, 1e-5)[-2:]
-    plain_norm = functools.partial(fused_blocks.plain_norm, weight=weight, epsilon=1e-5)
+    plain_norm = functools.partial(fusion.plain_norm, weight=weight, epsilon=1e-5)
     assert_gradients_alike([found], plain_norm, [states[-2:]], states[-2:])
     found = block_kernels.silu_product(states, states)[-2:]
-    assert_rounded_alike(found, fused_blocks.plain_gated(states[-2:], states[-2:]), 0.001)
+    assert_rounded_alike(found, fusion.plain_gated(states[-2:], states[-2:]), 0.001)
     found = [values[-2:] for values in block_kernels.silu_product_backward(states, states, states)]
-    assert_gradients_alike(found, fused_blocks.plain_gated, [states[-2:], states[-2:]], states[-2:])
+    assert_gradients_alike(found, fusion.plain_gated, [states[-2:], states[-2:]], states[-2:])
     heads = states.view(1, rows, 32, 128).transpose(1, 2)
     tables = [
         normal(torch.float16, 1, 2, 128, seed=seed).repeat(1, rows // 2 + 1, 1)[:, :rows] for seed in (2, 3)
     ]
     found = block_kernels.rotary(heads, heads[:, :1], *tables)[0]
     last = [values[..., -2:, :] for values in (heads, heads[:, :1], *tables)]
-    assert torch.equal(found[..., -2:, :], fused_blocks.plain_rotary(*last)[0])
+    assert torch.equal(found[..., -2:, :], fusion.plain_rotary(*last)[0])
     found = block_kernels.rotary_backward(heads, *tables)[..., -2:, :]
     assert_gradients_alike(
-        [found], lambda one: fused_blocks.plain_rotary(one, one, *last[2:])[0], last[:1], last[0]
+        [found], lambda one: fusion.plain_rotary(one, one, *last[2:])[0], last[:1], last[0]
     )
 
 
@@ -179,7 +179,7 @@ def test_whole_blocks(family, dtype, tmp_path, monkeypatch):
                 family not in ("gemma", "opt")
             )
             fused = calls[0].replay(block, states)
-        monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: False)
+        monkeypatch.setattr(fusion, "has_kernels", lambda device: False)
         with model.block(0) as block:
             assert not any("forward" in vars(part) for part in block.modules())
             plain = calls[0].replay(block, states)
@@ -198,7 +198,7 @@ def test_sensitivities(family, dtype, tmp_path, monkeypatch):
         return row_sensitivity(model, calibration, batch=4, folder=tmp_path)
 
     fused = found()
-    monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: False)
+    monkeypatch.setattr(fusion, "has_kernels", lambda device: False)
     plain = found()
     assert list(fused) == list(plain)
     for name, values in fused.items():
@@ -212,7 +212,7 @@ def test_whole_runs(family, dtype, tmp_path, monkeypatch):
     folder = rough.make_model(family, tmp_path / "model")
     options = {"tokens": rough.random_tokens(8, 32), "target": 0.5, "dtype": dtype}
     fused = trim.prune(folder, tmp_path / "fused", **options)
-    monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: False)
+    monkeypatch.setattr(fusion, "has_kernels", lambda device: False)
     plain = trim.prune(folder, tmp_path / "plain", **options)
     assert fused.metrics["sparsity"] == plain.metrics["sparsity"]
     for name in fused.layers:

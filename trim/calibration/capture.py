@@ -198,6 +198,7 @@ def stored_capture(
 
 
 def _sample(model: Model, name: str, received: LayerInputs) -> LayerSample:
+    """Join a layer's weight and its inputs, on the model's device."""
     if not received.inputs.shape[1]:
         raise SettingsError(
             f"{name} receives no token of the calibration text: none is routed to this expert; use more windows, or "
@@ -235,6 +236,7 @@ def _forward(
     progress: ProgressListener | None,
     show: Callable[[InputListener, int], None],
 ) -> dict[str, LayerInputs]:
+    """Run the model up to the last needed block, batch by batch; `show` receives the listener and the windows so far."""
     sequences = calibration.sequences
     request = ProductsRequest() if products else None
     listener = InputListener(calibration, {name: model.layers[name] for name in names}, request)

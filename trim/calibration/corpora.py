@@ -250,6 +250,7 @@ def check_length(title: str, longest: int | None, length: int) -> None:
 
 
 def _text(source: str | Path, split: str, report: ProgressListener) -> Text:
+    """Open a named text or a user's file."""
     if source == "demo":
         return Text.of(demo_text(split))
     if source == "wikitext2":

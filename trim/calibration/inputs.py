@@ -159,6 +159,7 @@ class InputListener:
             raise LastInputReached
 
     def _listen(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
+        """Add a call of a layer to the statistics; a layer called with the previous one's tensor only joins its group."""
         inputs = arguments[0]
         if self._last is not None and self._last[0] is inputs:
             if name not in self._last[1]:
@@ -261,6 +262,15 @@ class InputListener:
         dense: Tensor | None,
         stream_error: Tensor | None = None,
     ) -> None:
+        """Add outer products of a batch to the sums, separately for windows that are held out.
+
+        Args:
+            name: the layer's name.
+            values: (n, N), its inputs.
+            places: (n,), the tokens of the batch that these are, ascending; None: all.
+            dense: (n, N), its inputs in the dense model; None: not captured.
+            stream_error: (n, D), the error of the residual stream; None: not captured.
+        """
         held_out_windows = self.products.held_out if self.products else 0
         windows = self.calibration.sequences - held_out_windows - self._part.start
         inside = min(max(windows * self.calibration.length, 0), self._part_tokens)

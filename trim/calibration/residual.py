@@ -1,6 +1,6 @@
 """The layers whose outputs a block adds to its residual stream, and the stream before that addition.
 
-Such a layer can make up for errors that earlier layers have left in the stream, besides its own. A trial finds these
+Such a layer can make up for errors that earlier layers have left in the stream, as well as its own. A trial finds these
 layers, without their names: one window goes through the block twice, the second time with noise added to the layer's
 output, while later layers repeat their outputs. The layer writes to the stream if the block's output changes by a
 constant times the noise.
@@ -51,7 +51,7 @@ def residual_writer(
 
     Args:
         name: the layer's.
-        index: the block's place.
+        index: the block's index.
         block: with its weights.
         output: returns the block's output (batch, length, hidden) on a window.
     """
@@ -66,12 +66,16 @@ def residual_writer(
     by_layer = {layer: each for each, layer in layers.items()}
     with _with_forward(note, layers.values()):
         before = output()
-    own = outputs.get(name, [])
-    if len(own) != 1 or own[0].shape[-1] != before.shape[-1] or own[0].numel() != before.numel():
+    layer_outputs = outputs.get(name, [])
+    if (
+        len(layer_outputs) != 1
+        or layer_outputs[0].shape[-1] != before.shape[-1]
+        or layer_outputs[0].numel() != before.numel()
+    ):
         return None
     noise = _noise(before)
     later = list(outputs)[list(outputs).index(name) :]
-    own[0] = own[0] + noise.view_as(own[0])
+    layer_outputs[0] = layer_outputs[0] + noise.view_as(layer_outputs[0])
     recorded = {layers[each]: iter(outputs[each]) for each in later}
     with _with_forward(lambda layer, inputs: next(recorded[layer]), recorded):
         change = output() - before

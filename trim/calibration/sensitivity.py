@@ -142,18 +142,19 @@ class _Pass(BlockStates):
         states = self.read(last, part)
         gradients = torch.empty_like(states)
         tokens = self.calibration.tokens[part].to(self.model.device)
-        for place in range(len(states)):
-            one = slice(place, place + 1)
+        for window in range(len(states)):
+            one = slice(window, window + 1)
             entering = states[one].clone().requires_grad_()
             window_mask = None if mask is None else mask[one]
             logits = run_after_blocks(module, self.model.blocks, tokens[one], window_mask, entering)[0, :-1]
             logits = logits.to(sum_dtype(logits))
-            real = slice(None) if mask is None else mask[place, :-1] & mask[place, 1:]
-            loss = nn.functional.cross_entropy(logits[real], tokens[place, 1:][real], reduction="sum")
+            real = slice(None) if mask is None else mask[window, :-1] & mask[window, 1:]
+            loss = nn.functional.cross_entropy(logits[real], tokens[window, 1:][real], reduction="sum")
             gradients[one] = torch.autograd.grad(loss, entering)[0]
         self.write(last, part, gradients)
 
     def _block_back(self, index: int, block: nn.Module, listener: InputListener) -> dict[str, Tensor]:
+        """Replace the gradient after a block by that before it; return the rows' sensitivity of its layers, (D,) each."""
         layers = linear_layers(block, index)
         sums = {
             name: torch.zeros(layer.out_features, dtype=torch.float64, device=self.model.device)

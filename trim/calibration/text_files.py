@@ -62,16 +62,16 @@ class Text:
                 yield piece[max(self.start - offset, 0) : self.stop - offset]
             offset += len(piece)
 
-    def stretches(self, places: Sequence[int], size: int) -> list[str]:
+    def stretches(self, starts: Sequence[int], size: int) -> list[str]:
         """Read some stretches of the part in one pass.
 
         Args:
-            places: where each begins, in characters from the beginning of the part.
+            starts: where each begins, in characters from the beginning of the part.
             size: characters of each.
         """
-        order = sorted(range(len(places)), key=lambda number: places[number])
-        begins = [places[number] for number in order]
-        found: list[list[str]] = [[] for _ in places]
+        order = sorted(range(len(starts)), key=lambda number: starts[number])
+        begins = [starts[number] for number in order]
+        found: list[list[str]] = [[] for _ in starts]
         offset = 0
         for piece in self.pieces():
             first, last = bisect_right(begins, offset - size), bisect_left(begins, offset + len(piece))
@@ -157,7 +157,7 @@ def part_of(read: Callable[[], Iterator[str]], split: str, name: str, separator:
 
 
 def _space_after(read: Callable[[], Iterator[str]], least: int, total: int) -> int:
-    """Return the end of the first space at or after a place, or the place itself at the end of the text."""
+    """Return the end of the first space at or after an offset, or the offset itself at the end of the text."""
     offset, space = 0, re.compile(r"\s")
     for piece in read():
         found = space.search(piece, max(least - offset, 0)) if offset + len(piece) > least else None
@@ -182,9 +182,10 @@ def _encoding(path: Path) -> str:
 
 
 def _plain(path: Path, name: str) -> Iterator[str]:
+    """Yield the text of a .txt file in pieces."""
     encoding = _encoding(path)
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)(), translate=True)
-    place, ends = 0, False
+    offset, ends = 0, False
     with path.open("rb") as file:
         while not ends:
             chunk = file.read(_CHUNK_BYTES)
@@ -192,27 +193,28 @@ def _plain(path: Path, name: str) -> Iterator[str]:
             try:
                 piece = decoder.decode(chunk, final=ends)
             except UnicodeDecodeError as error:
-                wrong = place + error.start + len(chunk) - len(error.object)
+                wrong = offset + error.start + len(chunk) - len(error.object)
                 raise CorpusError(_not_decoded(name, encoding, wrong)) from error
-            if place == 0 and 10 * piece.count("\0") > len(piece):
+            if offset == 0 and 10 * piece.count("\0") > len(piece):
                 raise CorpusError(
                     f"{name} looks like UTF-16 without its mark; save it as UTF-8, for example: "
                     "iconv -f utf-16le -t utf-8 OLD.txt > NEW.txt"
                 )
-            place += len(chunk)
+            offset += len(chunk)
             yield piece
 
 
-def _not_decoded(name: str, encoding: str, place: int) -> str:
+def _not_decoded(name: str, encoding: str, offset: int) -> str:
     if encoding != "utf-8-sig":
-        return f"{name} begins as {encoding.upper()} and is damaged at byte {place:,}; save it again"
+        return f"{name} begins as {encoding.upper()} and is damaged at byte {offset:,}; save it again"
     return (
-        f"{name} is not UTF-8 (byte {place:,} cannot be read); save it as UTF-8, for a Western European text for "
+        f"{name} is not UTF-8 (byte {offset:,} cannot be read); save it as UTF-8, for a Western European text for "
         "example: iconv -f latin1 -t utf-8 OLD.txt > NEW.txt"
     )
 
 
 def _json_lines(path: Path, name: str) -> Iterator[str]:
+    """Yield the documents of a .jsonl file."""
     encoding, number = _encoding(path), 0
     with path.open("rb") as file:
         lines = file if encoding == "utf-8-sig" else io.TextIOWrapper(file, encoding, newline="\n")
@@ -261,6 +263,7 @@ def _document_too_large(name: str) -> CorpusError:
 
 
 def _parquet_rows(path: Path, name: str) -> Iterator[str]:
+    """Yield the documents of a .parquet file."""
     try:
         import pyarrow
         import pyarrow.parquet
@@ -307,6 +310,7 @@ def _rows_at_once(file: "pyarrow.parquet.ParquetFile", name: str) -> int:
 
 
 def _check_column(schema: "pyarrow.Schema", name: str) -> None:
+    """Require exactly one column "text", of strings or bytes."""
     from pyarrow import types
 
     if "text" not in schema.names:

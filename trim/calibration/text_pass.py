@@ -96,7 +96,7 @@ class TextPass:
         """Capture the inputs of a block's layers; the hidden states stay as they are.
 
         Args:
-            index: the block's place.
+            index: the block's index.
             block: with its weights.
             layers: the block's layers.
             products: the products to sum up; None: no products.
@@ -146,7 +146,7 @@ class TextPass:
         """Replace the hidden states by the block's outputs.
 
         Args:
-            index: the block's place.
+            index: the block's index.
             block: with its weights, pruned or not.
             segments: the batch sizes of an earlier pass, to repeat it exactly.
 
@@ -222,11 +222,11 @@ class TextPass:
                 ]
             )
             start_of_piece = stop
-        own = calls[0].shared_tensors()
-        for written, cuts in zip(own, zip(*pieces, strict=True), strict=bool(pieces)):
+        shared = calls[0].shared_tensors()
+        for written, cuts in zip(shared, zip(*pieces, strict=True), strict=bool(pieces)):
             for key in set.intersection(*map(set, cuts)):
                 written[key] = tuple(map(torch.cat, zip(*(each[key] for each in cuts), strict=True)))
-        self._written[part.start, part.stop] = own
+        self._written[part.start, part.stop] = shared
 
     def _with_fitting_batch(self, work: Callable[[], T], advice: str = "") -> T:
         """Call `work`; whenever memory runs out, halve the batch and call it again."""

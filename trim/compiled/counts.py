@@ -40,8 +40,11 @@ def _shifted_sum(wanted, shift, limit):
 
 @compiled("float64(float64[::1], float64, float64)")
 def _common_shift(wanted, total, limit):
-    # The sum is a piecewise linear, rising function of the shift. Newton's steps, or bisection where one would leave
-    # the bracket, end on the piece that reaches the total, or where the bracket has no number left inside.
+    """Find the shift with which the clamped rows add up to the total.
+
+    Their sum is a piecewise linear, rising function of the shift. Newton's steps, or bisection where one would leave the
+    bracket, end on the piece that reaches the total, or where the bracket has no number left inside.
+    """
     least, most = range_of(wanted)
     low, high = -most, limit - least
     shift = (total - sum_of(wanted)) / len(wanted)

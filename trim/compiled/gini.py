@@ -25,6 +25,7 @@ def gini_of_rows(score: np.ndarray, order: np.ndarray) -> np.ndarray:
     "void(int64[::1], int64, float64[:, :], int32[:, ::1], float64[::1])",
 )
 def _gini(counter, block_rows, score, order, result):
+    """Write the Gini coefficients of blocks of rows."""
     rows, columns = score.shape
     while True:
         top = next_block(counter) * block_rows

@@ -46,7 +46,7 @@ def take_edges(order: np.ndarray, row: np.ndarray, length: np.ndarray, total: in
 
 @compiled("void(int64[::1], int64, float64[:, :], int32[:, ::1], float64[:, ::1], int64[::1])")
 def _chains(counter, block_rows, error, vertices, slopes, edges):
-    # Writes each row's vertices after k = 0, the slope of the edge to each, and their number.
+    """Write each row's vertices after k = 0, the slope of the edge to each, and their number."""
     rows, limit = slopes.shape
     while True:
         top = next_block(counter) * block_rows

@@ -50,6 +50,7 @@ def kept_in_order(order: np.ndarray, counts: np.ndarray) -> np.ndarray:
 
 @compiled("void(int64[::1], int64, int32[:, ::1], int64[::1], boolean[:, ::1])")
 def _kept_in_order(counter, block_rows, order, counts, keep):
+    """Write the mask of blocks of rows."""
     rows, columns = order.shape
     while True:
         top = next_block(counter) * block_rows
@@ -62,42 +63,47 @@ def _kept_in_order(counter, block_rows, order, counts, keep):
 
 @compiled("void(int64[::1], int64, uint32[:, ::1], int32[:, ::1], boolean[::1])")
 def _order_rows(counter, block_rows, bits, order, valid_rows):
-    # The bits of a number that is not negative sort like the number. A pair holds them and, below, the column.
+    """Sort the columns of blocks of rows by the bits of their scores, which sort like the scores if none is negative.
+
+    A pair of 64 bits has the score's bits in its upper half, and the column in its lower.
+    """
     rows, columns = bits.shape
     pairs = np.empty((2, columns), np.uint64)
-    places = np.empty((4, 256), np.int32)
+    offsets = np.empty(
+        (4, 256), np.int32
+    )  # of each byte's values: first their counts, then where the next one goes
     while True:
         top = next_block(counter) * block_rows
         if top >= rows:
             return
         for row in range(top, min(top + block_rows, rows)):
-            places[:] = 0
+            offsets[:] = 0
             valid = True
             for j in range(columns):
                 key = bits[row, j] & np.uint32(0x7FFF_FFFF)  # −0 is 0
                 valid &= key < np.uint32(0x7F80_0000) and (key == bits[row, j] or key == 0)
                 pairs[0, j] = np.uint64(key) << np.uint64(32) | np.uint64(j)
-                places[0, key & np.uint32(255)] += 1
-                places[1, key >> np.uint32(8) & np.uint32(255)] += 1
-                places[2, key >> np.uint32(16) & np.uint32(255)] += 1
-                places[3, key >> np.uint32(24)] += 1
+                offsets[0, key & np.uint32(255)] += 1
+                offsets[1, key >> np.uint32(8) & np.uint32(255)] += 1
+                offsets[2, key >> np.uint32(16) & np.uint32(255)] += 1
+                offsets[3, key >> np.uint32(24)] += 1
             valid_rows[row] = valid
             source, target = pairs[0], pairs[1]
             for digit in range(4):
                 shift = np.uint64(32 + 8 * digit)
-                place = places[digit]
-                if place[source[0] >> shift & np.uint64(255)] == columns:
+                offset = offsets[digit]
+                if offset[source[0] >> shift & np.uint64(255)] == columns:
                     continue  # the byte is the same everywhere
                 before = 0
                 for value in range(256):
-                    number = place[value]
-                    place[value] = before
+                    number = offset[value]
+                    offset[value] = before
                     before += number
                 for j in range(columns):
                     pair = source[j]
                     value = pair >> shift & np.uint64(255)
-                    target[place[value]] = pair
-                    place[value] += 1
+                    target[offset[value]] = pair
+                    offset[value] += 1
                 source, target = target, source
             for j in range(columns):
                 order[row, j] = source[j] & np.uint64(0xFFFF_FFFF)

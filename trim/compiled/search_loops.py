@@ -44,21 +44,21 @@ def look_up(tables, wanted, scale, row_measure, layer_measure, quality, sums):
     """
     table, start, norm, peak, columns, vectors = tables
     rows = len(start)
-    places = np.empty(rows, np.uint64)
+    entries = np.empty(rows, np.uint64)
     for i in range(rows):
         count = wanted[i] * scale
         count = 0.0 if count < 0.0 else count
         # By way of int32, for which processors convert several at once.
-        places[i] = start[i] + np.uint64(np.int32(columns if count > columns else count))
+        entries[i] = start[i] + np.uint64(np.int32(columns if count > columns else count))
     part = 3 if row_measure == _COSIM else 2
     dot = energy = error = 0.0
     for i in range(rows):
-        prefetch(table, places[min(i + _AHEAD, rows - 1)])
-        place = places[i]
-        dot += table[place, 0]
-        energy += table[place, 1]
-        error += table[place, 2]
-        quality[i] = table[place, part]
+        prefetch(table, entries[min(i + _AHEAD, rows - 1)])
+        entry = entries[i]
+        dot += table[entry, 0]
+        energy += table[entry, 1]
+        error += table[entry, 2]
+        quality[i] = table[entry, part]
     sums[0] += dot
     sums[1] += energy
     sums[2] += error
@@ -67,7 +67,7 @@ def look_up(tables, wanted, scale, row_measure, layer_measure, quality, sums):
         values = np.empty(rows)
         part = 3 if needed == _COSIM else 2
         for i in range(rows):
-            values[i] = table[places[i], part]
+            values[i] = table[entries[i], part]
         sums[3 + needed] += _measure(needed, norm, peak, vectors, values)
     if row_measure >= 0:
         sums[3 + row_measure] += _measure(row_measure, norm, peak, vectors, quality)

@@ -190,8 +190,11 @@ _add_columns, _add_columns_and_subtract = _adding_columns(False), _adding_column
     "float32[:, ::1], boolean[::1])"
 )
 def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
-    # The kept part Y − P(k) is formed only where it has to be. While dot ≥ ‖Y‖² / 2 the energy is
-    # error − ‖Y‖² + 2·dot: there energy ≥ dot² / ‖Y‖², so that rounding is magnified nine times at most.
+    """Write the curves and dense outputs of blocks of rows, and whether they are finite.
+
+    The kept part Y − P(k) is computed only where it is needed. While dot ≥ ‖Y‖² / 2 the energy is error − ‖Y‖² + 2·dot:
+    there energy ≥ dot² / ‖Y‖², so that rounding is magnified nine times at most.
+    """
     rows, columns = weight.shape
     tiles, _, width = inputs.shape
     vectors = output.shape[1]
@@ -235,10 +238,10 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
             for tile in range(tiles):
                 pruned[:] = 0
                 x = inputs[tile]
-                own = dense[i, tile]
-                _add_columns(x, columns_of, ascending, own, pruned, 0, from_sums, error, energy)
+                dense_tile = dense[i, tile]
+                _add_columns(x, columns_of, ascending, dense_tile, pruned, 0, from_sums, error, energy)
                 _add_columns_and_subtract(
-                    x, columns_of, ascending, own, pruned, from_sums, columns, error, energy
+                    x, columns_of, ascending, dense_tile, pruned, from_sums, columns, error, energy
                 )
             for k in range(1, from_sums + 1):
                 energy[k] = error[k] - norm + 2 * dot[k]
@@ -259,6 +262,7 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
     "void(int64[::1], int64, float32[:, ::1], float32[:, :, ::1], int32[:, ::1], int64[::1], float32[:, ::1])"
 )
 def _kept_output(counter, block_rows, weight, inputs, ranks, counts, output):
+    """Write the output of blocks of rows, times their masks."""
     rows, columns = weight.shape
     tiles, _, width = inputs.shape
     vectors = output.shape[1]

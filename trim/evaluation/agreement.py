@@ -114,7 +114,7 @@ def method_masks(
         methods: pairs of a score of `SCORES` and an allocation of `ALLOCATIONS`, or of "" and one of `SOLVERS`, which
             use no score.
         settings: TRIM's settings, whose target is replaced by the sparsity; None: the defaults.
-        sensitivity: (D,), the row weights of the optimal allocation and of the solver; None: all rows weigh the same.
+        sensitivity: (D,), the row weights of the optimal allocation and of the solver; None: equal weights.
 
     Returns:
         (D, N) bool by pair, True where a weight is kept.

@@ -80,7 +80,7 @@ def solve_layer(
         sample: a layer, captured with the products of the text.
         sparsity: the share of the layer's weights that are pruned.
         method: one of `SOLVERS`.
-        sensitivity: (D,), the rows' weights; None: all rows weigh the same.
+        sensitivity: (D,), the rows' weights; None: equal weights.
         masks: (D, N) bool by name, True where a weight is kept: further masks whose errors to measure.
         progress: called every few steps; an exception from it ends the work.
 

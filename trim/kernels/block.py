@@ -81,6 +81,7 @@ def rotary_backward(gradient: Tensor, cosine: Tensor, sine: Tensor) -> Tensor:
 
 
 def _rotated(states: Tensor, cosine: Tensor, sine: Tensor, backward: bool) -> Tensor:
+    """Rotate query or key states, or rotate their gradient back."""
     batch, heads, length, dimensions = states.shape
     out = torch.empty_like(states)
     half = dimensions // 2

@@ -33,6 +33,7 @@ def sums_in_order(score: Tensor, order: Tensor) -> tuple[Tensor, Tensor]:
 
 @triton.jit
 def _sums(score, order, weighted_sums, sums, columns, stride, BLOCK: tl.constexpr):
+    """Store both sums of one row."""
     row = tl.program_id(0).to(tl.int64)
     weighted = tl.zeros((BLOCK,), tl.float64)
     total = tl.zeros((BLOCK,), tl.float64)

@@ -198,8 +198,8 @@ def price_summary(hull: Hull, sensitivity: Tensor | None = None) -> PriceSummary
     """
     price = hull.price(sensitivity)
     bins = torch.where(price > 0, (price.log2() * BINS_PER_OCTAVE).floor(), _FREE).long()
-    found, place = torch.unique(bins, return_inverse=True)
-    weights = torch.zeros_like(found).scatter_add_(0, place, hull.length)
+    found, bin_of_edge = torch.unique(bins, return_inverse=True)
+    weights = torch.zeros_like(found).scatter_add_(0, bin_of_edge, hull.length)
     return PriceSummary(found.cpu().numpy(), weights.cpu().numpy())
 
 

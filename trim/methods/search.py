@@ -18,8 +18,7 @@ from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count, project_counts, total_count, uniform_counts
 from trim.methods.quality import layer_quality
 from trim.methods.retention import RetentionCurves
-from trim.methods.search_arrays import exact_qualities as judge_exactly
-from trim.methods.search_arrays import search_tables
+from trim.methods.search_arrays import judge_trace, search_tables
 from trim.methods.search_settings import SearchSettings
 from trim.methods.search_types import SearchResult, SearchTrace, choose
 
@@ -63,8 +62,8 @@ def search_layers(
         return _search_by_kernels(curves, settings, totals)
     convert = torch.from_numpy if device.type == "cpu" else lambda values: torch.from_numpy(values).to(device)
     return [
-        search_tables(layer.tables, own, convert, total, complete=complete)
-        for layer, own, total in zip(curves.split_layers(), settings, totals, strict=True)
+        search_tables(layer.tables, layer_settings, convert, total, complete=complete)
+        for layer, layer_settings, total in zip(curves.split_layers(), settings, totals, strict=True)
     ]
 
 
@@ -74,11 +73,11 @@ def full_trace(curves: RetentionCurves, settings: SearchSettings) -> SearchTrace
 
 
 def exact_qualities(curves: RetentionCurves, result: SearchResult[np.ndarray]) -> np.ndarray:
-    """Judge every update of a search's trace as `search_arrays.exact_qualities` does."""
+    """Judge every update of a search's trace at its exact counts, (R, K + 1) float64; see `judge_trace`."""
     if result.trace.exact_quality is not None:
         return result.trace.exact_quality
     device, measure = curves.dot.device, result.settings.layer_quality
-    return judge_exactly(
+    return judge_trace(
         result,
         curves.columns,
         lambda counts: _judge(curves, torch.from_numpy(counts).to(device), measure).numpy(),
@@ -107,14 +106,14 @@ def _search_by_kernels(
         )
     dead_rows = curves.dead_rows.view(curves.layers, -1)
     results = []
-    for own, found, dead in zip(settings, outcomes, dead_rows, strict=True):
+    for layer_settings, found, dead in zip(settings, outcomes, dead_rows, strict=True):
         updates = dict(zip(rates, found.updates, strict=True))
         trace = SearchTrace(rates, found.quality, found.row_variance, updates, found.exact_quality)
-        chosen = choose(own, dict(zip(rates, found.quality.tolist(), strict=True)).__getitem__)
+        chosen = choose(layer_settings, dict(zip(rates, found.quality.tolist(), strict=True)).__getitem__)
         index, exact = rates.index(chosen.rate), found.exact_quality.tolist()
         counts = found.counts[index, chosen.iteration], found.counts[0, 0]
         qualities = exact[index][chosen.iteration], exact[0][0]
-        results.append(SearchResult.of(own, chosen, trace, counts, qualities, dead))
+        results.append(SearchResult.of(layer_settings, chosen, trace, counts, qualities, dead))
     return results
 
 

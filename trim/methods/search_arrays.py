@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from trim.compiled.search import Tables
 
 
-def exact_qualities(
+def judge_trace(
     result: SearchResult[np.ndarray], columns: int, judge: Callable[[np.ndarray], np.ndarray]
 ) -> np.ndarray:
     """Judge every update of a search at the exact counts of its x.

@@ -55,9 +55,9 @@ class SearchSettings:
             raise SettingsError(f"each learning rate can be given once only: {rates}")
         if not (isinstance(self.iterations, numbers.Integral) and self.iterations >= 1):
             raise SettingsError(f"iterations must be a whole number, 1 or more, not {self.iterations!r}")
-        for kind, name, known in (
+        for kind, name, choices in (
             ("layer_quality", self.layer_quality, LAYER_QUALITIES),
             ("row_quality", self.row_quality, ROW_QUALITIES),
         ):
-            if name not in known:
-                raise SettingsError(f"{kind} must be one of {', '.join(known)}, not {name!r}")
+            if name not in choices:
+                raise SettingsError(f"{kind} must be one of {', '.join(choices)}, not {name!r}")

@@ -119,8 +119,8 @@ class Conversion:
             rows = _consecutive_slices([shape[0] for shape in shapes])
             return {
                 rows_of[0][0]: [
-                    Stored(name, 0, shape, Part(name), own)
-                    for name, shape, own in zip(names, shapes, rows, strict=True)
+                    Stored(name, 0, shape, Part(name), part)
+                    for name, shape, part in zip(names, shapes, rows, strict=True)
                 ]
             }
         if len(self.sources) != 1 or len(rows_of) != len(converted):
@@ -128,9 +128,9 @@ class Conversion:
         stored = self.sources[0][0]
         shape = files.places[stored].shape
         if steps in (["Chunk 0"], ["Split 0"]):
-            parts = [Part(stored, rows=own) for own in _consecutive_slices([count for _, count in rows_of])]
+            parts = [Part(stored, rows=part) for part in _consecutive_slices([count for _, count in rows_of])]
         elif steps == ["Interleave 0", "Chunk 0"] and len(rows_of) == 2:
-            parts = [Part(stored, rows=slice(own, None, 2)) for own in range(2)]
+            parts = [Part(stored, rows=slice(half, None, 2)) for half in range(2)]
         elif steps == ["Transpose 0 1"] and len(shape) == 2:
             parts = [Part(stored, True)]
         else:
@@ -148,7 +148,7 @@ class Conversion:
             if part.transposed or part.rows.step not in (None, 1) or len(patterns) != halves:
                 return []
             pattern = patterns[1 if part.rows.start else 0]
-            names = [name for name, own in self.sources if own == pattern]  # in natural order
+            names = [name for name, source in self.sources if source == pattern]  # in natural order
             if steps == ["Concatenate 1"] and len(names) == 1:
                 return _each_expert(names[0], files.places[names[0]].shape, Part(names[0]), experts)
             # The files number the experts consecutively over all tensors that the rule makes.
@@ -164,12 +164,13 @@ class Conversion:
         stored = self.sources[0][0]
         shape = files.places[stored].shape
         if steps == ["Transpose 1 2"]:
-            own = replace(part, transposed=part.transposed != (shape != experts.joined[part.joined].shape))
+            swapped = shape != experts.joined[part.joined].shape
+            stored_part = replace(part, transposed=part.transposed != swapped)
         elif steps == ["Interleave 1"] and not part.transposed and part.rows.step is None and part.rows.stop:
-            own = replace(part, rows=slice(1 if part.rows.start else 0, None, 2))
+            stored_part = replace(part, rows=slice(1 if part.rows.start else 0, None, 2))
         else:
             return []
-        return _each_expert(stored, shape, own, experts)
+        return _each_expert(stored, shape, stored_part, experts)
 
     def _steps(self) -> list[str]:
         """Name the rule's steps with their dimensions, such as "Chunk 0"."""
@@ -187,7 +188,7 @@ class Conversion:
 def _each_expert(name: str, shape: tuple[int, ...], part: Part, experts: Experts) -> list[Stored]:
     """Return the places of all experts in a tensor that holds their matrices one after the other."""
     size = math.prod(shape[1:])
-    return [Stored(name, place * size, shape[1:], part) for place in range(experts.count)]
+    return [Stored(name, expert * size, shape[1:], part) for expert in range(experts.count)]
 
 
 def _consecutive_slices(sizes: list[int]) -> list[slice]:

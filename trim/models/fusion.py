@@ -73,24 +73,25 @@ def fused(block: nn.Module, device: torch.device) -> Iterator[None]:
                 stack.enter_context(
                     replaced(part, "add_weighted", functools.partial(_add_weighted, part, device))
                 )
-        for names in rotary_places(block):
-            stack.enter_context(_replaced(names, ROTARY, functools.partial(_rotary, names[ROTARY], device)))
+        for namespace in rotary_namespaces(block):
+            rotary = functools.partial(_rotary, namespace[ROTARY], device)
+            stack.enter_context(_replaced(namespace, ROTARY, rotary))
         yield
 
 
 @contextlib.contextmanager
-def _replaced(names: dict, name: str, value: Callable) -> Iterator[None]:
-    """Set names[name] to `value` inside the `with` block.
+def _replaced(namespace: dict, name: str, value: Callable) -> Iterator[None]:
+    """Set a function of a module's namespace to `value` inside the `with` block.
 
     Other threads may call `value`, which calls the plain code for other devices.
     """
-    before, names[name] = names[name], value
+    before, namespace[name] = namespace[name], value
     if isinstance(before, functools.partial):  # another thread has replaced it as well
         before = before.args[0]
     try:
         yield
     finally:
-        names[name] = before
+        namespace[name] = before
 
 
 def _norm(part: Norm, device: torch.device, *arguments: Tensor, **options: object) -> Tensor:
@@ -141,6 +142,7 @@ def _rotary(
 
 
 def _can_rotate(device: torch.device, query: Tensor, key: Tensor, cosine: Tensor, sine: Tensor) -> bool:
+    """Return whether the rotary kernel takes these tensors."""
     tensors = (query, key, cosine, sine)
     fits = _fit(device, *tensors, contiguous=False) and _frozen(cosine, sine)
     if query.ndim != 4 or key.ndim != 4 or not fits:
@@ -216,20 +218,24 @@ def is_gated(part: nn.Module) -> TypeGuard[Gated]:
     )
 
 
-def rotary_places(block: nn.Module) -> list[dict]:
+def rotary_namespaces(block: nn.Module) -> list[dict]:
     """Find the namespaces in which parts of a block look up a rotary function that computes `plain_rotary`."""
     found: list[dict] = []
     for kind in {type(part) for part in block.modules()}:
         forward = inspect.unwrap(kind.forward)
         if ROTARY not in getattr(getattr(forward, "__code__", None), "co_names", ()):
             continue
-        names = forward.__globals__
-        function = names.get(ROTARY)
+        namespace = forward.__globals__
+        function = namespace.get(ROTARY)
         # A partial is our replacement for another block that runs now.
-        if function is None or isinstance(function, functools.partial) or any(names is one for one in found):
+        if (
+            function is None
+            or isinstance(function, functools.partial)
+            or any(namespace is one for one in found)
+        ):
             continue
         if _computes_rotary(function):
-            found.append(names)
+            found.append(namespace)
     return found
 
 
@@ -270,8 +276,8 @@ def _computes_rotary(function: Callable) -> bool:
 
 def _examples(dtype: torch.dtype, *shape: int) -> Tensor:
     """Return pseudo-random numbers without changing the state of a generator."""
-    places = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float64, device="cpu")
-    return (3 * torch.sin(places.square())).to(dtype).view(shape)
+    numbers = torch.arange(1, torch.Size(shape).numel() + 1, dtype=torch.float64, device="cpu")
+    return (3 * torch.sin(numbers.square())).to(dtype).view(shape)
 
 
 def _in_every_type(same: Callable[[torch.dtype], bool]) -> bool:

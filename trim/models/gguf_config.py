@@ -193,8 +193,8 @@ def parameter_names(header: GgufHeader, module: "PreTrainedModel") -> dict[str, 
 
     found: dict[str, list[str]] = {}
     for name, _ in module.named_parameters(remove_duplicate=False):
-        own = found.setdefault(in_file(name), [])
-        own[:] = [*own, name] if _EXPERT_PATH.search(name) else [name]
+        names_of = found.setdefault(in_file(name), [])
+        names_of[:] = [*names_of, name] if _EXPERT_PATH.search(name) else [name]
     expected = {in_file(name) for name, _ in module.named_parameters()}
     held = header.tensors.keys()
     if unknown := sorted(held - expected - set(_NO_PARAMETERS)):

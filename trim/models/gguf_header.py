@@ -146,6 +146,7 @@ def cut_short(path: Path) -> str:
 
 
 def _parse(path: Path, content: mmap.mmap, partly: bool) -> GgufHeader:
+    """Parse the header at the beginning of a file; a `ValueError` or `struct.error` means that it is damaged."""
     reader = _Reader(content)
     version, tensors, entries = reader.integer("<I"), reader.integer("<Q"), reader.integer("<Q")
     if version not in (2, 3):

@@ -63,7 +63,7 @@ def _scaling(header: GgufHeader, fields: GgufFields) -> dict[str, object]:
         factor = 1.0
     if kind == "yarn":
         fields.expect("rope.scaling.yarn_ext_factor", 1.0)
-        own = (1 + 0.1 * math.log(factor) if factor > 1 else 1.0) * attention
+        default_factor = (1 + 0.1 * math.log(factor) if factor > 1 else 1.0) * attention
         if twice := [name for name in SCALING_TENSORS if name in header.tensors]:
             raise ModelError(
                 f"{header.file} scales its positions twice, by yarn and by the tensor {twice[0]}; load the model's "
@@ -73,7 +73,7 @@ def _scaling(header: GgufHeader, fields: GgufFields) -> dict[str, object]:
             "rope_type": "yarn",
             "factor": factor,
             "original_max_position_embeddings": original,
-            "attention_factor": fields.number("rope.scaling.yarn_attn_factor", own),
+            "attention_factor": fields.number("rope.scaling.yarn_attn_factor", default_factor),
             "beta_fast": fields.number("rope.scaling.yarn_beta_fast", 32.0),
             "beta_slow": fields.number("rope.scaling.yarn_beta_slow", 1.0),
         }

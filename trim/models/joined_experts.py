@@ -82,6 +82,7 @@ def _split(module: Any, first_only: bool) -> Experts | None:
 
 
 def _layout_parts(layout: Any, joined: Mapping[str, Tensor]) -> dict[str, Part]:
+    """Return the parts of an expert's tensors in the layout that a class of experts describes."""
     parts: dict[str, Part] = {}
     for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if layout.has_bias else 1]:
         if layout.has_gate:

@@ -9,13 +9,13 @@ _MISSING = object()
 @contextlib.contextmanager
 def replaced(owner: object, name: str, value: object) -> Iterator[None]:
     """Give one object, and no other of its class, its own attribute inside the `with` block, such as a method."""
-    own = vars(owner)
-    before = own.get(name, _MISSING)
-    own[name] = value
+    attributes = vars(owner)
+    before = attributes.get(name, _MISSING)
+    attributes[name] = value
     try:
         yield
     finally:
         if before is _MISSING:
-            own.pop(name, None)
+            attributes.pop(name, None)
         else:
-            own[name] = before
+            attributes[name] = before

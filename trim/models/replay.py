@@ -133,8 +133,8 @@ def record_calls(
         states: list[Tensor] = []
         calls: list[BlockCall] = []
 
-        def note(place: int, hidden: Tensor, call: BlockCall) -> object:
-            if place != len(calls) or (states and not _same(hidden, states[0])):
+        def note(index: int, hidden: Tensor, call: BlockCall) -> object:
+            if index != len(calls) or (states and not _same(hidden, states[0])):
                 raise _ChangedBetweenBlocks
             states.append(hidden)
             calls.append(call)
@@ -174,11 +174,11 @@ def run_after_blocks(
     def run(form: _Form) -> Tensor:
         entered: list[Tensor] = []
 
-        def pass_on(place: int, hidden: Tensor, call: BlockCall) -> object:
+        def pass_on(index: int, hidden: Tensor, call: BlockCall) -> object:
             entered.append(hidden)
             if not _same(hidden, entered[0]):
                 raise _ChangedBetweenBlocks
-            return form(hidden if place < len(blocks) - 1 else call.to_block_layout(states), None)
+            return form(hidden if index < len(blocks) - 1 else call.to_block_layout(states), None)
 
         with _replaced_forward(blocks, pass_on, tokens):
             logits: Tensor = module(input_ids=tokens, use_cache=False, **options).logits
@@ -250,11 +250,11 @@ def _replaced_forward(
 
 def _same(states: Tensor, before: Tensor) -> bool:
     """Return whether a block received the previous block's output: the tensor itself, or a view of all of it."""
-    places = [
+    views = [
         (each.untyped_storage()._cdata, each.storage_offset(), each.shape, each.stride())
         for each in (states, before)
     ]
-    return states is before or places[0] == places[1]
+    return states is before or views[0] == views[1]
 
 
 def deduplicate(calls: Sequence[BlockCall], others: Sequence[BlockCall] | None) -> list[BlockCall]:

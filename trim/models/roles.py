@@ -50,11 +50,11 @@ def mlp_layers(name: str, layers: Iterable[str]) -> MlpLayers | None:
     mlp_layers("3.mlp.up_proj", model.layers)
     """
     parent, _, last = name.rpartition(".")
-    known = set(layers)
+    existing = set(layers)
     for parts in (*_GATED, *_PLAIN):
-        own = [f"{parent}.{part}" for part in parts]
-        if last in parts and known.issuperset(own):
-            return MlpLayers(own[0] if len(own) == 3 else None, own[-2], own[-1])
+        names = [f"{parent}.{part}" for part in parts]
+        if last in parts and existing.issuperset(names):
+            return MlpLayers(names[0] if len(names) == 3 else None, names[-2], names[-1])
     return None
 
 

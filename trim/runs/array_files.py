@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # The types that runs hold, as safetensors names them, in the order in which it lays them: the widest first.
 _NAMES = {"float64": "F64", "float32": "F32", "int32": "I32", "float16": "F16", "uint8": "U8", "bool": "BOOL"}
-_TYPES = {np.dtype(name): (place, kind) for place, (name, kind) in enumerate(_NAMES.items())}
+_TYPES = {np.dtype(name): (rank, kind) for rank, (name, kind) in enumerate(_NAMES.items())}
 PIECE_BYTES = 2**22
 
 

@@ -12,7 +12,7 @@ from diagnostics.row_detail import RowPrices, row_prices
 from trim.errors import SettingsError
 from trim.methods.choices import DIRECT_QUALITIES
 from trim.methods.counts import largest_count
-from trim.methods.search_arrays import exact_qualities, search_tables
+from trim.methods.search_arrays import judge_trace, search_tables
 from trim.methods.search_types import SearchResult
 
 if TYPE_CHECKING:
@@ -92,7 +92,7 @@ class ArrayLayer:
     def exact_qualities(self, result: SearchResult[np.ndarray]) -> np.ndarray:
         """Return the quality of every update of a search at exact counts, (R, K + 1)."""
         measure = result.settings.layer_quality
-        return exact_qualities(result, self.columns, lambda counts: self.tables.judge(counts, measure))
+        return judge_trace(result, self.columns, lambda counts: self.tables.judge(counts, measure))
 
     def optimum(self, result: SearchResult[np.ndarray], sensitivity: np.ndarray | None) -> Optimum:
         """Return the optimal counts for the total and the measure of a search."""

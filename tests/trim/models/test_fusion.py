@@ -13,7 +13,7 @@ import trim.kernels
 from tests.trim import rough, tiny
 from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
-from trim.models import fusion as fused_blocks
+from trim.models import fusion
 from trim.models.fusion import plain_gated, plain_norm, plain_rotary
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
@@ -34,15 +34,15 @@ def called(monkeypatch: pytest.MonkeyPatch) -> Counter:
 
         setattr(kernels, name, counted)
 
-    stand_in("rms_norm", fused_blocks.plain_norm)
+    stand_in("rms_norm", fusion.plain_norm)
     stand_in("rms_norm_backward", lambda gradient, *given: gradients(plain_norm, given, [gradient], 1)[0])
-    stand_in("rotary", fused_blocks.plain_rotary)
+    stand_in("rotary", fusion.plain_rotary)
     stand_in("rotary_backward", lambda gradient, *tables: rotated_back(gradient, *tables))
-    stand_in("silu_product", fused_blocks.plain_gated)
+    stand_in("silu_product", fusion.plain_gated)
     stand_in("silu_product_backward", lambda gradient, *given: gradients(plain_gated, given, [gradient], 2))
     monkeypatch.setitem(sys.modules, "trim.kernels.block", kernels)
     monkeypatch.setattr(trim.kernels, "block", kernels, raising=False)
-    monkeypatch.setattr(fused_blocks, "has_kernels", lambda device: True)
+    monkeypatch.setattr(fusion, "has_kernels", lambda device: True)
     return calls
 
 
@@ -82,7 +82,7 @@ def test_what_is_fused_in_each_family(family, called):
     with torch.inference_mode():
         plain = run()
         assert not called
-        with fused_blocks.fused(block, CPU):
+        with fusion.fused(block, CPU):
             fused = run()
         assert called == FUSED[family]
         assert torch.equal(fused, plain)
@@ -103,7 +103,7 @@ def test_hooks_on_linear_layers_see_what_they_saw(called):
         return seen
 
     plain = inputs()
-    with fused_blocks.fused(block, CPU):
+    with fusion.fused(block, CPU):
         fused = inputs()
     assert len(fused) == 7
     assert all(torch.equal(one, other) for one, other in zip(fused, plain, strict=True))
@@ -124,7 +124,7 @@ def test_a_gradient_goes_back_through_what_is_fused(family, called):
 
     plain, plain_gradient = there_and_back()
     assert not called
-    with fused_blocks.fused(block, CPU):
+    with fusion.fused(block, CPU):
         fused, gradient = there_and_back()
     back = {f"{name}_backward": number * (1 + (name == "rotary")) for name, number in FUSED[family].items()}
     assert called == FUSED[family] | back
@@ -136,7 +136,7 @@ def test_no_gradient_where_only_one_is_used(called):
     block, _ = first_block("llama")
     query, key = (torch.randn(2, 4, 3, 8, requires_grad=True) for _ in range(2))
     table = torch.randn(1, 3, 8)
-    with fused_blocks.fused(block, CPU), torch.enable_grad():
+    with fusion.fused(block, CPU), torch.enable_grad():
         turned, _ = modeling_llama.apply_rotary_pos_emb(query, key, table, table)
         found = torch.autograd.grad(turned.sum(), (query, key), allow_unused=True, retain_graph=True)
         assert found[0] is not None
@@ -151,7 +151,7 @@ def test_gradients_of_weights_and_tables_take_the_plain_way(called):
     block, _ = first_block("llama")
     states = torch.randn(2, 3, 32)
     heads, table = torch.randn(2, 4, 3, 8), torch.randn(1, 3, 8, requires_grad=True)
-    with fused_blocks.fused(block, CPU), torch.enable_grad():
+    with fusion.fused(block, CPU), torch.enable_grad():
         block.input_layernorm(states).sum().backward()
         modeling_llama.apply_rotary_pos_emb(heads, heads, table, table)[0].sum().backward()
     assert not called
@@ -167,8 +167,8 @@ def test_everything_is_put_back_on_any_exit(called):
         return "forward" in vars(block.mlp) and modeling_llama.apply_rotary_pos_emb is not rotary
 
     def stopped():
-        with fused_blocks.fused(block, CPU):
-            with fused_blocks.fused(block, CPU):
+        with fusion.fused(block, CPU):
+            with fusion.fused(block, CPU):
                 assert in_place()
             assert in_place()
             raise KeyboardInterrupt
@@ -199,11 +199,11 @@ def test_code_of_another_form_stays(called, monkeypatch):
     monkeypatch.setattr(modeling_llama, "apply_rotary_pos_emb", other)
     block.input_layernorm.__class__ = Norm
     block.mlp.__class__ = Mlp
-    assert not fused_blocks.is_norm(block.input_layernorm)
-    assert not fused_blocks.is_gated(block.mlp)
-    assert fused_blocks.rotary_places(block) == []
+    assert not fusion.is_norm(block.input_layernorm)
+    assert not fusion.is_gated(block.mlp)
+    assert fusion.rotary_namespaces(block) == []
     block.mlp.__class__ = modeling_llama.LlamaMLP
-    with torch.inference_mode(), fused_blocks.fused(block, CPU):
+    with torch.inference_mode(), fusion.fused(block, CPU):
         run()
     assert called == {"rms_norm": 1, "silu_product": 1}
 
@@ -213,9 +213,9 @@ def test_calls_that_no_kernel_fits_go_the_plain_way(called):
     states, wide = torch.randn(2, 3, 32), torch.randn(2, 3, 64)
     heads, table = torch.randn(2, 4, 3, 8), torch.randn(1, 3, 8)
     rotary = modeling_llama.apply_rotary_pos_emb
-    with torch.inference_mode(), fused_blocks.fused(block, CPU):
+    with torch.inference_mode(), fusion.fused(block, CPU):
         norm = block.input_layernorm
-        expected = fused_blocks.plain_norm(states, norm.weight, norm.variance_epsilon)
+        expected = fusion.plain_norm(states, norm.weight, norm.variance_epsilon)
         assert torch.equal(norm(wide[..., ::2].copy_(states)), expected)  # not contiguous
         assert norm(states.double()).dtype == torch.float64
         fused_rotary = modeling_llama.apply_rotary_pos_emb
@@ -238,7 +238,7 @@ def test_whole_runs_and_sensitivities(called, tmp_path):
     assert called["rms_norm"] == 3 * 2 + 2 * 2  # captured in three blocks, propagated through two
     assert called["silu_product"] == 3 + 2
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fused_blocks, "has_kernels", lambda device: False)
+        patch.setattr(fusion, "has_kernels", lambda device: False)
         trim.prune(folder, tmp_path / "plain", **options)
     rough.assert_same_blocks(tmp_path / "fused", tmp_path / "plain")
     called.clear()
