@@ -13,8 +13,7 @@ from tests.gpu.layers import on_gpu
 from tests.trim import rough, tiny
 from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import row_sensitivity
-from trim.models import fusion
-from trim.models import streamed
+from trim.models import fusion, streamed
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
 

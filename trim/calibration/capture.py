@@ -236,7 +236,7 @@ def _forward(
     progress: ProgressListener | None,
     show: Callable[[InputListener, int], None],
 ) -> dict[str, LayerInputs]:
-    """Run the model up to the last needed block, batch by batch; `show` receives the listener and the windows so far."""
+    """Run the model up to the last needed block, in batches; `show` receives the listener and the windows so far."""
     sequences = calibration.sequences
     request = ProductsRequest() if products else None
     listener = InputListener(calibration, {name: model.layers[name] for name in names}, request)

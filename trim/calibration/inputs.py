@@ -159,7 +159,7 @@ class InputListener:
             raise LastInputReached
 
     def _listen(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
-        """Add a call of a layer to the statistics; a layer called with the previous one's tensor only joins its group."""
+        """Add a layer's call to the statistics; one with the tensor of the previous call only joins its group."""
         inputs = arguments[0]
         if self._last is not None and self._last[0] is inputs:
             if name not in self._last[1]:

@@ -154,7 +154,7 @@ class _Pass(BlockStates):
         self.write(last, part, gradients)
 
     def _block_back(self, index: int, block: nn.Module, listener: InputListener) -> dict[str, Tensor]:
-        """Replace the gradient after a block by that before it; return the rows' sensitivity of its layers, (D,) each."""
+        """Replace the gradient after a block by that before it; return its layers' row sensitivities, (D,) each."""
         layers = linear_layers(block, index)
         sums = {
             name: torch.zeros(layer.out_features, dtype=torch.float64, device=self.model.device)

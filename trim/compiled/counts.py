@@ -42,8 +42,8 @@ def _shifted_sum(wanted, shift, limit):
 def _common_shift(wanted, total, limit):
     """Find the shift with which the clamped rows add up to the total.
 
-    Their sum is a piecewise linear, rising function of the shift. Newton's steps, or bisection where one would leave the
-    bracket, end on the piece that reaches the total, or where the bracket has no number left inside.
+    Their sum is a piecewise linear, rising function of the shift. Newton's steps, or bisection where one would leave
+    the bracket, end on the piece that reaches the total, or where the bracket has no number left inside.
     """
     least, most = range_of(wanted)
     low, high = -most, limit - least
