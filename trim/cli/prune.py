@@ -27,7 +27,7 @@ _PRUNE = """\
 Prune a whole model. Weights are read block by block, so a model larger than memory can be pruned; each block is on
 disk as soon as it is done, so a run can be stopped at any time and resumed.
 
-The result is a run: a folder with the settings, what every row lost and why, and the masks."""
+The result is a run: a folder with the settings, the results of each layer and row, and the masks."""
 
 _EXAMPLES = """\
 examples:
@@ -39,7 +39,7 @@ examples:
     %(prog)s Qwen/Qwen2.5-3B --target 0.7 --as-published
   the same, with OWL's layer budgets as they chose them for this model
     %(prog)s Qwen/Qwen2.5-3B --target 0.7 --as-published --budget owl --owl-width 0.12 --owl-multiple 5
-  the lowest loss that layers and rows can be balanced to, instead of TRIM
+  the least total error of layers and rows, instead of TRIM
     %(prog)s demo --target 0.7 --allocation optimal --budget optimal
   the same, and the kept weights changed so that they make up for the pruned ones
     %(prog)s demo --target 0.7 --allocation optimal --budget optimal --refit
@@ -65,7 +65,7 @@ def add_prune(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="the run folder (default: a new one in ./runs)"
     )
-    parser.add_argument("--name", default="", help="what to call the run")
+    parser.add_argument("--name", default="", help="the run's title")
     add_as_published(parser)
     groups = add_options(parser, OPTIONS)
     _add_memory(groups[MACHINE])

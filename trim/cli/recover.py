@@ -46,7 +46,7 @@ def add_recover(commands: Commands) -> None:
     parser.add_argument("sparse", metavar="RUN", help="a complete run, or a pruned checkpoint")
     parser.add_argument("--parent", metavar="MODEL", help="the dense model that a checkpoint was made from")
     parser.add_argument("--out", type=Path, metavar="DIR", help="the new folder (default: next to the run)")
-    parser.add_argument("--name", default="", help="what to call it")
+    parser.add_argument("--name", default="", help="the recovery's title")
     add_options(parser, OPTIONS, RecoverSettings)
     parser.set_defaults(work=_recover)
 

@@ -62,7 +62,7 @@ def add_sweep(commands: Commands) -> None:
     parser.add_argument(
         "--out", type=Path, metavar="DIR", help="the sweep's folder (default: a new one in ./runs)"
     )
-    parser.add_argument("--name", default="", help="what to call the sweep")
+    parser.add_argument("--name", default="", help="the sweep's title")
     parser.add_argument("--resume", type=Path, metavar="DIR", help="resume this sweep, as it was begun")
     add_as_published(parser)
     grid = parser.add_argument_group("what varies: one or more values each")

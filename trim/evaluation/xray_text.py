@@ -67,10 +67,10 @@ def _findings(xray: Xray) -> Iterator[str]:
     if xray.damaged:
         yield from xray.damaged[:MAX_NAMES_LISTED]
         if (more := len(xray.damaged) - MAX_NAMES_LISTED) > 0:
-            yield f"So are {more:,} more files."
+            yield f"{more:,} more files are damaged."
         some_lost = "1 tensor is" if len(xray.lost) == 1 else f"{len(xray.lost):,} tensors are"
         lost = f"{some_lost} lost with it: {_list(xray.lost)}. " if xray.lost else ""
-        yield f"{lost}All numbers are of the rest."
+        yield f"{lost}All numbers describe the other tensors."
 
 
 def _rows(pruned: list[LayerXray]) -> str:

@@ -222,7 +222,7 @@ class Run(StoredFolder):
                 text = (file.content.metadata() or {})["trim"]
                 numbers = cast(BlockNumbers, read_value(parse_json(text), BlockNumbers, path.name))["layers"]
                 if not set(self.manifest["blocks"][block]["layers"]) == set(numbers) == file.arrays.keys():
-                    raise ValueError("it holds other layers than the run names")
+                    raise ValueError("its layers are not those of the manifest")
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 raise self._damaged(path, error) from error
             cached[block] = numbers

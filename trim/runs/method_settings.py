@@ -52,14 +52,14 @@ class MethodSettings:
         meanings={
             "trim": "searched row by row, as published",
             "uniform": "the same for every row, plain Wanda",
-            "optimal": "the least loss that rows can be balanced to",
-            "layer": "the lowest scores of the whole layer, whatever their rows, as published for magnitude",
-            "variant": "Wanda's variant, each row loses the lowest scores that together hold the same share of its "
+            "optimal": "the row counts with the least total error",
+            "layer": "the lowest scores of the whole layer, in whichever rows, as published for magnitude",
+            "variant": "Wanda's variant, each row loses the lowest scores that together make up the same share of its "
             "score",
-            "solved": "mask and kept weights solved together, to the outputs of the dense model, rows weighted by what "
-            "the loss is sensitive to; loses least",
-            "alps": "mask and kept weights solved together, every layer and row for itself (ALPS)",
-            "sparsegpt": "column by column, the rest of a row makes up for each (SparseGPT)",
+            "solved": "mask and kept weights solved together, to the outputs of the dense model, rows weighted by the "
+            "sensitivity of the loss; loses least",
+            "alps": "mask and kept weights solved together, every layer and row independently (ALPS)",
+            "sparsegpt": "column by column, the rest of the row compensates for each (SparseGPT)",
         },
         varies=True,
     )
@@ -73,7 +73,7 @@ class MethodSettings:
             "uniform": "the same for every layer",
             "owl": "blocks with more outliers keep more (OWL)",
             "alphapruning": "by the tail of the spectra of each block's layers (AlphaPruning)",
-            "optimal": "by what the loss is sensitive to",
+            "optimal": "by the sensitivity of the loss",
         },
         others="or a JSON file",
         varies=True,

@@ -30,19 +30,19 @@ class OptionSpec:
 
     Attributes:
         help: one phrase without a full stop; begins in lower case.
-        label: what a form and a comparison call it.
+        label: its title in forms and comparisons.
         group: the heading above it.
-        choices: the names that the value may have; may be a table that grows.
+        choices: the allowed names; may be a mapping to which extensions add names.
         meanings: the meaning of each choice.
         others: further values besides `choices`, such as "or a JSON file".
         unset: the meaning of None.
         unit: "%": a form shows the share as percent.
         limits: the smallest and largest number in a form, in the form's unit.
         step: the step of the number in a form, in the form's unit.
-        metavar: what the command line calls the value.
+        metavar: stands for the value in the help of the command line.
         flag: the name on the command line; "": the field's name.
-        short: the label in curves, "λ {}"; the label of a switch that is on; "": made from the name.
-        mark: the part of a cell's name when a switch is on; "": the flag.
+        short: the label in curves, with {} for the value, such as "λ {}"; "": made from the name.
+        mark: stands for a switch that is on, or precedes a value, in the names of a sweep's cells; "": the flag.
         idle: receives the settings, and returns whether the option cannot change the pruned model under them.
         varies: whether a sweep may have several values of the option.
         affects_time: whether the option may change how long a run takes.

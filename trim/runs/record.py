@@ -34,14 +34,14 @@ def _curve_counts(columns: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True, eq=False)
 class SearchRecord:
-    """TRIM's search of one layer: as the publication judges it, at counts rounded down, and at exact counts.
+    """TRIM's search of one layer, with its qualities at counts rounded down, as published, and at exact counts.
 
     Attributes:
         learning_rate: the chosen rate; None: nothing beat uniform.
         best_iteration: the update of the chosen rate that was kept; 0 is uniform.
         tried: (rate, quality) in the order in which the published search tried them.
         layer_quality, uniform_quality: the layer's quality at the kept x, and at uniform.
-        rates: (R,) float64, all that could have been tried.
+        rates: (R,) float64, all rates of the settings, tried or not.
         quality, row_variance: (R, K + 1) float64, column 0 uniform, NaN where a rate was not evaluated.
         exact_quality: the same as quality, at the exact counts of each update; None: an older run.
         row_sparsity: (K + 1, D) float32, x through the iterations of the chosen rate; (1, D) if none was chosen.
@@ -70,7 +70,7 @@ class LayerRecord:
         allocation: the method that set the counts: "uniform", "trim", …
         score: "wanda" or "magnitude".
         vectors: L, the number of calibration vectors from which every cosine is computed.
-        quality_measure: the layer quality of the next two numbers.
+        quality_measure: the layer quality that is measured in the next two.
         uniform_quality, realised_quality: at the exact uniform counts, and at `counts` (the mask that was applied).
         counts: (D,) int32, pruned weights of each row.
         gini: (D,) float32 of the row's scores; NaN for a row of zeros.
@@ -87,8 +87,8 @@ class LayerRecord:
         row_error_masked, row_error: (D,) float32, each row's squared output error on these vectors over its squared
             target, for the mask alone and with the changed weights; NaN for a row without output; None: not changed.
             The target is the dense output, plus the residual stream's earlier error if a solved layer writes to it.
-        row_moved: (D,) float32, how far the row's kept weights moved, ‖ŵ − w‖ / ‖w‖; NaN where they were all 0; None:
-            not changed.
+        row_moved: (D,) float32, the relative change of the row's kept weights, ‖ŵ − w‖ / ‖w‖; NaN where they were all
+            0; None: not changed.
         kept_weights: (K,) float16, the changed weights, row by row; None: not changed, or not stored.
         tokens: how many calibration tokens an expert received; None: the layer is not an expert's, and received all.
 
@@ -132,7 +132,7 @@ class LayerRecord:
             arrays, numbers = to_parts(self)
             check_arrays(self.name, arrays, numbers)
         if self.search is not None and not self.search.best_iteration < len(self.search.row_sparsity):
-            raise RunError(f"{self.name}: the search kept an update that it did not make")
+            raise RunError(f"{self.name}: the best iteration of the search does not exist")
 
     @property
     def rows(self) -> int:
@@ -268,14 +268,14 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumber
             values["error_left"] = float(numbers["error_left"])
         return LayerRecord(name, search=search, tokens=numbers.get("tokens"), **values)
     except (KeyError, TypeError, ValueError) as error:
-        raise RunError(f"{name}: the record lacks or misstates {error}") from error
+        raise RunError(f"{name}: the record lacks a value or has a wrong one: {error}") from error
 
 
 def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumbers) -> None:
     """Check the arrays of a layer, or of several layers of equal width, row after row.
 
     Raises:
-        RunError: as for `check_array`, or the mask keeps other numbers of weights than the counts say.
+        RunError: as for `check_array`, or the mask contradicts the counts.
     """
     for key, value in arrays.items():
         check_array(name, key, value, numbers)
@@ -283,7 +283,7 @@ def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumb
         words = mask if mask.shape[1] % 8 else mask.view(np.uint64)
         kept = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
         if (kept != numbers["columns"] - arrays["counts"]).any():
-            raise RunError(f"{name}: the mask keeps other numbers of weights than the counts say")
+            raise RunError(f"{name}: the mask contradicts the counts of pruned weights")
 
 
 def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -> None:

@@ -26,7 +26,7 @@ class RecoverSettings:
     )
     steps: int | None = option(
         None,
-        help="train for this many steps instead of minutes; on a CPU they can be repeated bit for bit",
+        help="train for this many steps instead of minutes; on a CPU the result is then reproducible bit for bit",
         label="Steps",
         group=TRAINING,
         unset="as many as the minutes allow",
@@ -34,11 +34,11 @@ class RecoverSettings:
     )
     learning_rate: float | None = option(
         None,
-        help="the highest rate of Adam, as a share of how large the kept weights are (root mean square of the middle "
-        "matrix); reached after a twentieth of the time and 0 at its end",
+        help="Adam's highest learning rate, relative to the size of the kept weights (the median of the matrices' root "
+        "mean squares); reached after a twentieth of the time, and 0 at its end",
         label="Learning rate",
         group=TRAINING,
-        unset="0.004 times the held-out divergence before the training, of which at most half a nat counts",
+        unset="0.004 per nat of held-out divergence before the training, but at most 0.002",
         metavar="RATE",
     )
     batch: int | None = option(
@@ -46,7 +46,7 @@ class RecoverSettings:
         help="windows in one step",
         label="Windows in a step",
         group=TRAINING,
-        unset="8,192 tokens' worth on a GPU, 512 on a CPU",
+        unset="as many as have 8,192 tokens on a GPU, 512 on a CPU",
         limits=(1, 10**6),
     )
     sampled: float | None = option(
@@ -104,8 +104,8 @@ class RecoverSettings:
                 raise SettingsError(f"--{name.replace('_', '-')} must be above 0, not {value}")
         if self.sampled is not None and not 0 <= self.sampled <= 0.9:
             raise SettingsError(
-                f"between 0 and 0.9 of the windows can be the dense model's own, not {self.sampled:g}; the text itself "
-                "keeps it to the subject"
+                f"between 0 and 0.9 of the windows can be the dense model's own, not {self.sampled:g}; the others "
+                "come from the text"
             )
         if self.windows < 2 or (self.length is not None and self.length < 2):
             raise SettingsError(

@@ -171,7 +171,7 @@ class Recovery(StoredFolder):
                 not _LAYER.fullmatch(name) or rows.ndim != 1 or rows.dtype != np.float32
                 for name, rows in moved.items()
             ):
-                raise ValueError("it holds other numbers than those of the rows of layers")
+                raise ValueError("it must contain float32 vectors by the names of layers")
             return moved
         except (OSError, SafetensorError, ValueError, TypeError) as error:
             if not self.complete:

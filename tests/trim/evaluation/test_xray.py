@@ -276,7 +276,7 @@ def test_of_a_checkpoint_cut_short_the_rest_is_shown(dense, pruned, tmp_path):
     assert findings(found)[-2:] == [
         f"{cut} is damaged or was not downloaded to its end (it has {len(content) - 1:,} bytes, and its header "
         f"describes {len(content):,}); get it again from where the model comes from",
-        f"1 tensor is lost with it: {lost}. All numbers are of the rest.",
+        f"1 tensor is lost with it: {lost}. All numbers describe the other tensors.",
     ]
     cut.write_bytes(content[:20])
     (folder / "part-2.safetensors").unlink()
@@ -307,7 +307,7 @@ def test_of_a_gguf_file_cut_short_the_rest_is_shown(dense, tmp_path, own_cache):
     assert (found.lost, found.sparsity > 0) == ((last,), True)
     assert findings(found)[-2:] == [
         "cut.gguf is damaged or was not downloaded to its end; download it again",
-        f"1 tensor is lost with it: {last}. All numbers are of the rest.",
+        f"1 tensor is lost with it: {last}. All numbers describe the other tensors.",
     ]
     assert len(whole.layers) == len(found.layers) + last.startswith("blk.")
     zeros = {layer.name: layer.zeros for layer in whole.layers}
