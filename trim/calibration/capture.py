@@ -177,7 +177,7 @@ def capture(
     return {name: _sample(model, name, inputs[name]) for name in names}
 
 
-def stored_capture(
+def load_cached_capture(
     model: Model,
     windows: Tensor,
     layers: Iterable[str],

@@ -257,7 +257,7 @@ def sensitivity(
     return cached_sensitivity(_loaded_key(model), blockwise, calibration, measure)
 
 
-def stored_sensitivity(model: Model, windows: Tensor) -> dict[str, Tensor] | None:
+def load_cached_sensitivity(model: Model, windows: Tensor) -> dict[str, Tensor] | None:
     """Return the result of `sensitivity` if it is cached; None: it has to be measured."""
     return load_entry(_entry(_loaded_key(model), InMemoryModel(model), Calibration.of(windows)), load)
 

@@ -44,7 +44,7 @@ class Registry(UserDict[str, F], Generic[F]):
 
 # Each takes the weight (D, N) and the input norms (N,), and returns the scores (D, N).
 SCORES: "Registry[Callable[[Tensor, Tensor], Tensor]]" = Registry(
-    "trim.methods.scores", wanda="wanda_score", magnitude="magnitude_score_alone"
+    "trim.methods.scores", wanda="wanda_score", magnitude="magnitude_score"
 )
 # Each takes the scored layer, its total and the search's settings.
 ALLOCATIONS: "Registry[Callable[[ScoredLayer, int, SearchSettings], Allocation]]" = Registry(

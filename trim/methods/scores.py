@@ -33,14 +33,14 @@ def wanda_score(weight: Tensor, input_norm: Tensor) -> Tensor:
     return size * input_norm.float()  # a 16-bit type becomes float32 on the way
 
 
-def magnitude_score(weight: Tensor) -> Tensor:
-    """Score each weight by its size alone: abs(W), (D, N) float32."""
+def magnitude_score(weight: Tensor, input_norm: Tensor | None = None) -> Tensor:
+    """Score each weight by its size alone: abs(W), (D, N) float32.
+
+    Args:
+        weight: (D, N), any float type.
+        input_norm: not used; every function of `SCORES` takes it.
+    """
     return weight.float().abs()
-
-
-def magnitude_score_alone(weight: Tensor, input_norm: Tensor) -> Tensor:
-    """Score by `magnitude_score`, with the signature of every entry of `SCORES`; the input norms (N,) are not used."""
-    return magnitude_score(weight)
 
 
 def score_order(score: Tensor) -> Tensor:

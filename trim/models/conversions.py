@@ -39,14 +39,14 @@ class Stored:
 
     Attributes:
         name: the name in the files of the tensor that holds it.
-        first: the number of elements of that tensor before the matrix that holds it.
+        offset: the number of elements of that tensor before the matrix that holds it.
         shape: the shape of that matrix.
         part: the part of that matrix.
         rows: the rows of the model's tensor, where only some of them are stored here.
     """
 
     name: str
-    first: int
+    offset: int
     shape: tuple[int, ...]
     part: Part
     rows: slice = field(default_factory=lambda: slice(None))
@@ -66,7 +66,7 @@ class Stored:
         shape = (last - first, *self.shape[1:])
         return replace(
             self,
-            first=self.first + first * math.prod(self.shape[1:]),
+            offset=self.offset + first * math.prod(self.shape[1:]),
             shape=shape,
             part=Part(self.part.joined),
         )

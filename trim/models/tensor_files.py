@@ -224,12 +224,12 @@ class TensorFiles:
         named = {} if self.index is None else _weight_map(self.folder / self.index)
         self.lost += [name for name, file in named.items() if self.folder / file == path]
 
-    def place(self, name: str, first: int = 0, shape: tuple[int, ...] | None = None) -> TensorPlace:
+    def place(self, name: str, offset: int = 0, shape: tuple[int, ...] | None = None) -> TensorPlace:
         """Find the place of a tensor, or of a contiguous part of it.
 
         Args:
             name: as in the files.
-            first: how many elements are skipped.
+            offset: how many elements are skipped.
             shape: the shape of the part; None: the tensor's.
 
         Raises:
@@ -240,15 +240,15 @@ class TensorFiles:
         if shape is None:
             return whole
         size = whole.dtype.itemsize
-        start, length = whole.start + first * size, torch.Size(shape).numel() * size
+        start, length = whole.start + offset * size, torch.Size(shape).numel() * size
         return replace(whole, start=start, length=length, shape=shape)
 
-    def read(self, name: str, first: int = 0, shape: tuple[int, ...] | None = None) -> Tensor:
+    def read(self, name: str, offset: int = 0, shape: tuple[int, ...] | None = None) -> Tensor:
         """Read one tensor, or a contiguous part of it, into host memory in the type of the file.
 
         Arguments and errors: as for `place` and `read_run`.
         """
-        return self.read_run({name: self.place(name, first, shape)})[name]
+        return self.read_run({name: self.place(name, offset, shape)})[name]
 
     def read_run(
         self, run: Mapping[str, TensorPlace], *, pinned: bool = False, onto: torch.device | None = None

@@ -140,7 +140,7 @@ class ModelTensors:
         plain = stored[0].plain
         if plain.part.transposed or plain.part.rows != slice(None):
             return None
-        return self._files.place(plain.name, plain.first, plain.shape)
+        return self._files.place(plain.name, plain.offset, plain.shape)
 
     def _made(self, own: str) -> Tensor:
         """Make a tensor from what the files hold."""
@@ -153,7 +153,7 @@ class ModelTensors:
         return made if part is None else part.of(matrix_of(made, count, number)).contiguous()
 
     def _read(self, stored: Stored) -> Tensor:
-        return stored.part.of(self._files.read(stored.name, stored.first, stored.shape)).contiguous()
+        return stored.part.of(self._files.read(stored.name, stored.offset, stored.shape)).contiguous()
 
     def _held_as(self, name: str) -> str:
         """Return the name under which the files hold a tensor, which may be that of a tied one."""

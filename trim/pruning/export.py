@@ -178,7 +178,7 @@ def changed_part(file: BufferedRandom, place: TensorPlace, stored: Stored) -> It
     """Yield a tensor of the model from an open file, where it may be part of a larger one, and write changes back."""
     matrix = torch.empty(stored.shape, dtype=place.dtype)
     data = matrix.view(-1).view(torch.uint8).numpy().data
-    start = place.start + stored.first * place.dtype.itemsize
+    start = place.start + stored.offset * place.dtype.itemsize
     file.seek(start)
     file.readinto(data)
     yield stored.part.of(matrix)

@@ -123,7 +123,7 @@ class Laboratory:
         def work(job: Job) -> Study:
             from app.services.layer.study import Origin, Study
             from app.services.layer.tensor_layer import TensorLayer
-            from trim.calibration.capture import stored_capture
+            from trim.calibration.capture import load_cached_capture
 
             sample = key.sample
             windows = self._samples.windows(model, sample, job)
@@ -139,7 +139,9 @@ class Laboratory:
                 job.preview = study_of(captured, refining=True)
 
             vectors, seed = sample.vectors_per_sequence, sample.seed
-            captured = stored_capture(model, windows, [key.layer], vectors_per_sequence=vectors, seed=seed)
+            captured = load_cached_capture(
+                model, windows, [key.layer], vectors_per_sequence=vectors, seed=seed
+            )
             if captured is None:
                 with JOBS.turn(job), self._measuring.turn(job):
                     captured = trim.capture(
@@ -163,10 +165,10 @@ class Laboratory:
         """
 
         def work(job: Job) -> dict[str, Tensor]:
-            from trim.calibration.sensitivity import stored_sensitivity
+            from trim.calibration.sensitivity import load_cached_sensitivity
 
             windows = self._samples.windows(model, key.sample, job)[:SENSITIVITY_WINDOWS]
-            sensitivity = stored_sensitivity(model, windows)
+            sensitivity = load_cached_sensitivity(model, windows)
             if sensitivity is None:
                 with JOBS.turn(job), self._measuring.turn(job):
                     sensitivity = trim.sensitivity(model, windows, progress=job.report)

@@ -16,7 +16,7 @@ import trim
 from tests.trim import rough, tiny
 from trim import cache
 from trim.calibration.calibration import Calibration
-from trim.calibration.capture import stored_capture
+from trim.calibration.capture import load_cached_capture
 from trim.models import architecture
 from trim.progress import Progress
 
@@ -229,9 +229,9 @@ def test_batches_follow_the_tokens(toy, monkeypatch):
 def test_a_first_result_is_a_view_of_the_running_sums(toy, monkeypatch):
     monkeypatch.setattr("trim.calibration.capture.CPU_PASS_TOKENS", 40)
     tokens, name, shown = toy_windows(20), "1.fc1", []
-    assert stored_capture(toy, tokens, [name]) is None
+    assert load_cached_capture(toy, tokens, [name]) is None
     whole = trim.capture(toy, tokens, [name], also=["*.fc?"])[name]
-    stored = stored_capture(toy, tokens, [name])[name]
+    stored = load_cached_capture(toy, tokens, [name])[name]
     cache.clear()
     again = trim.capture(toy, tokens, [name], also=["*.fc?"], partial=lambda seen: shown.append(seen[name]))[
         name
@@ -257,7 +257,7 @@ def test_cancelled_at_any_block_it_leaves_nothing_behind(toy, monkeypatch, stop_
     with pytest.raises(KeyboardInterrupt):
         trim.capture(toy, toy_windows(7), ["1.fc1"], progress=stop)
     assert rough.hooks_left(toy.module) == 0
-    assert stored_capture(toy, toy_windows(7), ["1.fc1"]) is None
+    assert load_cached_capture(toy, toy_windows(7), ["1.fc1"]) is None
 
 
 def test_a_full_memory_makes_batches_smaller(toy):
