@@ -94,6 +94,7 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 
 def _how_to_resume(chosen: argparse.Namespace) -> str:
+    """Return what to print after an interrupt."""
     folder = getattr(chosen, "folder", None)
     if folder is not None and (folder / "sweep.json").exists():
         return f"Stopped; what was done is kept. Resume: python -m trim sweep --resume {shlex.quote(str(folder))}"

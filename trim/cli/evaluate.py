@@ -195,6 +195,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
 
 
 def _measure_tasks(chosen: argparse.Namespace, workbench: "Workbench") -> None:
+    """Measure and print zero-shot accuracies, and store those of runs and recoveries."""
     from trim.evaluation.zero_shot import TASKS, zero_shot
 
     width = max(len(target) for target in chosen.targets)

@@ -110,6 +110,7 @@ def chosen_grid(chosen: argparse.Namespace) -> dict[str, tuple]:
 
 
 def _add(group: argparse._ArgumentGroup, each: Option) -> None:
+    """Add one option; options that are not given leave no attribute, so that `chosen_fields` can tell."""
     if each.kind is bool:
         # The flag of a switch that is on by default turns it off.
         action, turns = ("store_false", "do not ") if each.default else ("store_true", "")

@@ -99,6 +99,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
 
 
 def _begin(chosen: argparse.Namespace) -> Sweep:
+    """Create the sweep that the options describe, or open the one to resume."""
     if chosen.resume is not None:
         if chosen.model is not None or chosen.out is not None:
             raise SettingsError("--resume resumes a sweep as it was begun; leave MODEL and --out away")

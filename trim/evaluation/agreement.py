@@ -156,6 +156,7 @@ def allocated_mask(layer: ScoredLayer, allocation: str, total: int, settings: Se
 
 
 def _agreement(sample: LayerSample, weight: Tensor) -> Agreement:
+    """Compare a layer of the checkpoint with the masks; `weight`: (D, N) float32 of the checkpoint."""
     dense = sample.weight.float()
     layer = sample.scored("wanda")
     kept = weight != 0

@@ -88,6 +88,7 @@ def block_errors(
 
 
 def _block_error(model: Model, run: Run, states: BlockStates, index: int, names: list[str]) -> BlockError:
+    """Measure the error after one block, and pass both hidden states on; `names`: its pruned layers."""
     block = model.blocks[index]
 
     def by_token(work: Callable[[slice], Tensor]) -> Tensor:

@@ -196,6 +196,7 @@ def _select(run: Run, layers: Sequence[str]) -> list[str]:
 
 
 def _receive(model: Model, states: BlockStates, index: int, names: list[str]) -> dict[str, LayerSample]:
+    """Capture the inputs of layers in one dense block, from the hidden states before it."""
     layers = {name: model.layers[name] for name in names}
     whole = InputListener(states.calibration, layers)
 
@@ -213,6 +214,7 @@ def _receive(model: Model, states: BlockStates, index: int, names: list[str]) ->
 
 
 def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
+    """Compare the run's mask of a layer with that of every score and allocation, at equal sparsity."""
     record = run.layer(sample.name)
     own = record.keep()
     settings = run.request.search_settings(min(record.sparsity, run.request.row_cap))
@@ -227,6 +229,7 @@ def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
 
 
 def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -> list[TargetFacts]:
+    """Allocate the rows of a layer by TRIM and by the optimum, at each of `TARGETS` below the row cap."""
     request, record = run.request, run.layer(sample.name, mask=False)
     layer = sample.scored(record.score, _sensitivity(record))
     meter = Meter(progress, of=len(TARGETS))

@@ -139,6 +139,7 @@ def _from_row(first: int, rows: Rows) -> Rows:
 def _examine(
     tensor: str, name: str, shape: tuple[int, ...], weights: Rows, parents: Rows | None
 ) -> LayerXray:
+    """Count the zeros of one matrix (D, N), some rows at a time."""
     rows, columns = shape
     row_zeros, column_zeros = np.empty(rows, np.int64), np.zeros(columns, np.int64)
     concentration = np.empty(rows)

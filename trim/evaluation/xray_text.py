@@ -74,6 +74,7 @@ def _findings(xray: Xray) -> Iterator[str]:
 
 
 def _rows(pruned: list[LayerXray]) -> str:
+    """Describe whether rows differ in sparsity."""
     spread = [layer.name for layer in pruned if int(layer.row_zeros.max()) - int(layer.row_zeros.min()) > 1]
     if not spread:
         return "Within each layer all rows have the same sparsity, to the weight."
@@ -86,6 +87,7 @@ def _rows(pruned: list[LayerXray]) -> str:
 
 
 def _pattern(pruned: list[LayerXray]) -> str:
+    """Describe the n:m patterns, and where they are broken."""
     fits = [layer for layer in pruned if layer.fit is not None]
     if not fits:
         return "Its zeros follow no n:m pattern of groups of 4, 8 or 16."
@@ -107,6 +109,7 @@ def _pattern(pruned: list[LayerXray]) -> str:
 
 
 def _against_parent(xray: Xray) -> Iterator[str]:
+    """Describe the changes from the parent."""
     pairs = [(layer, layer.parent) for layer in xray.layers if layer.parent is not None]
     if xray.unmatched:
         yield f"{xray.parent} has no layer of the same name and shape for {_list(xray.unmatched)}."
@@ -150,6 +153,7 @@ def kind_of(name: str) -> str:
 
 
 def _row(kind: str, layers: list[LayerXray]) -> dict[str, object]:
+    """Return one row of the table of `by_kind`."""
     sparsities = [layer.sparsity for layer in layers]
     ginis = [layer.median_gini for layer in layers if not math.isnan(layer.median_gini)]
     return {

@@ -162,6 +162,7 @@ def _require_refitted(run: Run, files: TensorFiles, title: str) -> None:
 
 
 def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) -> None:
+    """Require that a model has the layers of a run, in the same shapes (D, N)."""
     for name in run.layers:
         numbers = run.numbers(name)
         expected = (numbers["rows"], numbers["columns"])

@@ -241,6 +241,7 @@ def memory_for_curves(
 
 
 def _allocate(layers: ScoredLayer, totals: Sequence[int], method: Method) -> list[Allocation]:
+    """Return the allocation of each layer; `totals`: the number of pruned weights of each."""
     total = totals[0]
     if total == 0:
         return [Allocation(torch.zeros(layers.curves.rows, dtype=torch.int64, device=layers.score.device))]

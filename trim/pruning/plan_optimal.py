@@ -182,6 +182,8 @@ def _price_file(inputs: PlanInputs, sensitivity: Mapping[str, Tensor] | None) ->
 
 
 def _cached_prices(path: Path, measure: Callable[[], dict[str, PriceSummary]]) -> dict[str, PriceSummary]:
+    """Return the layers' prices from the cache, or measure and cache them."""
+
     def parse(content: bytes) -> dict[str, PriceSummary]:
         return {name: PriceSummary(*pair.numpy()) for name, pair in load(content).items()}
 

@@ -276,6 +276,7 @@ def _saved_budgets(run: Run, shapes: dict[str, tuple[int, int]]) -> Budgets | No
 
 
 def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
+    """Return the totals of a finished run, as `metrics.json` holds them."""
     layers = {name: run.numbers(name) for name in run.layers}
     target = run.request.target_sparsity
     weights = sum(numbers["rows"] * numbers["columns"] for numbers in layers.values())

@@ -140,6 +140,7 @@ def _tune(
     weights: Mapping[str, Tensor],
     keep: Mapping[str, Tensor],
 ) -> Tuned:
+    """Train the kept weights in place, and return those of the best epoch."""
     calibration = error.text.calibration
     training_windows = calibration.sequences - calibration.held_out
     size = max(1, min(STEP_TOKENS // calibration.length, training_windows // MIN_STEPS))

@@ -73,6 +73,7 @@ def _parse_float(digits: str) -> float:
 
 
 def _check_size(content: object, depth: int) -> None:
+    """Refuse content that is nested too deeply, or has too long strings."""
     if isinstance(content, str):
         if len(content) > MAX_TEXT_CHARACTERS:
             raise ValueError(f"a text has {len(content):,} characters")

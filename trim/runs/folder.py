@@ -215,6 +215,7 @@ class Run(StoredFolder):
         return self._block_numbers(name.partition(".")[0], self._file_of(name))[name]
 
     def _block_numbers(self, block: str, path: Path) -> dict[str, LayerNumbers]:
+        """Read the numbers of all layers of a block once; the file must have the layers of the manifest."""
         cached: dict[str, dict[str, LayerNumbers]] = self.__dict__.setdefault("_numbers", {})
         if block not in cached:
             try:
@@ -238,6 +239,7 @@ class Run(StoredFolder):
         return last
 
     def _file_of(self, name: str) -> Path:
+        """Return the file of a layer's block, after a check of its size."""
         block = name.partition(".")[0]
         entry = self.manifest["blocks"].get(block)
         if entry is None or name not in entry["layers"]:

@@ -219,6 +219,7 @@ class PruneSettings(MethodSettings):
             raise SettingsError(f"a batch holds at least one window, not {self.batch}")
 
     def _check_pattern(self, pattern: Pattern) -> None:
+        """Refuse options that would have no effect under a pattern, or contradict it."""
         if self.target is not None and self.target != pattern.sparsity:
             raise SettingsError(
                 f"the pattern {self.pattern} sets every row to {pattern.sparsity:g} by itself; leave the target out"

@@ -31,6 +31,7 @@ def summary(run: Run) -> str:
 
 
 def _row(run: Run, kind: str, names: list[str]) -> dict[str, str]:
+    """Return one row of the table, for the layers of one type."""
     numbers = [run.numbers(name) for name in names]
     sparsities = [
         run.array(name, "counts").sum(dtype=np.int64) / (of["rows"] * of["columns"])

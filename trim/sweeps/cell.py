@@ -53,6 +53,7 @@ class CellMaker:
         return self.sweep.outcome(cell)
 
     def _make(self, cell: Cell, listener: FactListener | None) -> None:
+        """Prune or resume a cell, measure it, and drop its masks unless they are kept."""
         path, settings = self.sweep.cell_path(cell), cell.settings
         if (path / "config.json").exists():
             resume(path, progress=self._progress, listener=listener)
@@ -76,6 +77,7 @@ class CellMaker:
             drop_masks(path)
 
     def _load_tokens(self, corpus: str, windows: int, length: int, seed: int, bos: bool) -> Tensor:
+        """Read the calibration windows that cells with equal text options share."""
         model = self._workbench.model(self.sweep.settings.model)
         check_length(model.title, model.longest_window, length)
         return load_corpus(

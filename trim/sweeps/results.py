@@ -74,6 +74,7 @@ def _method(outcome: CellOutcome) -> dict[str, object]:
 
 
 def _cell(outcome: CellOutcome) -> dict:
+    """Return the entry of a cell in `results.json`."""
     run = outcome.run
     metrics = run.metrics if run is not None else {}
     return {
@@ -99,6 +100,7 @@ def _groups(outcomes: list[CellOutcome]) -> dict[tuple, list[CellOutcome]]:
 
 
 def _curves(outcomes: list[CellOutcome], texts: int) -> list[dict]:
+    """Return the curves of perplexity against target, for each method and each of `texts` texts."""
     curves = []
     for method, members in _groups(outcomes).items():
         for text in range(texts):

@@ -77,6 +77,7 @@ def run_sweep(
 
 
 def _one_by_one(sweep: Sweep, cells: list[Cell], meter: Meter, emit: SweepListener) -> Iterator[CellOutcome]:
+    """Measure the dense model, then make each cell and yield it."""
     current = ""
 
     def report(step: Progress) -> None:

@@ -116,6 +116,7 @@ class SweepSettings:
         object.__setattr__(self, "cells", tuple(self._cells()))
 
     def _cells(self) -> list[Cell]:
+        """Return a cell for each combination of the grid that can differ from the others."""
         cells: dict[str, Cell] = {}
         made = set()
         for values in itertools.product(*self.grid.values()):
@@ -142,6 +143,7 @@ class SweepSettings:
         return list(cells.values())
 
     def _name(self, settings: PruneSettings, idle: frozenset[str]) -> str:
+        """Return the name of a cell: score, allocation, budget, the options that distinguish it, and the target."""
         parts = [settings.score, settings.allocation, Path(settings.budget).stem]
         for name in GRID:
             value = getattr(settings, name)
