@@ -1,1 +1,1 @@
-"""Calibration: texts, and what a text makes a model's layers receive."""
+"""Calibration: texts, their windows, and the activations and sensitivities measured on them."""

@@ -1,4 +1,4 @@
-"""Windows of tokens that a model reads from a text. Every window is full: there is no padding to count."""
+"""Cut a text into windows of tokens for a model. Every window is full: there is no padding."""
 
 import re
 from dataclasses import dataclass
@@ -147,10 +147,10 @@ class _Cutter:
             missing = [number for number in range(windows) if number not in cut]
             size = min(size, len(text))
             begins = [int(places[number] * (len(text) - size)) for number in missing]
-            for number, stretch in zip(missing, text.stretches(begins, size), strict=True):
-                space = re.search(r"\s", stretch[:LEAD_CHARACTERS])  # a window does not begin within a word
-                whole = Text.of(stretch[space.end() if space else 0 :])
-                tokens = tokens_of(whole, self.tokenizer, special=False, limit=self.body)
+            for number, excerpt in zip(missing, text.excerpts(begins, size), strict=True):
+                space = re.search(r"\s", excerpt[:LEAD_CHARACTERS])  # a window does not begin within a word
+                words = Text.of(excerpt[space.end() if space else 0 :])
+                tokens = tokens_of(words, self.tokenizer, special=False, limit=self.body)
                 if len(tokens) == self.body:
                     cut[number] = tokens
                     meter.report(self.title, len(cut))

@@ -62,8 +62,8 @@ class Text:
                 yield piece[max(self.start - offset, 0) : self.stop - offset]
             offset += len(piece)
 
-    def stretches(self, starts: Sequence[int], size: int) -> list[str]:
-        """Read some stretches of the part in one pass.
+    def excerpts(self, starts: Sequence[int], size: int) -> list[str]:
+        """Read some excerpts of the part in one pass.
 
         Args:
             starts: where each begins, in characters from the beginning of the part.

@@ -1,4 +1,4 @@
-"""Compile functions by numba: for given types, once per machine, kept in TRIM Lab's cache."""
+"""Compile functions with numba for given types, and cache them on disk, so that each is compiled once per machine."""
 
 import contextlib
 import functools

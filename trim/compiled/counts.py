@@ -1,4 +1,4 @@
-"""Exact counts that add up."""
+"""Round wanted counts of pruned weights to whole ones that add up to a total."""
 
 import numpy as np
 

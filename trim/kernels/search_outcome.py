@@ -13,7 +13,7 @@ WIDE_BLOCK = 2048  # rows at a time in a pass that keeps one number per row
 
 @triton.jit
 def _layer_quality(measure, dot, energy, error, cosine, ratio, whole, rows, vectors):
-    """Judge the layer from sums over its rows."""
+    """Judge the layer by one of the numbers of `LAYER_MEASURES`, from sums over its rows."""
     output_energy = tl.load(whole)
     values = rows.to(tl.float64) * vectors
     noise = error / values

@@ -1,4 +1,4 @@
-"""TRIM's search in host memory: arrays all through, importable without torch."""
+"""TRIM's search of a layer's tables, in host memory. Imports no torch."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sweep layers: their retention curves from weights, inputs and scores."""
+"""Sweep layers: compute their retention curves from weights, inputs and scores, on the CPU or a GPU."""
 
 import dataclasses
 import math

@@ -1,4 +1,4 @@
-"""The fields of a GGUF header, each taken once it is understood, and refused where it is not."""
+"""The fields of a GGUF header: each is taken by the code that understands it, and a file with any other is refused."""
 
 import math
 from typing import NoReturn

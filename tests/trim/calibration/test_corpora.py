@@ -226,13 +226,13 @@ def test_a_lone_document_is_parted_at_a_space_however_it_is_read(text, size):
     st.integers(1, 9),
     st.data(),
 )
-def test_stretches(pieces, places, size, data):
+def test_excerpts(pieces, places, size, data):
     joined = "".join(pieces)
     start = data.draw(st.integers(0, len(joined)))
     stop = data.draw(st.integers(start, len(joined)))
     text = text_files.Text(lambda: iter(pieces), start, stop)
     part = joined[start:stop]
-    assert text.stretches(places, size) == [part[place : place + size] for place in places]
+    assert text.excerpts(places, size) == [part[place : place + size] for place in places]
 
 
 def test_a_byte_order_mark_is_not_text(tmp_path):
