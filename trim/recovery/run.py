@@ -27,7 +27,9 @@ from trim.recovery.memory import Plan
 from trim.recovery.pair import Pair, recovery_dtype
 from trim.recovery.result import model_card, write_model, write_moved
 from trim.recovery.sampling import sample_text
+from trim.recovery.text import RecoveryText
 from trim.recovery.training import UNKNOWN_STEPS, ResolvedSettings, Training
+from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import HeldOut, Recovery, RecoveryMetrics
 from trim.runs.writer import update_metrics
 
@@ -77,47 +79,22 @@ def run_recovery(
         )
         report(Progress("Loading both models"))
         dense, student = pair.load(device, dtype, progress)
-        named = dict(student.module.named_parameters())
-        kept = KeptWeights((name, named[name]) for name in pair.trained)
-        for parameter in student.module.parameters():
-            parameter.data = parameter.data.to(dtype).contiguous()  # experts' weights may be views
-        kept.collect_gradients()
+        kept = _trained_weights(student, pair.trained, dtype)
         before = kept.values.to("cpu", copy=True)
         size = kept.typical_size()
-        kept.write(kept.values)
         state, best = writer.read_state(kept)
         earlier = state.seconds
         text = writer.read_text()
         with _ready(dense, student, plan, device):
             sampling_begin = time.monotonic()
             if resolved.sampled and not len(text.sampled):
-                wanted = None
-                if request.steps is not None:
-                    wanted = max(
-                        1, min(round(resolved.sampled * request.steps * resolved.batch), request.windows)
-                    )
-                sampled = sample_text(
-                    dense,
-                    text.training,
-                    wanted,
-                    60 * request.minutes * SAMPLING_SHARE,
-                    request.seed,
-                    report,
-                )
-                text = dataclasses.replace(text, sampled=sampled)
+                text = _with_sampled(text, dense, request, resolved, report)
                 writer.write_text(text)
             if request.steps is not None:
                 state.planned = request.steps
             state.seconds += time.monotonic() - sampling_begin
             training = Training(
-                dense,
-                student,
-                kept,
-                text,
-                state,
-                request,
-                size=size,
-                in_one_pass=plan.windows,
+                dense, student, kept, text, state, request, size=size, in_one_pass=plan.windows
             )
             if best is not None:
                 training.best.copy_(best)
@@ -150,6 +127,34 @@ def run_recovery(
             )
         emit(Finished(metrics["sparsity"], seconds))
         return writer.finish()
+
+
+def _trained_weights(student: Model, names: Iterable[str], dtype: torch.dtype) -> KeptWeights:
+    """Return the weights to train, in float32, and convert the student to the type of its forward passes."""
+    named = dict(student.module.named_parameters())
+    kept = KeptWeights((name, named[name]) for name in names)
+    for parameter in student.module.parameters():
+        parameter.data = parameter.data.to(dtype).contiguous()  # experts' weights may be views
+    kept.collect_gradients()
+    kept.write(kept.values)
+    return kept
+
+
+def _with_sampled(
+    text: RecoveryText,
+    dense: Model,
+    request: RecoverSettings,
+    resolved: ResolvedSettings,
+    report: ProgressListener,
+) -> RecoveryText:
+    """Return the text with windows of the dense model: as many as the steps read, or as the time allows."""
+    wanted = None
+    if request.steps is not None:
+        needed = round(resolved.sampled * request.steps * resolved.batch)
+        wanted = max(1, min(needed, request.windows))
+    seconds = 60 * request.minutes * SAMPLING_SHARE
+    sampled = sample_text(dense, text.training, wanted, seconds, request.seed, report)
+    return dataclasses.replace(text, sampled=sampled)
 
 
 def _train(writer: RecoveryWriter, training: Training, report: ProgressListener, emit: FactListener) -> None:
