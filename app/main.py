@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.services.server.memory import freeze_gc
 from app.services.server.turns import PAGES
-from app.ui.common.address import store_asked
+from app.ui.common.address import store_address
 from app.ui.common.early import import_first_page, prepare_first_move
 from app.ui.common.frame import frame
 from app.ui.common.open_figure import figure_closed
@@ -23,7 +23,7 @@ with PAGES.turn():
     frame()
     figure_closed()  # as all of the page runs
     controls_in(None)
-    store_asked()
+    store_address()
     seminar_bar()
     if presenting():
         present()

@@ -60,28 +60,28 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--host", action="append", default=[], help="a further name under which readers reach it"
     )
-    asked = parser.parse_args(arguments)
+    parsed = parser.parse_args(arguments)
     given = os.environ.get(CODE, "").strip()
     if given and not MIN_CODE_CHARACTERS <= len(given) <= MAX_CODE_CHARACTERS:
         print(f"{CODE} must have {MIN_CODE_CHARACTERS} to {MAX_CODE_CHARACTERS} characters.", file=sys.stderr)
         return 2
     try:
-        check_port(asked.listen, asked.port)
+        check_port(parsed.listen, parsed.port)
     except (OSError, OverflowError) as error:
         print(
-            f"Port {asked.port} at {asked.listen} cannot be used ({error}): something listens there, or it is not one "
-            "of this machine. Try: make seminar PORT=8601",
+            f"Port {parsed.port} at {parsed.listen} cannot be used ({error}): something listens there, or it is not "
+            "an address of this machine. Try: make seminar PORT=8601",
             file=sys.stderr,
         )
         return 1
     code = given or new_code()
-    hosts = list(dict.fromkeys([*asked.host, *own_addresses()]))
-    print(f"Readers open        http://{hosts[0]}:{asked.port}")
+    hosts = list(dict.fromkeys([*parsed.host, *own_addresses()]))
+    print(f"Readers open        http://{hosts[0]}:{parsed.port}")
     print(f"Presenter's code    {'the one in ' + CODE if given else code}")
     print("Enter it in the side bar, before you give out the address. It is needed once for each tab.")
-    print(f"Models              {', '.join(dict.fromkeys(['demo', *asked.model]))}", flush=True)
-    environment = os.environ | {ON: "1", CODE: code, MODELS: " ".join(asked.model)}
-    options = server_options(asked.port, hosts, asked.listen)
+    print(f"Models              {', '.join(dict.fromkeys(['demo', *parsed.model]))}", flush=True)
+    environment = os.environ | {ON: "1", CODE: code, MODELS: " ".join(parsed.model)}
+    options = server_options(parsed.port, hosts, parsed.listen)
     command = [sys.executable, "-m", "streamlit", "run", str(SERVED), *options]
     os.execve(sys.executable, command, environment)
     return 0

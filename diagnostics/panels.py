@@ -116,8 +116,8 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
             median = float(np.nanmedian(side.gini))
             text = "" if is_pinned else f"median {number(median, 3)}"
             marks.append(Mark("rule", "ink", x=[median], pinned=is_pinned, text=text))
-    known = np.isfinite(shown.gini)
-    arrays["gini"] = np.where(known, np.rint(GINI_STEPS * shown.gini), FULL["uint16"]).astype(np.uint16)
+    finite = np.isfinite(shown.gini)
+    arrays["gini"] = np.where(finite, np.rint(GINI_STEPS * shown.gini), FULL["uint16"]).astype(np.uint16)
     arrays["gini_bin"] = _bins_of(bins, shown.gini)
     top = max(max(mark.y, default=0) for mark in marks if mark.kind == "steps") or 1
     margin = 0.03 * float(bins.edges[-1] - bins.edges[0])

@@ -23,10 +23,10 @@ class LayerRows:
     row_sparsity: np.ndarray
 
     @property
-    def known(self) -> np.ndarray:
+    def defined(self) -> np.ndarray:
         """Whether each row has both numbers, (D,) bool; a sensitivity of 0 has no logarithm."""
-        known: np.ndarray = np.isfinite(self.gini) & (self.sensitivity > 0)
-        return known
+        defined: np.ndarray = np.isfinite(self.gini) & (self.sensitivity > 0)
+        return defined
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +61,8 @@ def sensitivity_statistics(layers: Sequence[LayerRows]) -> SensitivityStatistics
     if not layers:
         raise ValueError("at least one layer is needed")
     correlation, by_gini, by_both = np.array([_relations(each) for each in layers]).T
-    gini = np.concatenate([each.gini[each.known] for each in layers]).astype(np.float64)
-    sensitivity = np.concatenate([each.sensitivity[each.known] for each in layers]).astype(np.float64)
+    gini = np.concatenate([each.gini[each.defined] for each in layers]).astype(np.float64)
+    sensitivity = np.concatenate([each.sensitivity[each.defined] for each in layers]).astype(np.float64)
     logarithm = np.log10(sensitivity)
     heights, widths = round_edges([logarithm], MAX_CELLS), round_edges([gini], MAX_CELLS)
     density, *_ = np.histogram2d(logarithm, gini, [heights, widths])
@@ -82,7 +82,7 @@ def _relations(layer: LayerRows) -> tuple[float, float, float]:
     for key in ("gini", "sensitivity", "row_sparsity"):
         values = real_array(f"{key} of {layer.name}", getattr(layer, key), 1, finite=False)
         check_shape(f"{key} of {layer.name}", values, np.shape(layer.gini))
-    known = layer.known
+    defined = layer.defined
     pairs = [
         (layer.gini, layer.sensitivity),
         (layer.row_sparsity, layer.gini),
@@ -90,7 +90,7 @@ def _relations(layer: LayerRows) -> tuple[float, float, float]:
     ]
     between, own, other = (
         np.nan
-        if not known.any() or (each := rank_correlation(a[known], b[known])) is None
+        if not defined.any() or (each := rank_correlation(a[defined], b[defined])) is None
         else each.coefficient
         for a, b in pairs
     )

@@ -58,8 +58,8 @@ def map_card(found: Xray, file_name: str) -> None:
     def view(title: str, subtitle: str, form: str, quantity: Callable[[LayerXray], float]) -> View:
         numbers = {layer.name: quantity(layer) for layer in found.layers}
         grid, blocks, kinds = layer_grid(numbers, kind_of)
-        known = np.where(np.isnan(grid), -np.inf, grid)
-        kind, block = np.unravel_index(int(known.argmax()), grid.shape)
+        values = np.where(np.isnan(grid), -np.inf, grid)
+        kind, block = np.unravel_index(int(values.argmax()), grid.shape)
         highest = grid[kind, block]
         alike = len({format(value, form) for value in grid[np.isfinite(grid)].tolist()}) == 1
         finding = (

@@ -26,14 +26,14 @@ from trim.errors import RunError
 def picks_to_show(entries: list[StoredRun]) -> list[Pick]:
     """Return the picks of the address, or else those added on other pages, or else default picks."""
     texts = [st.query_params[letter.lower()] for letter in LETTERS if letter.lower() in st.query_params]
-    known = {entry.id: entry.run for entry in entries if entry.run is not None}
+    runs = {entry.id: entry.run for entry in entries if entry.run is not None}
     picks = []
     for text in texts or slots():
         with guarded():
             pick = Pick.parse(text)
             if pick.run_id.startswith(LIVE):
                 LIVE_LAYERS.get(pick.run_id)
-            elif pick.run_id not in known or not layers_of(pick, known[pick.run_id].layers):
+            elif pick.run_id not in runs or not layers_of(pick, runs[pick.run_id].layers):
                 raise RunError(
                     f"There is no layer {pick.layer[:60]!r} of a run {pick.run_id[:60]!r} to compare; it may have been "
                     "deleted, or cannot be read."

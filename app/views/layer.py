@@ -150,7 +150,7 @@ def target_and_charts(
         gains=_gains(study),
         live=True,
     )
-    with guarded(unforeseen="This part cannot be shown"):
+    with guarded(unexpected="This part cannot be shown"):
         if part == "Gap":
             open_gap(study, outcome, rows, layer_name, file_name)
         elif part == ALL_LAYERS:

@@ -104,7 +104,7 @@ def slides(steps: Sequence[Step], current: int) -> None:
         room_state = (
             "The room follows." if SEMINAR.may() else "The room does not follow: enter the code first."
         )
-    asked = lesson(
+    request = lesson(
         "slides",
         numbered(steps, pictures),
         step=current - 1,
@@ -113,7 +113,7 @@ def slides(steps: Sequence[Step], current: int) -> None:
         seminar=room_state,
         key="slides",
     )
-    if (left := read_place(asked.leave, steps, pictures, None)) is not None:
+    if (left := read_place(request.leave, steps, pictures, None)) is not None:
         if SEMINAR.on and SEMINAR.may():
             ROOM.leave()
         picture = pictures[left.step]
@@ -132,7 +132,7 @@ def room_page() -> None:
         return
     steps = course(place.run)
     pictures = [picture_of(step) for step in steps]
-    asked = lesson(
+    request = lesson(
         "room",
         numbered(steps, pictures),
         step=place.step,
@@ -140,7 +140,7 @@ def room_page() -> None:
         reveal=place.reveal,
         key="room",
     )
-    if asked.around is not None:
+    if request.around is not None:
         look_around()
         st.query_params["step"] = str(place.step + 1)
         st.rerun()

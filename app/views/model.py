@@ -103,13 +103,13 @@ def heading(run: Run, shown: ModelMap) -> None:
     if note := run.notes["note"]:
         st.caption(plain(note))
     sparsity = run.metrics.get("sparsity", {})
-    asked = sparsity.get("requested", request.target_sparsity)
+    requested = sparsity.get("requested", request.target_sparsity)
     counts = shown.outcome_counts()
     show_facts(
         (
             "Model sparsity",
             percent(sparsity["realised"], 2) if "realised" in sparsity else "not complete yet",
-            f"{percent(asked, 2)} requested" if asked is not None else None,
+            f"{percent(requested, 2)} requested" if requested is not None else None,
         ),
         (
             "Layers done",

@@ -101,7 +101,7 @@ def page() -> None:
             rows=st.session_state.get("rows"),
         )
     linked_charts(view, view, rows, charts=part == OVERVIEW, file_name=file_name)
-    with guarded(unforeseen="This part cannot be shown"):
+    with guarded(unexpected="This part cannot be shown"):
         if part == MORE:
             more_section(ShownLayer(view, view, rows, file_name, run=run))
         else:

@@ -133,7 +133,7 @@ def median_lines(
     """Mark the medians that are not NaN above the bars or outlines of `bins`; return their number."""
     top = int(bins.counts.max())
     several = len(labels) > 1
-    known = [
+    defined = [
         (median, label, style)
         for median, label, style in zip(medians, labels, styles, strict=True)
         if not np.isnan(median)
@@ -141,10 +141,10 @@ def median_lines(
     # Labels are on the side of their lines with more room, and the line at the other end is the tallest, so that no
     # line crosses a label.
     middle = (bins.edges[0] + bins.edges[-1]) / 2
-    leftwards = bool(sum(median - middle for median, _, _ in known) > 0)
-    ordered = sorted(known, key=lambda entry: entry[0], reverse=leftwards)
+    leftwards = bool(sum(median - middle for median, _, _ in defined) > 0)
+    ordered = sorted(defined, key=lambda entry: entry[0], reverse=leftwards)
     for position, (median, label, style) in enumerate(ordered):
-        height = top * (1.1 + 0.1 * (len(known) - 1 - position))
+        height = top * (1.1 + 0.1 * (len(defined) - 1 - position))
         colour, dash = (style.colour, style.dash) if several else (PALETTES[theme].ink, "solid")
         figure.add_shape(
             type="line",
@@ -163,7 +163,7 @@ def median_lines(
             xshift=-4 if leftwards else 4,
             showarrow=False,
         )
-    return len(known)
+    return len(defined)
 
 
 def peak_label(

@@ -166,14 +166,14 @@ def controls() -> None:
 
     from app.services.runs.layer import LayerView
     from app.services.runs.store import STORE
-    from app.ui.common.address import store_asked
+    from app.ui.common.address import store_address
     from app.ui.common.choose import choose_model, choose_text
     from app.ui.common.parts import choose_part
     from app.ui.common.search_options import choose_search_options, choose_shown, fisher_wanted
     from app.ui.common.selection import choose_rows
     from app.ui.layer.parts import PARTS
 
-    store_asked()
+    store_address()
     choose_model(["cpu"])
     choose_text()
     choose_search_options()

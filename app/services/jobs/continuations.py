@@ -63,9 +63,9 @@ def check_prompt(prompt: str) -> None:
 
 def continuation_key(prompt: str, sampling: Sampling, runs: Sequence[Run | Recovery]) -> str:
     """Return the key of a prompt, its sampling and its runs: equal questions have equal keys."""
-    asked = [prompt, sampling.new_tokens, sampling.temperature, sampling.seed]
-    asked += [[run.id, run.fingerprint] for run in runs]
-    return job_key("continued", asked)
+    question = [prompt, sampling.new_tokens, sampling.temperature, sampling.seed]
+    question += [[run.id, run.fingerprint] for run in runs]
+    return job_key("continued", question)
 
 
 def begin_continuations(

@@ -77,9 +77,9 @@ class _End(TypedDict):
     code: int
 
 
-def job_key(prefix: str, asked: Sequence[object]) -> str:
+def job_key(prefix: str, question: Sequence[object]) -> str:
     """Return the id of a job that writes no run; the same question gives the same id."""
-    return f"{prefix}-" + hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:24]
+    return f"{prefix}-" + hashlib.sha256(json.dumps(question).encode()).hexdigest()[:24]
 
 
 class JobFolder:

@@ -54,8 +54,8 @@ def keep(
     ) as writer:
         writer.write_block(int(key.layer.split(".")[0]), [layer])
         if signal is not None:
-            asked, found = signal
-            facts = signal_facts(found, study.columns, asked.drawn, vectors=asked.vectors)
+            signal_key, found = signal
+            facts = signal_facts(found, study.columns, signal_key.drawn, vectors=signal_key.vectors)
             update_layer_diagnoses(folder, layer.name, {"signal": facts})
         writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
     return folder

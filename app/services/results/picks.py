@@ -68,11 +68,11 @@ def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:
     """Return the picked layers of a run; empty if it has no such layer."""
     if "*" not in pick.layer:
         return [name for name in layers if name == pick.layer]
-    asked = pick.layer.split(".")
+    pattern = pick.layer.split(".")
 
     def fits(name: str) -> bool:
         parts = name.split(".")
-        return len(parts) == len(asked) and all(a in ("*", b) for a, b in zip(asked, parts, strict=True))
+        return len(parts) == len(pattern) and all(a in ("*", b) for a, b in zip(pattern, parts, strict=True))
 
     return [name for name in layers if fits(name)]
 

@@ -55,12 +55,12 @@ class Pictures:
     def __init__(self) -> None:
         """Begin with an empty queue."""
         self._lane = Lane(to_the_end=True)
-        self._asked = 0
+        self._waiting = 0
 
     @property
-    def asked(self) -> int:
+    def waiting(self) -> int:
         """Return the number of pictures that are being made or wait."""
-        return self._asked
+        return self._waiting
 
     def draw(self, figure: go.Figure, kind: PictureFormat) -> bytes:
         """Wait for the turn and draw a figure in its own size, 96 pixels an inch.
@@ -68,14 +68,14 @@ class Pictures:
         Raises:
             PictureError: no browser, too many waiting, or the browser failed.
         """
-        if self._asked >= MAX_WAITING:
+        if self._waiting >= MAX_WAITING:
             raise PictureError("Too many pictures are being made on this server. Ask again in a few minutes.")
-        self._asked += 1
+        self._waiting += 1
         try:
             with self._lane.turn(_Ticket()):
                 return self._drawn(figure, kind)
         finally:
-            self._asked -= 1
+            self._waiting -= 1
 
     def _drawn(self, figure: go.Figure, kind: PictureFormat) -> bytes:
         path = browser_path()

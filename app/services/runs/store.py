@@ -122,7 +122,7 @@ class RunStore:
                 if (entry := self._read(os.path.join(folder, run_id), shipped)) is not None:
                     return entry
         raise RunError(
-            f"There is no run {run_id[:60]!r} any more, or never was: it may have been deleted, renamed or moved. "
+            f"There is no run {run_id[:60]!r} (any more): it may have been deleted, renamed or moved. "
             "Choose another on the Runs page."
         )
 

@@ -1,4 +1,4 @@
-"""The page's address: the values that it asks for, and those that the page cannot show.
+"""The values in the page's address, and those among them that the page cannot show.
 
 Streamlit silently drops a value that it cannot use; a presenter who shares a link should hear of it.
 """
@@ -10,16 +10,16 @@ import streamlit as st
 
 from app.ui.common.text import plain
 
-# Where a widget's value is kept alongside the session, as Streamlit's `bind` takes it.
+# The argument `bind` of Streamlit's widgets: whether the address holds the value.
 Bind = Literal["query-params"] | None
 
 
-def store_asked() -> None:
+def store_address() -> None:
     """Store the address's values at the start of the session, before widgets read them; drop unreadable ones."""
-    if "asked" not in st.session_state:
-        st.session_state["asked"] = {name: st.query_params.get_all(name) for name in st.query_params}
+    if "address" not in st.session_state:
+        st.session_state["address"] = {name: st.query_params.get_all(name) for name in st.query_params}
     endless = [name for name in st.query_params if any(map(_endless, st.query_params.get_all(name)))]
-    for name in endless:  # Streamlit's number boxes would end the page over it
+    for name in endless:  # Streamlit's number boxes would raise an error
         del st.query_params[name]
     if endless:
         st.rerun()  # what a widget receives first is the address with which a run began
@@ -27,13 +27,13 @@ def store_asked() -> None:
 
 def show_refused() -> None:
     """Report once, after the widgets, which values of the address are not shown."""
-    asked = st.session_state.get("asked", {})
+    address = st.session_state.get("address", {})
     refused = [
         f"{name}={values[-1][:40]}"
-        for name, values in asked.items()
+        for name, values in address.items()
         if name in st.session_state and not _same(values[-1], st.session_state[name])
     ]
-    st.session_state["told"], st.session_state["asked"] = asked, {}
+    st.session_state["reported_address"], st.session_state["address"] = address, {}
     if refused:
         st.warning(
             f"The address asks for {plain(', '.join(refused))}, which this page cannot show; it shows its own "
@@ -44,7 +44,7 @@ def show_refused() -> None:
 
 def repeat_notices() -> None:
     """Repeat this run's notices in the rerun that the page is about to start by itself."""
-    st.session_state["asked"] = st.session_state.get("told", {})
+    st.session_state["address"] = st.session_state.get("reported_address", {})
 
 
 def _endless(value: str) -> bool:
@@ -54,5 +54,5 @@ def _endless(value: str) -> bool:
         return False
 
 
-def _same(asked: str, shown: object) -> bool:
-    return asked.strip().casefold() == str(shown).strip().casefold()
+def _same(value: str, shown: object) -> bool:
+    return value.strip().casefold() == str(shown).strip().casefold()

@@ -23,9 +23,9 @@ def curves_text(curves: list[PerplexityCurve], dense: float | None) -> str:
     """Describe which method predicts best at the highest measured sparsity."""
     last = max((s for curve in curves for s in curve.sparsity), default=0.0)
     ends = sorted(
-        (known[last], curve.label)
+        (by_sparsity[last], curve.label)
         for curve in curves
-        if last in (known := dict(zip(curve.sparsity, curve.perplexity, strict=True)))
+        if last in (by_sparsity := dict(zip(curve.sparsity, curve.perplexity, strict=True)))
     )
     if not ends:
         return "Nothing was measured."

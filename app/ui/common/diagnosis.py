@@ -89,14 +89,14 @@ def _ask(run: Run, what: str, cost: str, asked_options: Callable[[], list[str] |
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         options = asked_options()
-        asked = st.button(
+        pressed = st.button(
             "Measure",
             type="primary",
             icon=":material/speed:",
             key=f"measure_{what}",
             disabled=options is None,
         )
-    if asked and options is not None:
+    if pressed and options is not None:
         with errors_shown():
             begin_diagnosis(JOBS, run, what, options, layer=layer)
             st.rerun()

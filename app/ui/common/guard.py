@@ -20,9 +20,9 @@ def errors_shown() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def guarded(before: str = "", **words: str) -> Iterator[None]:
-    """Show why the part inside failed, in its place, after the text `before`; `words` go to `explain`."""
+def guarded(before: str = "", **texts: str) -> Iterator[None]:
+    """Show why the part inside failed, in its place, after the text `before`; `texts` go to `explain`."""
     try:
         yield
     except Exception as error:
-        st.error(before + plain(explain(error, **words)), icon=":material/error:")
+        st.error(before + plain(explain(error, **texts)), icon=":material/error:")

@@ -26,7 +26,7 @@ def live_link(
         label: the link's label.
     """
     block, _, path = name.partition(".")
-    asked = {
+    address = {
         "model": request.model,
         "text": request.corpus,
         "windows": request.windows,
@@ -46,7 +46,7 @@ def live_link(
         "bolt",
         help="Loads the dense model: another target, other options, and what needs the weights. What the layer "
         "receives there, and so its Gini, differs a little: no block before it is pruned.",
-        **{name: SEMINAR.without_paths(str(value)) for name, value in asked.items() if value is not None},
+        **{name: SEMINAR.without_paths(str(value)) for name, value in address.items() if value is not None},
     )
 
 

@@ -33,9 +33,9 @@ def kept() -> dict[str, str]:
     return {"present": "1"} if presenting() else {}
 
 
-def link(page: str, label: str, icon: str, *, help: str | None = None, **asked: str) -> None:
-    """Show a link to another page, which stays in presenter mode; `asked`: what its address asks for."""
-    address = asked | kept()
+def link(page: str, label: str, icon: str, *, help: str | None = None, **parameters: str) -> None:
+    """Show a link to another page, which stays in presenter mode; `parameters`: what its address asks for."""
+    address = parameters | kept()
     st.page_link(f"views/{page}.py", label=label, icon=f":material/{icon}:", help=help, query_params=address)
 
 

@@ -138,12 +138,12 @@ def _layers_moved(moved: dict[str, np.ndarray]) -> View:
 
 
 def _rows_moved(layer: str, rows: np.ndarray) -> View:
-    known = rows[np.isfinite(rows)]
+    finite = rows[np.isfinite(rows)]
     finding = f"{layer} keeps no weights."
-    if known.size:
+    if finite.size:
         finding = (
-            f"Rows of {layer} moved by {percent(known.min())} to {percent(known.max())}, half of them "
-            f"by {percent(np.median(known))} "
+            f"Rows of {layer} moved by {percent(finite.min())} to {percent(finite.max())}, half of them "
+            f"by {percent(np.median(finite))} "
             "or more."
         )
     return View(

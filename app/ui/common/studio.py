@@ -190,8 +190,8 @@ def _queue() -> None:
     """Show why the last picture failed, or how many others are ahead."""
     for reason in st.session_state[_FAILED]:
         st.error(plain(reason), icon=":material/error:")
-    if (asked := PICTURES.asked) > 1:
-        st.caption(f":material/hourglass_top: {asked} pictures are being made; yours waits for its turn.")
+    if (waiting := PICTURES.waiting) > 1:
+        st.caption(f":material/hourglass_top: {waiting} pictures are being made; yours waits for its turn.")
 
 
 def _table(view: View) -> bytes | None:

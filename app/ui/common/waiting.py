@@ -61,7 +61,7 @@ def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> 
     except TrimError as error:
         st.error(plain(error), icon=":material/error:")
     except Exception:
-        laboratory().forget(key)  # unforeseen: a reload of the page tries again
+        laboratory().forget(key)  # unexpected: a reload of the page tries again
         raise
     if st.button("Try again", icon=":material/refresh:"):
         laboratory().forget(key)

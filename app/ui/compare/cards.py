@@ -268,8 +268,8 @@ def row_numbers(compared: Sequence[Compared]) -> dict[str, np.ndarray]:
 
 def sweep_card() -> None:
     """Show perplexity against sparsity, of the stored sweeps and of recoveries on the same text."""
-    known = {entry.id: entry.sweep for entry in STORE.sweeps() if entry.sweep is not None}
-    if not known:
+    by_id = {entry.id: entry.sweep for entry in STORE.sweeps() if entry.sweep is not None}
+    if not by_id:
         with st.container(border=True, key="card-compare_curves"):
             st.markdown("**What does sparsity cost the model?**")
             st.info(
@@ -279,12 +279,12 @@ def sweep_card() -> None:
         return
     chosen = st.multiselect(
         "Sweeps",
-        list(known),
-        list(known)[:4],
-        format_func=distinct({key: sweep.name for key, sweep in known.items()}).__getitem__,
+        list(by_id),
+        list(by_id)[:4],
+        format_func=distinct({key: sweep.name for key, sweep in by_id.items()}).__getitem__,
         key="compare_curves_sweeps",
     )
-    sweeps = [known[name] for name in chosen]
+    sweeps = [by_id[name] for name in chosen]
     measured = texts(sweeps)
     if not measured:
         st.info("Choose a sweep to see its curves.", icon=":material/touch_app:")

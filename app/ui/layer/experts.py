@@ -88,8 +88,8 @@ def experts_finding(found: HeadNumbers, quantity: RowQuantity, index: int) -> st
     """Describe an expert's rank among the others, and the share of the variance that is between experts."""
     if found.between is None:
         return "All rows of all experts are alike."
-    known = np.flatnonzero(np.isfinite(found.means))
-    order = known[np.argsort(-found.means[known], kind="stable")].tolist()
+    finite = np.flatnonzero(np.isfinite(found.means))
+    order = finite[np.argsort(-found.means[finite], kind="stable")].tolist()
     high, low = order[0], order[-1]
 
     def mean(each: int) -> str:

@@ -194,17 +194,17 @@ def gap_rows_finding(gap: AllocationGap, scatter: RowScatter) -> str:
 
 def gap_curve_finding(curve: GapCurve) -> str:
     """Describe what TRIM captures at several targets."""
-    known = np.isfinite(curve.captured)
-    if not known.any():
+    defined = np.isfinite(curve.captured)
+    if not defined.any():
         return "At no target is the optimum better than uniform in this layer quality."
-    captured, targets = curve.captured[known], curve.targets[known]
+    captured, targets = curve.captured[defined], curve.targets[defined]
     best = int(captured.argmax())
     below = int((captured < 0).sum())
     sentence = (
         f"TRIM's share: at most {percent(captured[best], 2)}, at a layer target of {percent(targets[best], 0)}; median "
         f"of {len(captured)} targets {percent(np.median(captured), 2)}."
     )
-    if len(captured) < len(known):
+    if len(captured) < len(defined):
         sentence += " At the others the optimum does not gain."
     if below:
         sentence += f" Worse than uniform: at {below}."

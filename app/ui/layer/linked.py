@@ -100,7 +100,7 @@ def linked_charts(
     if panels is not None:
         content["samples"], content["rateOrder"] = panels.samples, panels.rate_order
         content["units"] = panels.units
-    asked = _mount(
+    result = _mount(
         key=KEY,
         data=encode(content, {} if panels is None else panels.arrays),
         on_rows_change=_selected,
@@ -109,11 +109,11 @@ def linked_charts(
         on_layer_change=_other_layer,
         on_saved_change=lambda: None,
     )
-    if panels is not None and asked.saved in {panel.name for panel in panels.panels if not panel.note}:
+    if panels is not None and result.saved in {panel.name for panel in panels.panels if not panel.note}:
         from app.ui.layer.cards import linked_view  # imports Plotly
 
         open_studio(
-            lambda: linked_view(asked.saved, view, rows, pinned is not None), f"{file_name}-{asked.saved}"
+            lambda: linked_view(result.saved, view, rows, pinned is not None), f"{file_name}-{result.saved}"
         )
 
 

@@ -133,7 +133,7 @@ def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: st
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
         drawn = _ask_draws(study.vectors)
-        asked = st.button(
+        pressed = st.button(
             "Measure",
             type="primary",
             icon=":material/speed:",
@@ -144,7 +144,7 @@ def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: st
         study.key, outcome.result.settings, drawn.of, drawn.draws, drawn.vectors or study.vectors, drawn.texts
     )
     laboratory_ = laboratory()
-    if not (asked or laboratory_.started(key)):
+    if not (pressed or laboratory_.started(key)):
         st.caption(
             "The layer is searched once for each draw. Other windows also take a forward pass of the model each. "
             "If you keep the layer as a run, the measurement is kept with it."

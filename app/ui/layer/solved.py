@@ -60,9 +60,9 @@ def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer
         label = "Solve the layer" + ("" if solver == "solved" else f" by {METHOD_LABELS[solver]}")
         progress = st.container().empty()
         with progress.container():
-            asked = st.button(label, type="primary", icon=":material/functions:", key=f"solve_{solver}")
+            pressed = st.button(label, type="primary", icon=":material/functions:", key=f"solve_{solver}")
             st.caption("The text goes through the model once for this layer; each target then takes seconds.")
-        if not asked:
+        if not pressed:
             raise NothingToShow
         progress.empty()
     model = finished(laboratory_.model(study.key.model), study.key.model)

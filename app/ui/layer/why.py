@@ -101,6 +101,6 @@ def _among(view: LayerView, gains: Gains) -> tuple[str, str]:
 
 def _ways(view: LayerView, gains: Gains | None) -> list[tuple[str, str, str]]:
     """Return links to other layers: the value that the component sends, and the label of its button."""
-    known = () if gains is None else ((gains.most.layer, "Most gain"), (gains.least.layer, "No gain"))
-    ways = [("layer", name, f"{words}: {name}") for name, words in known if name != view.name]
+    examples = () if gains is None else ((gains.most.layer, "Most gain"), (gains.least.layer, "No gain"))
+    ways = [("layer", name, f"{words}: {name}") for name, words in examples if name != view.name]
     return [*ways, ("opened", "layers", "All layers")]

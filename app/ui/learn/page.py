@@ -24,11 +24,11 @@ def first_frame(picture: Picture | None) -> int:
     if picture is None or picture.control is None:
         return 0
     control = picture.control
-    asked = st.query_params.get(control.key)
-    frame = control.frame(asked)
+    value = st.query_params.get(control.key)
+    frame = control.frame(value)
     if frame is None:
         st.warning(
-            f"The address asks for {plain(f'{control.key}={asked}'[:60])}, which this step cannot show; it shows "
+            f"The address asks for {plain(f'{control.key}={value}'[:60])}, which this step cannot show; it shows "
             "its own value instead.",
             icon=":material/link_off:",
         )
@@ -74,8 +74,8 @@ def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
             if picture.missing:
                 st.warning(plain(picture.missing), icon=":material/info:")
             name = step.name.lower()
-            asked = lesson("page", [(number, step, picture)], frame=frame, key=f"lesson_{name}")
-            saved = asked.saved
+            request = lesson("page", [(number, step, picture)], frame=frame, key=f"lesson_{name}")
+            saved = request.saved
             if type(saved) is int and 0 <= saved < picture.drawing.frames:
                 set_caption_settings(f"Learn, step {number}")
                 open_studio(lambda: _view(step, picture, saved), f"learn-{name}")

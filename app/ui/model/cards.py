@@ -248,16 +248,16 @@ def selectable_card(
 
 def open_layer(run_id: str, shown: ModelMap) -> None:
     """Open a layer by a click; list several for a box; offer a list for the keyboard."""
-    known = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
-    if len(known) == 1:
-        st.switch_page("views/stored_layer.py", query_params={"run": run_id, "layer": known[0], **kept()})
+    clicked = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
+    if len(clicked) == 1:
+        st.switch_page("views/stored_layer.py", query_params={"run": run_id, "layer": clicked[0], **kept()})
     if not shown.layers:
         return
-    names = known or list(shown.by_name)
+    names = clicked or list(shown.by_name)
     with st.container(horizontal=True, vertical_alignment="bottom", key="open-layer"):
         chosen = st.selectbox(
-            f"Open one of the {len(known)} layers in the box"
-            if known
+            f"Open one of the {len(clicked)} layers in the box"
+            if clicked
             else "Open a layer as this run recorded it",
             names,
             index=None,
@@ -268,14 +268,14 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
         if chosen is not None:
             link("stored_layer", f"Open {plain(chosen)}", "layers", run=run_id, layer=chosen)
             add_to_compare(lambda: [Pick(run_id, chosen)], "add_layer_to_compare")
-        if len(known) > 1:
+        if len(clicked) > 1:
             st.button(
                 "What do they cost?",
                 type="tertiary",
                 icon=":material/payments:",
                 key="cost_of_box",
                 on_click=_ask_costs,
-                args=(known,),
+                args=(clicked,),
                 help="Each of the layers in the box pruned alone.",
             )
 

@@ -67,15 +67,15 @@ def _form(runs: Sequence[Run | Recovery]) -> None:
             help="0: always the most probable token. Above: drawn, the flatter the higher.",
         )
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="prompt_seed", width=160)
-        asked = st.button("Continue it", icon=":material/edit_note:", key="continue_prompt")
+        pressed = st.button("Continue it", icon=":material/edit_note:", key="continue_prompt")
     sampling = Sampling(tokens, temperature, seed)
-    if asked:
+    if pressed:
         key = continuation_key(prompt, sampling, runs)
-        known = JOBS.record(key) is not None and not read_continuations(JOBS, key, runs).message
+        started = JOBS.record(key) is not None and not read_continuations(JOBS, key, runs).message
         st.session_state.pop("continuations", None)
         with errors_shown():
             st.session_state["continuations"] = (
-                key if known else begin_continuations(JOBS, prompt, sampling, runs)
+                key if started else begin_continuations(JOBS, prompt, sampling, runs)
             )
     shown = st.session_state.get("continuations")
     if shown is None or JOBS.record(shown) is None:

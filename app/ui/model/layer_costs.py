@@ -103,5 +103,5 @@ def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> Non
             },
         )
 
-    variants = {label: lambda asked=asked: view(*asked) for label, asked in AGAINST.items()}
+    variants = {label: lambda quantity=quantity: view(*quantity) for label, quantity in AGAINST.items()}
     card("layer_cost", variants, file_name=file_name)

@@ -44,21 +44,21 @@ def recover_views(run: Run) -> None:
 def _form(run: Run) -> None:
     if not presenter_only("Recovering a model"):
         return
-    known = options(RecoverSettings)["minutes"]
-    least, most = known.limits or (0.1, 10_000.0)
+    option = options(RecoverSettings)["minutes"]
+    least, most = option.limits or (0.1, 10_000.0)
     with st.container(horizontal=True, vertical_alignment="bottom", key="recover-form"):
         minutes = st.number_input(
-            known.label,
+            option.label,
             float(least),
             float(most),
             5.0,
             1.0,
             key="recover_minutes",
-            help=known.sentence,
+            help=option.sentence,
             width=160,
         )
-        asked = st.button("Recover", icon=":material/healing:", key="recover")
-    if not asked:
+        pressed = st.button("Recover", icon=":material/healing:", key="recover")
+    if not pressed:
         return
     entries = run.metrics.get("perplexities", [])
     with errors_shown():

@@ -12,14 +12,14 @@ from trim.errors import RunError
 
 def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> dict[str, str]:
     """List all runs of whole models by id, first the one that is being computed, even before it has a folder."""
-    known = {entry.id for entry in entries}
+    stored = {entry.id for entry in entries}
     listed = {}
     running = jobs.running()
     if running is not None and running.kind == "prune":
         listed[running.id] = f"{running.title} · running"
-    for asked in (st.session_state.get("started_run"), st.query_params.get("run")):
-        if asked and asked not in known and (running is None or asked != running.id):
-            listed |= _failed(asked, jobs)
+    for requested in (st.session_state.get("started_run"), st.query_params.get("run")):
+        if requested and requested not in stored and (running is None or requested != running.id):
+            listed |= _failed(requested, jobs)
     return listed | {entry.id: _label(entry) for entry in entries if entry.id not in listed}
 
 
@@ -51,19 +51,19 @@ def pick_run(listed: dict[str, str], default: str | None) -> str | None:
     None: there is no run.
     """
     labels = distinct(listed)
-    asked = st.session_state.pop("started_run", None) or st.query_params.get("run")
-    if asked is not None and asked not in labels:
+    requested = st.session_state.pop("started_run", None) or st.query_params.get("run")
+    if requested is not None and requested not in labels:
         st.warning(
-            f"There is no run {plain(asked[:60])} of a whole model here; it may have been deleted.",
+            f"There is no run {plain(requested[:60])} of a whole model here; it may have been deleted.",
             icon=":material/link_off:",
         )
     if not labels:
         return None
-    if asked not in labels:
-        asked = default if default in labels else next(iter(labels))
-    if st.query_params.get("run") != asked:
-        st.query_params["run"] = asked
-    st.session_state["run_shown"] = asked
+    if requested not in labels:
+        requested = default if default in labels else next(iter(labels))
+    if st.query_params.get("run") != requested:
+        st.query_params["run"] = requested
+    st.session_state["run_shown"] = requested
 
     def chosen() -> None:
         # No id, but a label that no run has any more: the browser answered before it heard that the run ended.

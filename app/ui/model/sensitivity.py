@@ -81,13 +81,14 @@ def numbers(found: SensitivityStatistics) -> dict[str, np.ndarray]:
 
 def sensitivity_finding(found: SensitivityStatistics) -> str:
     """Describe how Gini and sensitivity correlate, and which of the two decides the optimum's order."""
-    known = found.correlation[np.isfinite(found.correlation)]
-    if not known.size or found.over_all is None:
+    finite = found.correlation[np.isfinite(found.correlation)]
+    if not finite.size or found.over_all is None:
         return "In no layer do both vary."
     return (
         f"Over {found.over_all.rows:,} rows Gini and sensitivity agree by Spearman "
-        f"{change(found.over_all.coefficient)}; within a layer by {change(float(np.median(known)))} in the median, "
-        f"{change(float(known.min()))} to {change(float(known.max()))}. " + shares_finding("This run", found)
+        f"{change(found.over_all.coefficient)}; within a layer by {change(float(np.median(finite)))} in the median, "
+        f"{change(float(finite.min()))} to {change(float(finite.max()))}. "
+        + shares_finding("This run", found)
     )
 
 

@@ -88,10 +88,8 @@ def _ways_on(recovery: Recovery, run: str | None) -> None:
         if run is not None:
             link("model", "Open its run", "grid_on", run=run, model_part="Recover")
         if recovery.has_model and st.button("X-ray its model", icon=":material/radiology:", type="tertiary"):
-            asked = XrayKey(str(recovery.path.resolve()), recovery.record.parent)
-            st.session_state.update(
-                xray_asked=asked, xray_checkpoint=asked.checkpoint, xray_parent=asked.parent
-            )
+            key = XrayKey(str(recovery.path.resolve()), recovery.record.parent)
+            st.session_state.update(xray_asked=key, xray_checkpoint=key.checkpoint, xray_parent=key.parent)
             st.switch_page("views/xray.py", query_params=kept())
 
 

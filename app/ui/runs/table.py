@@ -79,21 +79,21 @@ def _move_tick() -> None:
     st.session_state["table_round"] = st.session_state.get("table_round", 0) + 1
 
 
-def _follow_address(known: Sequence[str], ids: Sequence[str]) -> None:
+def _follow_address(all_ids: Sequence[str], ids: Sequence[str]) -> None:
     """Select the run of the address, or else one in the list; to be called before the list is shown."""
-    asked = st.session_state.pop("run_brought", None) or st.query_params.get("run")
-    if asked is not None and asked != st.session_state.get("run_asked_here"):
-        st.session_state["run_asked_here"] = asked
-        if asked in ids:
-            st.session_state["run_shown_here"] = asked
+    requested = st.session_state.pop("run_brought", None) or st.query_params.get("run")
+    if requested is not None and requested != st.session_state.get("run_asked_here"):
+        st.session_state["run_asked_here"] = requested
+        if requested in ids:
+            st.session_state["run_shown_here"] = requested
             _move_tick()
-        elif asked not in known:
+        elif requested not in all_ids:
             st.warning(
-                f"There is no run {plain(asked[:60])} here any more, or never was: it may have been deleted or moved.",
+                f"There is no run {plain(requested[:60])} here (any more): it may have been deleted or moved.",
                 icon=":material/link_off:",
             )
     if st.session_state.get("run_shown_here") not in ids:
-        st.session_state["run_shown_here"] = asked if asked in ids else ids[0]
+        st.session_state["run_shown_here"] = requested if requested in ids else ids[0]
 
 
 def table_columns(facts: Sequence[RunFacts]) -> dict[str, list]:

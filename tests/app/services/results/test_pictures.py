@@ -27,10 +27,10 @@ def test_thirty_readers_one_at_a_time_in_the_order_asked(monkeypatch):
     with ThreadPoolExecutor(len(asked)) as readers:
         for place, kind in enumerate(asked, 1):
             readers.submit(made.draw, go.Figure(), kind)
-            while made.asked + len(done) < place:
+            while made.waiting + len(done) < place:
                 time.sleep(0.001)
     assert done == asked
-    assert made.asked == 0
+    assert made.waiting == 0
 
 
 def test_waiting_too_long_or_coming_too_late_is_an_error(monkeypatch):
@@ -42,7 +42,7 @@ def test_waiting_too_long_or_coming_too_late_is_an_error(monkeypatch):
     monkeypatch.setattr(pictures, "MAX_WAIT_SECONDS", -1)
     with pytest.raises(PictureError, match="few minutes"):
         made.draw(go.Figure(), "pdf")
-    assert made.asked == 0
+    assert made.waiting == 0
 
 
 def test_without_a_browser_it_says_what_to_install(monkeypatch):

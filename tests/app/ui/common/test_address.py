@@ -6,9 +6,9 @@ from streamlit.testing.v1 import AppTest
 def page() -> None:
     import streamlit as st
 
-    from app.ui.common.address import repeat_notices, show_refused, store_asked
+    from app.ui.common.address import repeat_notices, show_refused, store_address
 
-    store_asked()
+    store_address()
     st.slider("target", 1, 99, 70, key="target", bind="query-params")
     show_refused()
     if st.session_state.pop("by itself", False):
