@@ -19,7 +19,7 @@ from diagnostics.numeric import (
 )
 
 CURVE_POINTS = 1024
-SCATTER_POINTS = 4000
+SCATTER_POINTS = 4000  # drawn at most
 _EXTREMES = 25  # rows kept at each end of both axes of a thinned scatter
 
 

@@ -98,7 +98,7 @@ class LearningRateTrace:
         return computed
 
     @cached_property
-    def kept(self) -> np.ndarray:
+    def kept_iteration(self) -> np.ndarray:
         """The iteration that the published search keeps of each rate, (R,) int64; 0, uniform, if not computed."""
         reading = self.quality if self.published is None else self.published
         kept: np.ndarray = np.where(np.isnan(reading), -np.inf, reading).argmax(axis=1)
@@ -107,17 +107,17 @@ class LearningRateTrace:
     @cached_property
     def kept_quality(self) -> np.ndarray:
         """The quality of each rate's kept iteration, (R,); NaN if it was not computed."""
-        quality = self.quality[np.arange(len(self.rates)), self.kept]
+        quality = self.quality[np.arange(len(self.rates)), self.kept_iteration]
         return np.where(self.computed, quality, np.nan)
 
     @cached_property
     def kept_gain(self) -> np.ndarray:
         """The quality minus that of uniform sparsity, (R,); NaN where either is not finite."""
-        gain = self.gain[np.arange(len(self.rates)), self.kept]
+        gain = self.gain[np.arange(len(self.rates)), self.kept_iteration]
         return np.where(self.computed, gain, np.nan)
 
     @cached_property
-    def exhaustive(self) -> int | None:
+    def best(self) -> int | None:
         """Index of the best rate of the full grid; None if not all were computed, or none beats uniform."""
         best = int(self.kept_quality.argmax())  # the first NaN, if a rate was not computed
         return best if self.kept_quality[best] > self.uniform_quality else None
@@ -154,7 +154,7 @@ class RateSummary:
         iteration: the iteration; 0: uniform.
         published: the quality at the publication's counts, if these differ.
         chosen: whether the published search chose the rate.
-        exhaustive: whether it is the best of all rates.
+        best: whether it is the best of all rates.
     """
 
     rate: float
@@ -164,12 +164,12 @@ class RateSummary:
     iteration: int | None
     published: float | None
     chosen: bool
-    exhaustive: bool
+    best: bool
 
     @property
-    def marked(self) -> str:
-        """The label of the chosen rate, and of another that gains more; "" for others."""
-        if self.chosen or not self.exhaustive:
+    def label(self) -> str:
+        """The label of the chosen rate, and of the best one if it is another; "" for others."""
+        if self.chosen or not self.best:
             return "chosen" if self.chosen else ""
         return "gains more"
 
@@ -182,8 +182,10 @@ class RateSummary:
 def rate_summaries(trace: LearningRateTrace) -> tuple[RateSummary, ...]:
     """Return a summary of each rate, in the trace's order."""
     lines = []
-    for index, (rate, kept) in enumerate(zip(trace.rates.tolist(), trace.kept.tolist(), strict=True)):
-        tried, marks = bool(trace.tried[index]), (index == trace.chosen, index == trace.exhaustive)
+    for index, (rate, kept) in enumerate(
+        zip(trace.rates.tolist(), trace.kept_iteration.tolist(), strict=True)
+    ):
+        tried, marks = bool(trace.tried[index]), (index == trace.chosen, index == trace.best)
         quality, gain = float(trace.kept_quality[index]), float(trace.kept_gain[index])
         if not trace.computed[index]:
             lines.append(RateSummary(rate, tried, None, None, None, None, *marks))

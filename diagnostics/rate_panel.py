@@ -119,7 +119,7 @@ def _rate_marks(
                 Mark("points", "ink", [x for x, _ in crosses], [y for _, y in crosses], symbol="cross")
             )
     for each in sorted(summaries, key=lambda each: not each.chosen):
-        if not each.marked:
+        if not each.label:
             continue
         x, y = x_of[each.rate], float(np.clip(each.gain or 0.0, low, high))
         marks.append(
@@ -128,7 +128,7 @@ def _rate_marks(
         if not is_pinned:  # the word is above the cross of the published reading
             crossed = -np.inf if each.published is None else each.published - trace.uniform_quality
             above = max(y, crossed) if crossed <= high else y
-            marks.append(Mark("points", "ink", [x], [above], text=each.marked))
+            marks.append(Mark("points", "ink", [x], [above], text=each.label))
     return marks
 
 

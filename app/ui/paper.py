@@ -66,7 +66,7 @@ def redrawn(made_of: Hashable, draw: Callable[[], Redrawn | None]) -> Redrawn | 
 
 
 def figure_1(layer: LayerView) -> Redrawn:
-    """Uniform against row-wise sparsity, drawn."""
+    """Draw uniform and row-wise sparsity of a small matrix."""
     from app.services.layer import lessons  # imports torch
 
     uniform, trim = lessons.three_allocations(0.5)[:2]
@@ -114,7 +114,7 @@ def figure_1(layer: LayerView) -> Redrawn:
 
 
 def figure_2(sweeps: Sequence[Sweep]) -> Redrawn | None:
-    """Perplexity from 70% to 80% model sparsity; None where nothing was measured there."""
+    """Draw perplexity from 70% to 80% model sparsity; None: nothing was measured there."""
     for text in texts(sweeps):
         found, dense = curves(sweeps, text)
         shown = [cut for curve in found if (cut := _from(curve, FIRST_SPARSITY)) is not None]
@@ -152,7 +152,7 @@ def _from(curve: PerplexityCurve, least: float) -> PerplexityCurve | None:
 
 
 def _saved(shown: list[PerplexityCurve]) -> str:
-    """TRIM against uniform at the highest sparsity, where both are drawn."""
+    """Describe what TRIM gains over uniform at the highest sparsity at which both are drawn."""
     ends = {curve.method: (curve.sparsity[-1], curve.perplexity[-1]) for curve in shown}
     if "trim" not in ends or "uniform" not in ends or ends["trim"][0] != ends["uniform"][0]:
         return ""
@@ -162,7 +162,7 @@ def _saved(shown: list[PerplexityCurve]) -> str:
 
 
 def figure_3a(layer: LayerView) -> Redrawn:
-    """Gini histogram of one layer."""
+    """Draw the Gini histogram of one layer."""
     (summary,) = layer.gini.summaries
     gini = layer.coefficients
     finding = (
@@ -191,7 +191,7 @@ def figure_3a(layer: LayerView) -> Redrawn:
 
 
 def figure_3b(layer: LayerView) -> Redrawn:
-    """Cosine against row sparsity."""
+    """Draw cosine against row sparsity."""
     statistics = cosine_statistics(layer.cosine_curves, layer.sparsity_grid, layer.own.layer_sparsity)
     at_half, at_most = (_bands_at(statistics, share) for share in (0.5, 0.9))
     finding = (
@@ -228,7 +228,7 @@ def _bands_at(statistics: CosineStatistics, share: float) -> tuple[float, float]
 
 
 def figure_3c(runs: list[Run]) -> Redrawn:
-    """Sign of the learning rate against Gini, of one or two models."""
+    """Draw the sign of the learning rate against Gini, of one or two models."""
     lanes = outcome_lanes([model_map(run) for run in runs])
     counts = {
         outcome: sum(lane.gini.size for lane in lanes if lane.outcome == outcome)
@@ -279,7 +279,7 @@ def _lane_text(name: str, lanes: list[OutcomeLane]) -> str:
 
 
 def figure_4(run: Run) -> Redrawn | None:
-    """Gini histograms of the key projections of all blocks; None where the model has none of that name."""
+    """Draw Gini histograms of the key projections of all blocks; None: the model has none of that name."""
     names = [name for name in run.layers if name.endswith(f".{KEYS}")]
     if not names:
         return None

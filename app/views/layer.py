@@ -31,7 +31,13 @@ from app.ui.common.seminar import open_study
 from app.ui.common.slots import add_to_compare, live_pick
 from app.ui.common.studio import set_caption_settings
 from app.ui.common.text import plain
-from app.ui.common.waiting import NothingToShow, finished, laboratory, result_or_progress, study_in_memory
+from app.ui.common.waiting import (
+    NothingToShow,
+    laboratory,
+    result_or_progress,
+    result_or_stop,
+    study_in_memory,
+)
 from app.ui.layer.keep import keep_controls
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.live import is_live, show_live_status
@@ -170,9 +176,9 @@ def last_explored() -> StudyKey | None:
 def load(key: ModelKey) -> trim.Model:
     """Load the model; ask the reader before a large download."""
     laboratory_ = laboratory()
-    finished(laboratory_.devices(), DEVICES)
+    result_or_stop(laboratory_.devices(), DEVICES)
     if not laboratory_.started(key):
-        description = finished(laboratory_.description(key.source), key.source)
+        description = result_or_stop(laboratory_.description(key.source), key.source)
         if description.download_bytes:
             with st.container(border=True):
                 st.markdown(f"**{plain(description.title)}**")
@@ -184,7 +190,7 @@ def load(key: ModelKey) -> trim.Model:
                 st.caption(plain(description.layers_text))
                 if not st.button("Download and load", type="primary", icon=":material/download:"):
                     raise NothingToShow
-    return finished(laboratory_.model(key), key)
+    return result_or_stop(laboratory_.model(key), key)
 
 
 def chosen_study() -> Study:
@@ -205,7 +211,7 @@ def chosen_study() -> Study:
         st.session_state["block"] = int(block)
     layer, score = choose_layer(names, model_key.source)
     key = StudyKey(model_key, sample, layer, score)
-    return study_in_memory(key) or finished(laboratory_.study(key, load(model_key)), key)
+    return study_in_memory(key) or result_or_stop(laboratory_.study(key, load(model_key)), key)
 
 
 def sensitivity_of(study: Study) -> np.ndarray | None:

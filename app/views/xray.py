@@ -11,7 +11,7 @@ import streamlit as st
 from app.services.layer.keys import AgreementKey, ModelKey, SampleKey, TokensKey, XrayKey
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from app.ui.common.waiting import NothingToShow, finished, laboratory
+from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.xray import agreement_table, layer_card, map_card
 from trim.evaluation.xray_text import by_kind, findings, to_json
 
@@ -92,8 +92,8 @@ def compare_masks(key: AgreementKey) -> None:
         if not st.button("Compare its masks", icon=":material/join_inner:"):
             return
         st.session_state["xray_compared"] = key
-    parent = finished(laboratory().model(key.parent), key.parent, "Loading the parent")
-    agreement_table(finished(laboratory().agreements(key, parent), key, "Comparing masks"))
+    parent = result_or_stop(laboratory().model(key.parent), key.parent, "Loading the parent")
+    agreement_table(result_or_stop(laboratory().agreements(key, parent), key, "Comparing masks"))
 
 
 def compare_losses(key: TokensKey, file_name: str) -> None:
@@ -104,8 +104,8 @@ def compare_losses(key: TokensKey, file_name: str) -> None:
         if not st.button("Compare their losses", icon=":material/match_word:"):
             return
         st.session_state["xray_tokens"] = key
-    parent = finished(laboratory().model(key.parent), key.parent, "Loading the parent")
-    facts = finished(laboratory().tokens(key, parent), key, "Reading the text with both")
+    parent = result_or_stop(laboratory().model(key.parent), key.parent, "Loading the parent")
+    facts = result_or_stop(laboratory().tokens(key, parent), key, "Reading the text with both")
     from app.ui.common.tokens import tokens_views
 
     tokens_views([("This checkpoint", facts)], file_name)
@@ -120,6 +120,6 @@ if presenter_only("An X-ray of a checkpoint"):
     asked = ask()
     if asked is not None:
         try:
-            show(finished(laboratory().xray(asked), asked, "Reading the checkpoint"), asked)
+            show(result_or_stop(laboratory().xray(asked), asked, "Reading the checkpoint"), asked)
         except NothingToShow:
             st.stop()

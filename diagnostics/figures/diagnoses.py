@@ -7,13 +7,13 @@ from typing import Literal
 import numpy as np
 import plotly.graph_objects as go
 
+from diagnostics.allocation import SCATTER_POINTS
 from diagnostics.figures.frame import float32, frame, note, signed
 from diagnostics.figures.lines import points, reference_line, series_line
 from diagnostics.figures.marks import spread_band
 from diagnostics.figures.theme import PALETTES, Theme, escape, faded, series_styles
 from diagnostics.numeric import rank_correlation, spread_indices
 
-POINTS = 4000
 _LABELLED = 3  # number of the most expensive layers to label
 
 
@@ -152,7 +152,7 @@ def token_scatter_figure(
     palette = PALETTES[theme]
     finite = np.flatnonzero(np.isfinite(dense) & np.isfinite(pruned))
     order = finite[np.argsort(pruned[finite] - dense[finite])]
-    order = order[spread_indices(len(order), POINTS)]  # both ends are among them
+    order = order[spread_indices(len(order), SCATTER_POINTS)]  # both ends are among them
     x, y = dense[order], pruned[order]
     highest = float(max(x.max(initial=1.0), y.max(initial=1.0)))
     figure = frame(

@@ -34,8 +34,8 @@ def features_by_norm_figure(
     for each, style in zip(found, series_styles([each.method for each in found]), strict=True):
         label = escape(each.label)
         hover = f"{FEATURE}: %{{y:.1%}} kept<br>norm %{{x:.3g}}<extra>{label}</extra>"
-        seen, _ = thin_rows(positive, each.share, outliers)
-        row_points(figure, label, seen, positive[seen], each.share[seen], style, hover)
+        shown, _ = thin_rows(positive, each.share, outliers)
+        row_points(figure, label, shown, positive[shown], each.share[shown], style, hover)
     named = outliers[:8]
     number_rows(figure, theme, named, positive[named], found[-1].share[named], log_x=True)
     log_axis(figure, positive[np.isfinite(positive)])
@@ -87,8 +87,8 @@ def shared_features_figure(
     for index, (other, share) in enumerate(others.items()):
         style, label = OTHER_STYLES[index % len(OTHER_STYLES)], escape(other)
         hover = f"{FEATURE}: %{{x:.1%}} kept here,<br>%{{y:.1%}} in {label}<extra></extra>"
-        seen, _ = thin_rows(own, share, np.array([], dtype=np.int64))
-        row_points(figure, label, seen, own[seen], share[seen], style, hover)
+        shown, _ = thin_rows(own, share, np.array([], dtype=np.int64))
+        row_points(figure, label, shown, own[shown], share[shown], style, hover)
     figure.update_xaxes(tickformat=PERCENT, nticks=8)
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure

@@ -70,7 +70,7 @@ def iteration_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             hovertemplate=f"{PUBLISHED} of the chosen rate, iteration %{{x}}: %{{y:.6g}}<extra></extra>",
         )
     if trace.chosen is not None:
-        best = int(trace.kept[trace.chosen])
+        best = int(trace.kept_iteration[trace.chosen])
         figure.add_annotation(
             x=best,
             y=float(max(reading[trace.chosen, best] for reading in readings)),
@@ -165,13 +165,13 @@ def landscape_figure(trace: LearningRateTrace, theme: Theme = "light") -> go.Fig
             },
         )
     for index, label, symbol in (
-        (trace.exhaustive, "gains most", "square"),
+        (trace.best, "gains most", "square"),
         (trace.chosen, "chosen", "circle"),
     ):
         if index is None:
             continue
         figure.add_scatter(
-            x=[int(trace.kept[index])],
+            x=[int(trace.kept_iteration[index])],
             y=[int(np.flatnonzero(order == index)[0])],
             mode="markers",
             marker={

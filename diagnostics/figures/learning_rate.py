@@ -139,14 +139,14 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
     palette = PALETTES[theme]
     chosen = next((index for index, summary in enumerate(summaries) if summary.chosen), -1)
     for index, summary in enumerate(summaries):
-        if not summary.marked:
+        if not summary.label:
             continue
         figure.add_scatter(
             x=[index, index],
             # The words are above the cross of the published reading.
             y=[summary.quality, max(y for y in (summary.quality, summary.published) if y is not None)],
             mode="markers+text",
-            name=summary.marked,
+            name=summary.label,
             showlegend=False,
             hoverinfo="skip",
             marker={
@@ -156,7 +156,7 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
                 "color": palette.ink,
                 "line": {"width": 1.8},
             },
-            text=["", summary.marked.replace(", ", "<br>")],
+            text=["", summary.label.replace(", ", "<br>")],
             textposition=_word_place(index, chosen, len(summaries)),
             cliponaxis=False,
             textfont={"color": palette.ink, "size": 12},
@@ -184,7 +184,7 @@ def _outcome_sentence(trace: LearningRateTrace) -> str:
             f"({trace.outcome}: takes weights {direction} their quality), {signed(gain, '.2g')} at "
             f"{'counts rounded down' if trace.published is None else 'exact counts'}."
         )
-    if trace.exhaustive is not None and trace.exhaustive != trace.chosen:
-        rate = rate_label(float(trace.rates[trace.exhaustive]))
+    if trace.best is not None and trace.best != trace.chosen:
+        rate = rate_label(float(trace.rates[trace.best]))
         sentence += f" Of all rates, {rate} gains most."
     return sentence

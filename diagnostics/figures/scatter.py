@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.allocation import RowScatter
+from diagnostics.allocation import SCATTER_POINTS, RowScatter
 from diagnostics.comparison import AllocationComparison
 from diagnostics.figures.allocation import ROW_SPARSITY_UPRIGHT
 from diagnostics.figures.frame import PERCENT, frame, note, signed, slot_letter
@@ -102,7 +102,6 @@ def _scatter_sentence(scatter: RowScatter) -> str:
     return sentence
 
 
-POINTS = 4000  # drawn at most, apart from rows that moved or are selected
 ROWS_TRACE = "rows"
 _AXIS_CHARACTERS = 48
 
@@ -132,7 +131,9 @@ def pair_figure(
     names = escape(first.label), escape(second.label)
     selected = row_indices(selected_rows, len(x))
     rows = np.unique(
-        np.concatenate([spread_indices(len(x), POINTS), [move.row for move in comparison.moved], selected])
+        np.concatenate(
+            [spread_indices(len(x), SCATTER_POINTS), [move.row for move in comparison.moved], selected]
+        )
     ).astype(np.int64)
     low, high = float(min(x.min(), y.min())), float(max(x.max(), y.max()))
     margin = max(0.05 * (high - low), 0.005)

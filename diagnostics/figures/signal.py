@@ -36,8 +36,8 @@ def row_signal_figure(
     finite = np.flatnonzero(np.isfinite(draws).all(axis=0))
     mean, spread = draws[:, finite].mean(axis=0), draws[:, finite].std(axis=0, ddof=1)
     order = np.argsort(mean, kind="stable")
-    seen = spread_indices(len(order), POINTS) if len(order) else order
-    rows, mean, spread = finite[order][seen], mean[order][seen], spread[order][seen]
+    shown = spread_indices(len(order), POINTS) if len(order) else order
+    rows, mean, spread = finite[order][shown], mean[order][shown], spread[order][shown]
     figure = frame(
         theme,
         title="Is it signal?",
@@ -48,14 +48,14 @@ def row_signal_figure(
         legend=True,
     )
     name = "one standard deviation over draws"
-    spread_band(figure, seen, mean - spread, mean + spread, faded(style.colour, 0.25), name)
+    spread_band(figure, shown, mean - spread, mean + spread, faded(style.colour, 0.25), name)
     hover = f"<b>row %{{customdata[0]:.0f}}</b><br>{escape(quantity)} %{{y:{form}}} "
     hover += f"± %{{customdata[1]:{form}}}<extra></extra>"
     numbers = np.stack([rows, spread], axis=1)
-    series_line(figure, "mean over draws", float32(seen), float32(mean), style, hover, customdata=numbers)
+    series_line(figure, "mean over draws", float32(shown), float32(mean), style, hover, customdata=numbers)
     marked = np.isin(rows, row_indices(selected_rows, draws.shape[1]))
     bars = {"type": "data", "array": float32(spread[marked]), "color": palette.ink}
-    marker, x, y = bordered_mark(style, palette.ink, 9, 2), seen[marked], mean[marked]
+    marker, x, y = bordered_mark(style, palette.ink, 9, 2), shown[marked], mean[marked]
     hover = f"<b>row %{{customdata}}</b><br>{escape(quantity)} %{{y:{form}}} ± %{{text}}"
     texts = [format(each, form) for each in spread[marked]]
     mark_selected(figure, rows[marked], x, y, marker, hover, error_y=bars, text=texts, showlegend=True)

@@ -150,7 +150,7 @@ SEQUENTIAL = "Cividis"
 
 
 def diverging(theme: Theme) -> list[tuple[float, str]]:
-    """Scale for signs, to be centred at 0: brown for losses, teal for gains, the page's own shade between."""
+    """Return a colour scale to be centred at 0: brown for losses, teal for gains, the page's own shade between."""
     if theme == "light":
         colours = ["#543005", "#8c510a", "#dfc27d", "#f6f6f4", "#80cdc1", "#01665e", "#003c30"]
     else:

@@ -20,7 +20,7 @@ def trace(**changes):
 
 def test_the_two_choices_are_told_apart():
     result = trace()
-    assert (result.outcome, result.exhaustive) == ("positive", 2)
+    assert (result.outcome, result.best) == ("positive", 2)
     assert trace(chosen=None).outcome == "none"
     assert trace(tried=np.array([True, True, True]), chosen=2).outcome == "negative"
     assert result.uniform_quality == 0.9
@@ -33,24 +33,24 @@ def test_the_scale_of_gains():
     assert trace(quality=losses, chosen=None).gain_limit == pytest.approx(0.2)
     flat = np.full((3, 3), 0.9)
     flat = trace(quality=flat, chosen=None)
-    assert (flat.gain_limit, flat.exhaustive) == (1.0, None)
+    assert (flat.gain_limit, flat.best) == (1.0, None)
 
 
 def test_summaries_follow_the_grid():
     first, second, third = rate_summaries(trace())
     assert (first.rate, first.quality, first.iteration, first.chosen) == (0.01, 0.93, 1, True)
     assert first.published is None
-    assert (second.tried, second.chosen, second.exhaustive) == (True, False, False)
-    assert (third.tried, third.exhaustive, third.gain) == (False, True, pytest.approx(0.05))
+    assert (second.tried, second.chosen, second.best) == (True, False, False)
+    assert (third.tried, third.best, third.gain) == (False, True, pytest.approx(0.05))
 
 
 def test_the_search_keeps_by_the_published_reading_and_gains_at_exact_counts():
     published = np.array([[0.9, 0.91, 0.96], [0.9, 0.8, 0.8], [0.9, 0.94, 0.95]])
     result = trace(published=published)
-    assert result.kept.tolist() == [2, 0, 2]
+    assert result.kept_iteration.tolist() == [2, 0, 2]
     np.testing.assert_array_equal(result.kept_quality, [0.91, 0.9, 0.94])
     np.testing.assert_allclose(result.kept_gain, [0.01, 0, 0.04])
-    assert result.exhaustive == 2
+    assert result.best == 2
     first, second, _ = rate_summaries(result)
     assert (first.quality, first.published, first.iteration) == (0.91, 0.96, 2)
     assert (second.gain, second.published, second.iteration) == (0, 0.9, 0)
@@ -63,7 +63,7 @@ def test_a_rate_never_computed_has_no_numbers(begins_at_uniform):
     result = trace(quality=quality)
     summary = rate_summaries(result)[2]
     assert (summary.quality, summary.gain, summary.iteration, summary.tried) == (None, None, None, False)
-    assert result.exhaustive is None
+    assert result.best is None
 
 
 def test_infinite_quality_has_no_gain():

@@ -14,7 +14,7 @@ from trim.sweeps.results import results
 
 def texts(sweeps: Sequence[Sweep]) -> list[str]:
     """Return the texts that sweeps were measured on, each once, with distinct names."""
-    return list(dict.fromkeys(_said(text) for sweep in sweeps for text in _results(sweep)["texts"]))
+    return list(dict.fromkeys(_format_text(text) for sweep in sweeps for text in _results(sweep)["texts"]))
 
 
 def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], float | None]:
@@ -23,14 +23,15 @@ def curves(sweeps: Sequence[Sweep], text: str) -> tuple[list[PerplexityCurve], f
     for sweep in sweeps:
         read = _results(sweep)
         for index, one in enumerate(read["texts"]):
-            if _said(one) != text:
+            if _format_text(one) != text:
                 continue
             if dense is None and one["dense_perplexity"] is not None:
                 dense = float(one["dense_perplexity"])
             lines += [line for line in read["curves"] if line["text"] == index and line["sparsity"]]
     labels = brief_labels([line["method"] for line in lines])
-    whole = [line["label"] for line in lines]
-    named = [full if labels.count(brief) > 1 else brief for brief, full in zip(labels, whole, strict=True)]
+    named = [
+        line["label"] if labels.count(brief) > 1 else brief for brief, line in zip(labels, lines, strict=True)
+    ]
     return [_curve(line, label) for line, label in zip(lines, named, strict=True)], dense
 
 
@@ -40,14 +41,14 @@ def tokens_of(sweeps: Sequence[Sweep], text: str) -> set[tuple[str, str]]:
         (outcome.run.model.weights, entry["tokens_sha256"])
         for sweep in sweeps
         for outcome in sweep.outcomes()
-        for said, entry in zip(_results(sweep)["texts"], outcome.perplexities, strict=True)
-        if outcome.run is not None and entry is not None and _said(said) == text
+        for described, entry in zip(_results(sweep)["texts"], outcome.perplexities, strict=True)
+        if outcome.run is not None and entry is not None and _format_text(described) == text
     }
 
 
 _ALLOCATIONS = METHOD_LABELS | {"uniform": "Wanda", "variant": "Wanda's variant"}
 _BUDGETS = {"owl": "OWL", "alphapruning": "AlphaPruning"}
-# Settings that begin every label, or vary along a curve.
+# Settings that a label does not repeat: those that begin it, and those that vary along a curve.
 _FIRST = ("allocation", "budget", "seed", "target")
 
 
@@ -60,14 +61,17 @@ def brief_labels(methods: Sequence[dict]) -> list[str]:
     labels = []
     for method in methods:
         first = _ALLOCATIONS.get(method["allocation"], method["allocation"])
-        if method["allocation"] == "uniform" and method["score"] != "wanda":
-            first = method["score"].capitalize()
-        parts, said_already = [first], {"score"} if method["allocation"] == "uniform" else set()
-        alike = [other for other in methods if other["allocation"] == method["allocation"]]
-        if len({other["budget"] for other in alike}) > 1:
+        skipped = {*_FIRST}
+        if method["allocation"] == "uniform":  # such a method has the name of its score
+            skipped.add("score")
+            if method["score"] != "wanda":
+                first = method["score"].capitalize()
+        parts = [first]
+        same = [other for other in methods if other["allocation"] == method["allocation"]]
+        if len({other["budget"] for other in same}) > 1:
             parts.append(f"{_BUDGETS.get(method['budget'], method['budget'])} budgets")
         for name, value in method.items():
-            if name in (*_FIRST, *said_already) or value is None or value is False:
+            if name in skipped or value is None or value is False:
                 continue
             if value is True or differs(name):
                 parts.append(options(PruneSettings)[name].short.format(value))
@@ -86,7 +90,7 @@ def _results(sweep: Sweep) -> dict:
     return content
 
 
-def _said(text: dict) -> str:
+def _format_text(text: dict) -> str:
     return format_windows(text["corpus"], text["windows"], text["length"], text.get("bos"))
 
 

@@ -25,7 +25,7 @@ class Lane:
     """Lets one thread at a time do its work. A waiting thread says so, and can be cancelled while it waits."""
 
     def __init__(self, *, to_the_end: bool = False) -> None:
-        """With `to_the_end`, cancelled work keeps its turn until its thread ends; otherwise the next begins at once."""
+        """Make an empty queue; with `to_the_end`, cancelled work keeps its turn until its thread ends."""
         self._to_the_end = to_the_end
         self._tickets: list[Waiting] = []
         self._changed = threading.Condition()

@@ -45,13 +45,13 @@ def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
     """Draw the errors of the runs that share the text of the first measured one."""
     measured = [run for run in runs if "blocks" in run.diagnoses]
     text = measured[0].diagnoses["blocks"]["text"]
-    alike = [run for run in measured if run.diagnoses["blocks"]["text"] == text]
-    lines = [block_line(run) for run in alike]
+    same_text = [run for run in measured if run.diagnoses["blocks"]["text"] == text]
+    lines = [block_line(run) for run in same_text]
 
     def view(quantity: BlockQuantity) -> View:
-        found = [blocks_finding(run.diagnoses["blocks"]) for run in alike]
-        if len(alike) > 1:
-            found = [f"{run.name}: {sentence}" for run, sentence in zip(alike, found, strict=True)]
+        found = [blocks_finding(run.diagnoses["blocks"]) for run in same_text]
+        if len(same_text) > 1:
+            found = [f"{run.name}: {sentence}" for run, sentence in zip(same_text, found, strict=True)]
         finding = " ".join(found)
         return View(
             block_error_figure(lines, quantity, theme()),
@@ -67,5 +67,5 @@ def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
 
     variants = {label: lambda quantity=quantity: view(quantity) for label, quantity in VARIANTS.items()}
     card("block_errors", variants, file_name=file_name)
-    if left_out := [run.name for run in runs if run not in alike]:
+    if left_out := [run.name for run in runs if run not in same_text]:
         st.caption(plain(f"Not measured on this text: {', '.join(left_out)}."))

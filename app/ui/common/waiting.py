@@ -39,7 +39,7 @@ def study_in_memory(key: StudyKey) -> Study | None:
     return None
 
 
-def finished(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> R:
+def result_or_stop(job: Job[R], key: Hashable, title: str = "Preparing the layer") -> R:
     """Return the job's result or its preview; without either, show its progress and stop the page.
 
     Raises:
@@ -75,7 +75,7 @@ def result_or_progress(job: Job[R], key: Hashable, title: str) -> R | None:
         _progress(job, title)
         return None
     try:
-        return finished(job, key)
+        return result_or_stop(job, key)
     except NothingToShow:
         return None
 

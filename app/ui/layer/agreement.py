@@ -14,7 +14,7 @@ from app.ui.common.cards import card
 from app.ui.common.diagnosis import diagnosis
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from app.ui.common.waiting import NothingToShow, finished, laboratory
+from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.layer.live import is_live
 from app.ui.layer.solved import solution_of
 from trim.errors import TrimError
@@ -120,8 +120,8 @@ def _mask(study: Study, outcome: Outcome, choice: Choice) -> np.ndarray:
         if other is None:
             if not presenter_only("Preparing the layer by another score"):
                 raise NothingToShow
-            model = finished(laboratory().model(key.model), key.model)
-            other = finished(laboratory().study(key, model), key)
+            model = result_or_stop(laboratory().model(key.model), key.model)
+            other = result_or_stop(laboratory().study(key, model), key)
         outcome = other.outcome(outcome.result.settings, outcome.optimum.sensitivity)
         study = other
     if method in outcome.view.masks:

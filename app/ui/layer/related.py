@@ -10,7 +10,7 @@ import streamlit as st
 from app.services.layer.keys import SensitivityKey
 from app.services.runs.layer import LayerView
 from app.ui.common.seminar import presenter_only
-from app.ui.common.waiting import NothingToShow, finished, laboratory
+from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.layer.live import is_live
 from app.ui.layer.more import ShownLayer
 
@@ -43,14 +43,14 @@ def related_views(
         raise NothingToShow
     if not presenter_only("Preparing the other layers"):
         raise NothingToShow
-    model = finished(laboratory().model(study.key.model), study.key.model)
+    model = result_or_stop(laboratory().model(study.key.model), study.key.model)
     views = {}
     for name in choose(model.layers):
         key = replace(study.key, layer=name)
         other = (
             study
             if name == study.key.layer
-            else finished(laboratory().study(key, model), key, f"Preparing {name}")
+            else result_or_stop(laboratory().study(key, model), key, f"Preparing {name}")
         )
         weights = None
         if outcome.optimum.sensitivity is not None:

@@ -13,7 +13,7 @@ from app.ui.common.diagnosis import diagnosis
 from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
-from app.ui.common.waiting import NothingToShow, finished, laboratory
+from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.layer.live import is_live
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
 from trim.evaluation.diagnose_text import signal_finding
@@ -151,8 +151,8 @@ def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: st
         )
         return
     try:
-        model = finished(laboratory_.model(study.key.model), study.key.model)
-        found = finished(laboratory_.signal(key, model), key, "Learning from each draw")
+        model = result_or_stop(laboratory_.model(study.key.model), study.key.model)
+        found = result_or_stop(laboratory_.signal(key, model), key, "Learning from each draw")
     except NothingToShow:
         return
     signal_card(found, rows, file_name)

@@ -14,7 +14,7 @@ from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
 from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
-from app.ui.common.waiting import NothingToShow, finished, laboratory
+from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.layer.live import is_live
 from diagnostics.allocation import RowAllocation, row_scatter
 from diagnostics.comparison import compare_allocations
@@ -65,8 +65,8 @@ def solution_of(study: Study, outcome: Outcome, solver: str) -> trim.SolvedLayer
         if not pressed:
             raise NothingToShow
         progress.empty()
-    model = finished(laboratory_.model(study.key.model), study.key.model)
-    return finished(laboratory_.solution(key, model, outcome), key, "Solving the layer")
+    model = result_or_stop(laboratory_.model(study.key.model), study.key.model)
+    return result_or_stop(laboratory_.solution(key, model, outcome), key, "Solving the layer")
 
 
 def solved_section(shown: ShownLayer) -> None:

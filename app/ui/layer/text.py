@@ -153,7 +153,7 @@ def rate_finding(search: SearchView) -> str:
     """Describe what the learning rates show."""
     trace, rate = search.trace, search.learning_rate
     gain = 0.0 if trace.chosen is None else float(trace.kept_gain[trace.chosen])
-    best = None if trace.exhaustive in (None, trace.chosen) else trace.exhaustive
+    best = None if trace.best in (None, trace.chosen) else trace.best
     if best is not None:
         found = _rate(float(trace.rates[best]))
         if not trace.tried[best]:

@@ -109,7 +109,7 @@ def reader_wire(run: str | None) -> None:
 
 
 def follow_or_look_around() -> None:
-    """On a reader's page during a seminar, go to the room: at once, or by a button for readers who look around."""
+    """Take a reader's page to the room: at once, or by a button for readers who look around."""
 
     @st.fragment(run_every=PRESENTER_SECONDS)
     def watch() -> None:

@@ -112,9 +112,9 @@ def waiting() -> None:
     """A page that waits for a job, as AppTest runs it."""
     import streamlit as st
 
-    from app.ui.common.waiting import finished
+    from app.ui.common.waiting import result_or_stop
 
-    finished(st.session_state["job"], "key")
+    result_or_stop(st.session_state["job"], "key")
 
 
 def test_progress_is_text_and_nothing_else():

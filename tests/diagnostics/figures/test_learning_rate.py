@@ -39,7 +39,7 @@ def test_both_choices_are_marked():
     figure = rate_figure(search_trace())
     assert {trace.name for trace in figure.data} >= {"chosen", "gains more"}
     assert "chose η = +0.02 (positive" in subtitle(figure)
-    best = search_trace().exhaustive
+    best = search_trace().best
     assert best != 1
     assert f"Of all rates, {RATES[best]:+g} gains most." in subtitle(figure).replace("−", "-")
     same = rate_figure(search_trace(chosen=best, tried=np.ones(9, bool)))
@@ -49,7 +49,7 @@ def test_both_choices_are_marked():
 def test_the_published_reading_is_laid_over_the_exact_one():
     trace = search_trace()
     (crosses,) = traces(rate_figure(trace), PUBLISHED)
-    kept = trace.published[np.arange(9), trace.kept][np.argsort(RATES)]
+    kept = trace.published[np.arange(9), trace.kept_iteration][np.argsort(RATES)]
     np.testing.assert_array_equal(crosses.y, kept)
     (tried,) = traces(rate_figure(trace), "tried, positive")
     np.testing.assert_array_equal(tried.y, trace.kept_quality[:3])

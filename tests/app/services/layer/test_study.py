@@ -105,8 +105,8 @@ def test_the_trace_tells_tried_from_untried(studied):
     assert trace.uniform_quality == result.uniform_realised_quality == outcome.view.qualities["uniform"]
     reached = trace.uniform_quality if trace.chosen is None else trace.kept_quality[trace.chosen]
     assert reached == result.realised_quality == outcome.view.qualities["trim"]
-    if trace.exhaustive is not None:
-        assert trace.kept_quality[trace.exhaustive] == trace.kept_quality.max() > trace.uniform_quality
+    if trace.best is not None:
+        assert trace.kept_quality[trace.best] == trace.kept_quality.max() > trace.uniform_quality
     assert (trace.layer_measure, trace.row_measure) == ("cosim_flat", "cosim")
 
 

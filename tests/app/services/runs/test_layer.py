@@ -82,7 +82,7 @@ def test_the_search_as_it_was_recorded(runs):
     np.testing.assert_array_equal(view.kept_x, search.row_sparsity[search.best_iteration])
     np.testing.assert_array_equal(trace.quality, search.exact_quality)
     np.testing.assert_array_equal(trace.published, search.quality)
-    assert trace.kept[trace.chosen] == search.best_iteration
+    assert trace.kept_iteration[trace.chosen] == search.best_iteration
     assert trace.kept_quality[trace.chosen] == pytest.approx(record.realised_quality, rel=1e-12)
     np.testing.assert_array_equal(trace.computed, np.isfinite(search.quality[:, 1:]).any(axis=1))
     assert rate_figure(trace).data
