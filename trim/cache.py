@@ -196,7 +196,7 @@ def file_sha256(path: Path) -> str:
 
 
 def text_sha256(tokens: "Tensor", mask: "Tensor | None" = None) -> str:
-    """Return the sha256 of a text's tokens and mask, both (sequences, length) on the CPU."""
+    """Return the sha256 of a text's tokens and mask, both (windows, length) on the CPU."""
     digest = hashlib.sha256(tokens.numpy().tobytes())
     if mask is not None:
         digest.update(mask.numpy().tobytes())

@@ -49,7 +49,7 @@ class BlockStates:
     Attributes:
         model: the model, block by block.
         calibration: the text.
-        states: (slots · sequences, length, …), slot after slot.
+        states: (slots · windows, length, …), slot after slot.
         batch: windows in one pass; halves when memory runs out.
     """
 
@@ -70,7 +70,7 @@ class BlockStates:
         self.model = model
         self.calibration = calibration
         self.states = states
-        self.batch = min(batch, calibration.sequences)
+        self.batch = min(batch, calibration.windows)
         self._needs = needs
         self._calls: dict[tuple[int, int], list[BlockCall]] = {}
 
@@ -120,11 +120,11 @@ class BlockStates:
         done = 0
 
         def next_part(batch: int) -> int:
-            part = slice(done, min(done + batch, self.calibration.sequences))
+            part = slice(done, min(done + batch, self.calibration.windows))
             work(part)
             return part.stop
 
-        while done < self.calibration.sequences:
+        while done < self.calibration.windows:
             done, self.batch = halving(
                 next_part,
                 self.batch,
@@ -142,7 +142,7 @@ class BlockStates:
         return states
 
     def _place(self, slot: int, part: slice) -> slice:
-        first = slot * self.calibration.sequences
+        first = slot * self.calibration.windows
         return slice(first + part.start, first + part.stop)
 
     def _release(self, batch: int) -> None:
@@ -166,7 +166,7 @@ def embedded_text(
     Raises:
         NotEnoughMemoryError, SettingsError: the text does not fit.
     """
-    shape = (slots * calibration.sequences, calibration.length, *trial_of(model.module).state_shape)
+    shape = (slots * calibration.windows, calibration.length, *trial_of(model.module).state_shape)
     folder = Path(tempfile.gettempdir())
     with (
         torch.inference_mode(),

@@ -18,10 +18,10 @@ class Calibration:
     """The calibration text.
 
     Attributes:
-        tokens: (sequences, length) int64.
-        mask: (sequences, length) bool, False where there is padding; None: all tokens are real.
-        positions: (sequences, V) int64, ascending: the tokens whose input vectors are kept.
-        ranks: (sequences, length) int64, the order in which a window's tokens are chosen. `positions` have a rank below
+        tokens: (windows, length) int64.
+        mask: (windows, length) bool, False where there is padding; None: all tokens are real.
+        positions: (windows, V) int64, ascending: the tokens whose input vectors are kept.
+        ranks: (windows, length) int64, the order in which a window's tokens are chosen. `positions` have a rank below
             V; an expert keeps the V lowest ranks among its own tokens.
     """
 
@@ -40,10 +40,10 @@ class Calibration:
         input_vectors: str = INPUT_VECTORS[0],
         seed: int = 0,
     ) -> "Calibration":
-        """Choose distinct positions among the real tokens of each sequence: random ones, or the last.
+        """Choose distinct positions among the real tokens of each window: random ones, or the last.
 
         Raises:
-            SettingsError: a sequence has fewer real tokens than `vectors_per_sequence`, or `input_vectors` is unknown.
+            SettingsError: a window has fewer real tokens than `vectors_per_sequence`, or `input_vectors` is unknown.
         """
         if input_vectors not in INPUT_VECTORS:
             raise SettingsError(
@@ -51,7 +51,7 @@ class Calibration:
             )
         if tokens.ndim != 2 or 0 in tokens.shape:
             raise SettingsError(
-                f"windows must be (sequences, length) tokens and not empty, not {tuple(tokens.shape)}"
+                f"windows must be (windows, length) tokens and not empty, not {tuple(tokens.shape)}"
             )
         if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
             raise SettingsError(f"the mask must be bool of shape {tuple(tokens.shape)}")
@@ -79,14 +79,14 @@ class Calibration:
         return Calibration(self.tokens[:windows], mask, self.positions[:windows], self.ranks[:windows])
 
     @property
-    def sequences(self) -> int:
+    def windows(self) -> int:
         """Return the number of windows."""
         return self.tokens.shape[0]
 
     @property
     def held_out(self) -> int:
         """Return how many windows, the last ones, are held out to judge changed weights."""
-        return max(1, round(_HELD_OUT * self.sequences))
+        return max(1, round(_HELD_OUT * self.windows))
 
     @property
     def length(self) -> int:

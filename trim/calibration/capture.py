@@ -41,7 +41,7 @@ class LayerSample:
         name: such as "15.mlp.gate_proj".
         weight: (D, N).
         inputs: (N, L), L vectors of the calibration windows, at random positions or the last ones.
-        input_norm: (N,) float32, √(Σ x_j² over all tokens / sequences).
+        input_norm: (N,) float32, √(Σ x_j² over all tokens / windows).
         text: the products of all tokens, which solvers need; None: not captured.
     """
 
@@ -112,9 +112,9 @@ def capture(
 
     Args:
         model: from `load_model`.
-        windows: (sequences, length) int64 tokens, from `load_corpus`; all of them are real, none is padding.
+        windows: (windows, length) int64 tokens, from `load_corpus`; all of them are real, none is padding.
         layers: names or shell patterns.
-        vectors_per_sequence: how many input vectors are kept of each window; L is this times the sequences.
+        vectors_per_sequence: how many input vectors are kept of each window; L is this times the windows.
         input_vectors: "random", or "last": those of the last tokens of each window, as the TRIM authors take.
         seed: the seed of the random positions.
         also: further layers to cache if a forward pass is needed anyway.
@@ -237,26 +237,26 @@ def _forward(
     show: Callable[[InputListener, int], None],
 ) -> dict[str, LayerInputs]:
     """Run the model up to the last needed block, in batches; `show` receives the listener and the windows so far."""
-    sequences = calibration.sequences
+    windows = calibration.windows
     request = ProductsRequest() if products else None
     listener = InputListener(calibration, {name: model.layers[name] for name in names}, request)
     last = max(block_of(name) for name in names)
-    meter, next_partial = Meter(progress, of=sequences), FIRST_WINDOWS
+    meter, next_partial = Meter(progress, of=windows), FIRST_WINDOWS
     part = slice(0)
 
     def entered(index: int, *_: object) -> None:
         done = part.start + (part.stop - part.start) * index / (last + 1)
-        meter.report(f"Reading the calibration text: {part.start} of {sequences} windows", done)
+        meter.report(f"Reading the calibration text: {part.start} of {windows} windows", done)
 
     with contextlib.ExitStack() as hooks:
         for index, block in enumerate(model.blocks[: last + 1]):
             hooks.enter_context(block.register_forward_pre_hook(functools.partial(entered, index)))
-        for start in range(0, sequences, batch):
-            part = slice(start, min(start + batch, sequences))
+        for start in range(0, windows, batch):
+            part = slice(start, min(start + batch, windows))
             with listener.listening(part):
                 model.module(calibration.tokens[part].to(model.device), use_cache=False)
-            meter.report(f"Reading the calibration text: {part.stop} of {sequences} windows", part.stop)
-            if next_partial <= part.stop < sequences:
+            meter.report(f"Reading the calibration text: {part.stop} of {windows} windows", part.stop)
+            if next_partial <= part.stop < windows:
                 show(listener, part.stop)
                 next_partial = 2 * part.stop
     return {

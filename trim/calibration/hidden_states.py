@@ -25,10 +25,10 @@ _SHARE_OF_RAM = 0.5
 
 @dataclass(frozen=True, eq=False)
 class HiddenStates:
-    """Hidden states of all sequences; a batch is read, pushed through a block and written back in place.
+    """Hidden states of all windows; a batch is read, pushed through a block and written back in place.
 
     Attributes:
-        states: (sequences, length, …).
+        states: (windows, length, …).
         storage: "gpu", "ram" or "disk".
     """
 
@@ -56,7 +56,7 @@ def allocate_states(
     """Allocate room for hidden states in the fastest storage that holds them; freed when the `with` block ends.
 
     Args:
-        shape: (sequences, length, …), with the shape of a token's state last.
+        shape: (windows, length, …), with the shape of a token's state last.
         dtype: the type in which the model computes.
         device: where the model computes.
         folder: where a temporary file is made when memory does not suffice.

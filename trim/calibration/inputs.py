@@ -28,7 +28,7 @@ class LayerInputs:
 
     Attributes:
         inputs: (N, L), the kept input vectors; an expert that receives few tokens has fewer than other layers.
-        input_norm: (N,) float32, √(Σ x_j² over real tokens / sequences).
+        input_norm: (N,) float32, √(Σ x_j² over real tokens / windows).
         text: products over the real tokens, except those held out; None: not captured.
         held_out: the same over the tokens held out; None: no tokens were held out.
         dense_inputs: (N, L), the layer's inputs in the dense model for the same tokens; None: not captured.
@@ -116,12 +116,12 @@ class InputListener:
     def listening(
         self, part: slice, dense: DenseBatch | None = None, *, to_the_end: bool = False
     ) -> Iterator[None]:
-        """Watch the layers inside the `with` block, while the sequences of `part` go through.
+        """Watch the layers inside the `with` block, while the windows of `part` go through.
 
         The forward pass stops at the last of these layers, unless its output is needed.
 
         Args:
-            part: the sequences.
+            part: the windows.
             dense: the inputs of the layers in the dense model for the same tokens; None: not captured.
             to_the_end: whether the output is needed; with a writer it always is.
         """
@@ -190,8 +190,8 @@ class InputListener:
     @property
     def _part_tokens(self) -> int:
         """Return the number of tokens of the batch, padding included."""
-        sequences: int = self._part.stop - self._part.start
-        return sequences * self.calibration.length
+        windows: int = self._part.stop - self._part.start
+        return windows * self.calibration.length
 
     def _real(self, heard: BatchInput) -> tuple[Tensor, Tensor | None]:
         """Return the inputs of the real tokens, (n, N), and their places in the batch, ascending; None: all places."""
@@ -272,7 +272,7 @@ class InputListener:
             stream_error: (n, D), the error of the residual stream; None: not captured.
         """
         held_out_windows = self.products.held_out if self.products else 0
-        windows = self.calibration.sequences - held_out_windows - self._part.start
+        windows = self.calibration.windows - held_out_windows - self._part.start
         inside = min(max(windows * self.calibration.length, 0), self._part_tokens)
         if places is not None:
             inside = int((places < inside).sum())
@@ -292,7 +292,7 @@ class InputListener:
                 self._sums[name, held_out] = sums
 
     def add(self, other: "InputListener") -> None:
-        """Continue what another listener gathered with the sequences that come next."""
+        """Continue what another listener gathered with the windows that come next."""
         self._groups = self._groups or other._groups
         for name, squares in other._squares.items():
             self._squares.setdefault(name, []).extend(squares)
@@ -300,12 +300,12 @@ class InputListener:
         for name, tokens in other._tokens.items():
             self._tokens[name] = self._tokens.get(name, 0) + tokens
 
-    def received(self, layers: Iterable[str] | None = None, sequences: int = 0) -> dict[str, LayerInputs]:
+    def received(self, layers: Iterable[str] | None = None, windows: int = 0) -> dict[str, LayerInputs]:
         """Return the inputs of each layer, in order of use.
 
         Args:
             layers: names of the layers to return; None: all.
-            sequences: how many sequences have gone through; 0: all.
+            windows: how many windows have gone through; 0: all.
 
         Raises:
             NonFiniteError: NaN or infinity reached a layer; the message names it.
@@ -314,7 +314,7 @@ class InputListener:
         result: dict[str, LayerInputs] = {}
         chosen = list(self.layers if layers is None else layers)
         groups = [group for group in self.groups if not set(chosen).isdisjoint(group)]
-        of = sequences or self.calibration.sequences
+        of = windows or self.calibration.windows
         names = [group[0] for group in groups]
         norms = input_norms({name: self._squares[name] for name in names}, of)
         vectors = as_columns({name: self._vectors[name] for name in names})

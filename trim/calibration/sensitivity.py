@@ -75,7 +75,7 @@ def row_sensitivity(
     """
     with torch.inference_mode(False):  # its tensors could not be part of a graph
         shape = (
-            (len(model.blocks) + 1) * calibration.sequences,
+            (len(model.blocks) + 1) * calibration.windows,
             calibration.length,
             *trial_of(model.module).state_shape,
         )
@@ -241,7 +241,7 @@ def sensitivity(
 
     Args:
         model: from `load_model`.
-        windows: (sequences, length) int64 tokens; a few windows suffice.
+        windows: (windows, length) int64 tokens; a few windows suffice.
         progress: called at each block, in the forward and in the backward pass.
 
     Raises:

@@ -24,8 +24,8 @@ def size_of_inputs(vectors: Tensor) -> Tensor:
     return torch.from_numpy(squares_of_columns(wide.numpy()))
 
 
-def input_norms(batches: Mapping[str, Sequence[Tensor]], sequences: int) -> dict[str, tuple[Tensor, bool]]:
-    """Return √(Σ x_j² / sequences) of each layer, (N,) float32, and whether it is finite.
+def input_norms(batches: Mapping[str, Sequence[Tensor]], windows: int) -> dict[str, tuple[Tensor, bool]]:
+    """Return √(Σ x_j² / windows) of each layer, (N,) float32, and whether it is finite.
 
     `batches`: the result of `size_of_inputs` for each batch.
     """
@@ -41,7 +41,7 @@ def input_norms(batches: Mapping[str, Sequence[Tensor]], sequences: int) -> dict
                 squares = squares.double().square()
             total = squares if total is None else total + squares
         assert total is not None
-        norms = (total / sequences).sqrt().float()
+        norms = (total / windows).sqrt().float()
         finite = norms.isfinite().all(dim=1).tolist()
         result |= {
             name: (norm, is_finite) for name, norm, is_finite in zip(names, norms, finite, strict=True)

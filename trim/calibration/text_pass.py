@@ -26,7 +26,7 @@ GPU_EXPERTS_NUMBERS = 2**29  # in the hidden states of a batch, where each token
 
 T = TypeVar("T")
 
-# Pairs of a first sequence and the batch size used from there on; a shrink in the middle of a block adds a pair.
+# Pairs of a first window and the batch size used from there on; a shrink in the middle of a block adds a pair.
 Segments = list[list[int]]
 
 
@@ -37,7 +37,7 @@ def default_batch(
     *,
     experts_width: int = 0,
 ) -> int:
-    """Return how many sequences go into one forward pass.
+    """Return how many windows go into one forward pass.
 
     Args:
         calibration: the text.
@@ -51,7 +51,7 @@ def default_batch(
         tokens = cpu_tokens
     elif experts_width:
         tokens = max(tokens, GPU_EXPERTS_NUMBERS // experts_width)
-    return max(1, min(calibration.sequences, tokens // calibration.length))
+    return max(1, min(calibration.windows, tokens // calibration.length))
 
 
 class TextPass:
@@ -61,7 +61,7 @@ class TextPass:
         model: the model that the text goes through.
         calibration: the text.
         states: the hidden states.
-        batch: sequences in one forward pass; halves when memory runs out.
+        batch: windows in one forward pass; halves when memory runs out.
     """
 
     def __init__(
@@ -154,7 +154,7 @@ class TextPass:
             The batch sizes that were used.
         """
         if segments:
-            stops = [start for start, _ in segments[1:]] + [self.calibration.sequences]
+            stops = [start for start, _ in segments[1:]] + [self.calibration.windows]
             for (start, size), stop in zip(segments, stops, strict=True):
                 for part in self._parts(start, size, stop):
                     self.states.write(part, self.output(index, block, part))
@@ -174,7 +174,7 @@ class TextPass:
         return used
 
     def _parts(self, start: int, size: int, stop: int | None = None) -> Iterator[slice]:
-        stop = self.calibration.sequences if stop is None else stop
+        stop = self.calibration.windows if stop is None else stop
         for first in range(start, stop, size):
             yield slice(first, min(first + size, stop))
 
@@ -189,7 +189,7 @@ class TextPass:
         return self._calls[part.start, part.stop][index]
 
     def _embed(self, start: int, size: int, keep_states: bool = False) -> None:
-        """Record the arguments of the blocks from a sequence on, and store the embedded text."""
+        """Record the arguments of the blocks from window `start` on, and store the embedded text."""
         mask = self.calibration.mask
         earlier = next(iter(self._calls.values()), None)
         with self.model.embedding() as module:
@@ -261,7 +261,7 @@ def text_pass(
     Args:
         model: the model that the text goes through.
         calibration: the text.
-        batch: sequences in one forward pass.
+        batch: windows in one forward pass.
         folder: where hidden states may be stored when memory does not hold them.
         activation_bytes: the most memory that hidden states may take; None: a share of the free memory.
         alongside: another pass of the same text, whose blocks have the same arguments.
@@ -270,7 +270,7 @@ def text_pass(
         NotEnoughMemoryError: not even one window fits into memory.
         SettingsError: the hidden states fit neither into memory nor on the disk.
     """
-    shape = (calibration.sequences, calibration.length, *trial_of(model.module).state_shape)
+    shape = (calibration.windows, calibration.length, *trial_of(model.module).state_shape)
     with allocate_states(
         shape, model.dtype, model.device, folder=folder, limit_bytes=activation_bytes
     ) as states:

@@ -50,7 +50,7 @@ def agreements(
     Args:
         checkpoint: as for `xray`.
         parent: the dense model that it was made from.
-        windows: (sequences, length) int64 tokens, from `load_corpus`.
+        windows: (windows, length) int64 tokens, from `load_corpus`.
         vectors_per_sequence: number of input vectors sampled from each window.
         seed: seed of the sampling.
         progress: called at each step; an exception from it ends the work.

@@ -144,7 +144,7 @@ class _Suffixes:
             outputs of `layer`, (D,) float64; 0 without one.
         """
         model, states = self.model, self.states
-        window_losses = torch.empty(states.calibration.sequences, dtype=torch.float64)
+        window_losses = torch.empty(states.calibration.windows, dtype=torch.float64)
         # By the first window of a part: a part that ran out of memory is repeated, and overwritten.
         squares: dict[int, Tensor] = {}
         most = logit_windows(model, states.calibration.length)

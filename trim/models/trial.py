@@ -17,7 +17,7 @@ from trim.names import one_line
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
-_TEXT = (2, 3)  # sequences and tokens
+_TEXT = (2, 3)  # windows and tokens of each
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,8 @@ def prune(
         model: a source for `load_model`.
         out: the run folder; must be empty or missing.
         settings: every option; `model` replaces their own model.
-        tokens: (sequences, length) int64, a calibration text of your own instead of `corpus`.
-        mask: (sequences, length) bool, False where `tokens` are padding.
+        tokens: (windows, length) int64, a calibration text of your own instead of `corpus`.
+        mask: (windows, length) bool, False where `tokens` are padding.
         tokens_of_corpus: whether `tokens` were read from `corpus` before, because several runs share them.
         name: the run's title.
         activation_bytes: the most memory that hidden states may take; None: a share of the free memory. Does not change
@@ -90,7 +90,7 @@ def prune(
         source.calibration, source.model.device, experts_width=experts_width(source.model.blocks)
     )
     given = tokens is not None and not tokens_of_corpus
-    record = source.record(min(batch, source.calibration.sequences), torch.get_num_threads(), given=given)
+    record = source.record(min(batch, source.calibration.windows), torch.get_num_threads(), given=given)
     blocks = structure(source.model.blocks)
     with RunWriter.create(
         out, record.to_json(), name=name or chosen.name, heads=source.heads, structure=blocks

@@ -113,14 +113,14 @@ class RunSource:
                 "--tune continues from weights that were refitted, or solved to the outputs of the dense model; leave "
                 "it out, or choose --refit or --allocation solved"
             )
-        if (settings.tune or (settings.refit and not settings.solves)) and calibration.sequences < 2:
+        if (settings.tune or (settings.refit and not settings.solves)) and calibration.windows < 2:
             raise SettingsError(
                 f"--{'tune' if settings.tune else 'refit'} is judged on windows that it does not see, so it needs 2 "
                 "windows at least; raise --windows"
             )
         if settings.solves:
             unseen = calibration.held_out if settings.tune else 0
-            part = calibration.first(calibration.sequences - unseen)
+            part = calibration.first(calibration.windows - unseen)
             part.require_tokens(chosen_layers(settings.layers, model))
         return cls(settings, fetched.title, model, calibration)
 
@@ -163,7 +163,7 @@ def write_text(path: Path, calibration: Calibration) -> None:
 
 
 def read_text(path: Path) -> tuple[Tensor | None, Tensor | None]:
-    """Read the saved tokens (sequences, length) int64 and their mask; (None, None) if they are missing or damaged."""
+    """Read the saved tokens (windows, length) int64 and their mask; (None, None) if they are missing or damaged."""
     try:
         tensors = load(path.read_bytes())
         return tensors["tokens"].long(), tensors.get("mask")

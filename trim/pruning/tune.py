@@ -142,10 +142,10 @@ def _tune(
 ) -> Tuned:
     """Train the kept weights in place, and return those of the best epoch."""
     calibration = error.text.calibration
-    training_windows = calibration.sequences - calibration.held_out
+    training_windows = calibration.windows - calibration.held_out
     size = max(1, min(STEP_TOKENS // calibration.length, training_windows // MIN_STEPS))
     training = _parts(0, training_windows, size)
-    held_out = _parts(training_windows, calibration.sequences, size)
+    held_out = _parts(training_windows, calibration.windows, size)
 
     @torch.no_grad()
     def held_out_error() -> float:

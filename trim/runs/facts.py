@@ -28,8 +28,8 @@ def text_facts(
     """Describe a calibration text.
 
     Args:
-        tokens: (sequences, length) int64.
-        mask: (sequences, length) bool, False where tokens are padding.
+        tokens: (windows, length) int64.
+        mask: (windows, length) bool, False where tokens are padding.
         given: whether the user gave the text as tokens instead of the name of a corpus.
         bos_token: the model's beginning-of-text token, if it has one.
     """

@@ -96,7 +96,7 @@ def toy_windows(sequences: int = 6, length: int = 10) -> Tensor:
 
 
 def naive(model: trim.Model, tokens: Tensor) -> dict[str, np.ndarray]:
-    """Every input of every layer, (sequences, length, N) float64, one window at a time."""
+    """Every input of every layer, (windows, length, N) float64, one window at a time."""
     seen: dict[str, list[np.ndarray]] = {name: [] for name in model.layers}
 
     def note(name: str, inputs: Tensor) -> None:
@@ -383,7 +383,7 @@ def test_captures_side_by_side():
 @pytest.mark.parametrize(
     ("tokens", "settings", "message"),
     [
-        (toy_windows()[0], {}, "sequences, length"),
+        (toy_windows()[0], {}, "windows, length"),
         (toy_windows()[:0], {}, "not empty"),
         (toy_windows().float(), {}, "token numbers"),
         (toy_windows(2, 65), {}, "at most 64 tokens"),

@@ -35,7 +35,7 @@ def tuned(mask=None, aimed_at=None):
     def text_pass(values):
         return SimpleNamespace(
             states=SimpleNamespace(read=lambda part, device: values[part]),
-            calibration=SimpleNamespace(sequences=32, held_out=4, length=8, mask=mask),
+            calibration=SimpleNamespace(windows=32, held_out=4, length=8, mask=mask),
             model=SimpleNamespace(device=torch.device("cpu")),
             call=lambda index, part: BlockCall((), {}),
         )
