@@ -3,10 +3,11 @@
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from trim.errors import RunError
-from trim.progress import Progress
+from trim.progress import Progress, ProgressListener
+from trim.runs.writer import FolderWriter
 
 if TYPE_CHECKING:
     from _typeshed import DataclassInstance
@@ -86,6 +87,24 @@ Fact = Began | LayerPruned | BlockDone | Note | Stopped | Finished
 FactListener = Callable[[Fact], None]
 Event = Fact | Progress
 Listener = Callable[[Event], None]
+
+F = TypeVar("F", bound="DataclassInstance")
+
+
+def logged(
+    writer: FolderWriter, progress: ProgressListener | None, listener: Callable[[F], None] | None
+) -> Callable[[F | Progress], None]:
+    """Return a listener that logs each event in the folder, and passes it on to the user's listeners."""
+
+    def emit(event: F | Progress) -> None:
+        writer.log(to_json(event))
+        if isinstance(event, Progress):
+            if progress:
+                progress(event)
+        elif listener:
+            listener(event)
+
+    return emit
 
 
 @contextlib.contextmanager

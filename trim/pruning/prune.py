@@ -19,8 +19,8 @@ from trim.methods.pattern import Pattern
 from trim.models.experts import experts_width
 from trim.models.row_parts import structure
 from trim.names import CORPORA, MODELS, absolute
-from trim.progress import Progress, ProgressListener
-from trim.pruning.events import Began, Event, FactListener, Finished, end_reported, to_json
+from trim.progress import ProgressListener
+from trim.pruning.events import Began, FactListener, Finished, Listener, end_reported, logged
 from trim.pruning.layer import Method
 from trim.pruning.loop import prune_blocks
 from trim.pruning.plan import chosen_layers, plan_budgets
@@ -169,15 +169,7 @@ def _complete(
     begin = time.perf_counter()
     run = open_run(writer.path)
     batch, threads = _batch_and_threads(run)
-
-    def emit(event: Event) -> None:
-        writer.log(to_json(event))
-        if isinstance(event, Progress):
-            if progress:
-                progress(event)
-        elif listener:
-            listener(event)
-
+    emit: Listener = logged(writer, progress, listener)
     with fixed_threads(threads), torch.inference_mode(), end_reported(emit):
         shapes = chosen_layers(source.settings.layers, source.model)
         settings = source.settings

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from trim.progress import Progress
 from trim.pruning.events import Finished, Note, Stopped
 
 
@@ -40,3 +41,4 @@ class Measured:
 
 Fact = Began | Measured | Note | Stopped | Finished
 FactListener = Callable[[Fact], None]
+Listener = Callable[[Fact | Progress], None]

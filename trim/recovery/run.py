@@ -18,9 +18,9 @@ from trim.models.fusion import fused
 from trim.models.loaded import Model
 from trim.models.replaced import replaced
 from trim.progress import Progress, ProgressListener
-from trim.pruning.events import Finished, Note, end_reported, to_json
+from trim.pruning.events import Finished, Note, end_reported, logged
 from trim.recovery import events
-from trim.recovery.events import FactListener
+from trim.recovery.events import FactListener, Listener
 from trim.recovery.folder import RecoveryWriter
 from trim.recovery.kept import KeptWeights
 from trim.recovery.memory import Plan
@@ -55,17 +55,7 @@ def run_recovery(
     resolved = ResolvedSettings.of(request)
     device = choose_device(request.device)
     dtype = recovery_dtype(request.dtype, device)
-
-    def emit(event: events.Fact) -> None:
-        writer.log(to_json(event))
-        if listener:
-            listener(event)
-
-    def report(now: Progress) -> None:
-        writer.log(to_json(now))
-        if progress:
-            progress(now)
-
+    emit: Listener = logged(writer, progress, listener)
     with fixed_threads(record.compute.threads or torch.get_num_threads()), end_reported(emit):
         emit(
             events.Began(
@@ -77,7 +67,7 @@ def run_recovery(
                 writer.has_state,
             )
         )
-        report(Progress("Loading both models"))
+        emit(Progress("Loading both models"))
         dense, student = pair.load(device, dtype, progress)
         kept = _trained_weights(student, pair.trained, dtype)
         before = kept.values.to("cpu", copy=True)
@@ -88,7 +78,7 @@ def run_recovery(
         with _ready(dense, student, plan, device):
             sampling_begin = time.monotonic()
             if resolved.sampled and not len(text.sampled):
-                text = _with_sampled(text, dense, request, resolved, report)
+                text = _with_sampled(text, dense, request, resolved, emit)
                 writer.write_text(text)
             if request.steps is not None:
                 state.planned = request.steps
@@ -99,10 +89,10 @@ def run_recovery(
             if best is not None:
                 training.best.copy_(best)
             with _state_saved(writer, training):
-                _train(writer, training, report, emit)
+                _train(writer, training, emit)
         state = training.state
         seen = state.done * resolved.batch * resolved.length
-        report(Progress("Writing the recovered model"))
+        emit(Progress("Writing the recovered model"))
         with _state_saved(writer, training):
             write_moved(writer.path, student, kept, before, training.best)
             # A process that was killed later may have left one.
@@ -157,7 +147,7 @@ def _with_sampled(
     return dataclasses.replace(text, sampled=sampled)
 
 
-def _train(writer: RecoveryWriter, training: Training, report: ProgressListener, emit: FactListener) -> None:
+def _train(writer: RecoveryWriter, training: Training, emit: Listener) -> None:
     """Train, report the progress, and save the state every `SAVE_SECONDS`."""
     saved, reported = time.monotonic(), 0.0
 
@@ -169,7 +159,7 @@ def _train(writer: RecoveryWriter, training: Training, report: ProgressListener,
         what = f"Step {state.done:,}{planned}: held-out perplexity {last['perplexity']:.4g}"
         left = training.seconds_left
         if time.monotonic() - reported > _REPORT_EVERY_SECONDS:
-            report(Progress(what, state.position, 1.0, None if left is None else round(left, 1)))
+            emit(Progress(what, state.position, 1.0, None if left is None else round(left, 1)))
             reported = time.monotonic()
         if time.monotonic() - saved > SAVE_SECONDS:
             writer.write_state(training)
