@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 import torch
 from torch import Tensor
 
-from trim.models.experts import Experts, Part
+from trim.models.experts import Experts, MatrixPart
 from trim.models.tensor_files import TensorFiles
 
 if TYPE_CHECKING:
@@ -34,8 +34,8 @@ _JOINING = {"MergeModulelist", "Concatenate", "ErnieFuseAndSplitTextVisionExpert
 
 
 @dataclass(frozen=True)
-class Stored:
-    """The place of a tensor of the model in the files, or of some of its rows.
+class StoredTensor:
+    """Where the files hold a tensor of the model, or some of its rows.
 
     Attributes:
         name: the name in the files of the tensor that holds it.
@@ -48,7 +48,7 @@ class Stored:
     name: str
     offset: int
     shape: tuple[int, ...]
-    part: Part
+    part: MatrixPart
     rows: slice = field(default_factory=lambda: slice(None))
 
     @property
@@ -57,7 +57,7 @@ class Stored:
         return tuple(self.part.of(torch.empty(self.shape, device="meta")).shape)
 
     @property
-    def plain(self) -> "Stored":
+    def plain(self) -> "StoredTensor":
         """Return the same place, with only the needed rows as the matrix where they are contiguous in the file."""
         rows = self.part.rows
         if self.part.transposed or rows.step not in (None, 1) or rows == slice(None):
@@ -68,7 +68,7 @@ class Stored:
             self,
             offset=self.offset + first * math.prod(self.shape[1:]),
             shape=shape,
-            part=Part(self.part.joined),
+            part=MatrixPart(self.part.joined),
         )
 
     def of(self, tensor: Tensor) -> Tensor:
@@ -103,7 +103,7 @@ class Conversion:
             for name, converted in found.items()
         }
 
-    def places(self, converted: Mapping[str, Tensor], files: TensorFiles) -> dict[str, list[Stored]]:
+    def places(self, converted: Mapping[str, Tensor], files: TensorFiles) -> dict[str, list[StoredTensor]]:
         """Find the places of the converted tensors' rows in the files; empty where the files do not hold them as rows.
 
         Args:
@@ -119,7 +119,7 @@ class Conversion:
             rows = _consecutive_slices([shape[0] for shape in shapes])
             return {
                 rows_of[0][0]: [
-                    Stored(name, 0, shape, Part(name), part)
+                    StoredTensor(name, 0, shape, MatrixPart(name), part)
                     for name, shape, part in zip(names, shapes, rows, strict=True)
                 ]
             }
@@ -128,18 +128,23 @@ class Conversion:
         stored = self.sources[0][0]
         shape = files.places[stored].shape
         if steps in (["Chunk 0"], ["Split 0"]):
-            parts = [Part(stored, rows=part) for part in _consecutive_slices([count for _, count in rows_of])]
+            parts = [
+                MatrixPart(stored, rows=part) for part in _consecutive_slices([count for _, count in rows_of])
+            ]
         elif steps == ["Interleave 0", "Chunk 0"] and len(rows_of) == 2:
-            parts = [Part(stored, rows=slice(half, None, 2)) for half in range(2)]
+            parts = [MatrixPart(stored, rows=slice(half, None, 2)) for half in range(2)]
         elif steps == ["Transpose 0 1"] and len(shape) == 2:
-            parts = [Part(stored, True)]
+            parts = [MatrixPart(stored, True)]
         else:
             return {}
         return {
-            name: [Stored(stored, 0, shape, part)] for (name, _), part in zip(rows_of, parts, strict=True)
+            name: [StoredTensor(stored, 0, shape, part)]
+            for (name, _), part in zip(rows_of, parts, strict=True)
         }
 
-    def expert_places(self, joined: str, part: Part, experts: Experts, files: TensorFiles) -> list[Stored]:
+    def expert_places(
+        self, joined: str, part: MatrixPart, experts: Experts, files: TensorFiles
+    ) -> list[StoredTensor]:
         """Find each expert's part of the tensor `joined` in the files; empty where the files do not hold it as one."""
         steps, patterns = self._steps(), list(self.rule.source_patterns)
         targets = list(self.rule.target_patterns)
@@ -150,12 +155,12 @@ class Conversion:
             pattern = patterns[1 if part.rows.start else 0]
             names = [name for name, source in self.sources if source == pattern]  # in natural order
             if steps == ["Concatenate 1"] and len(names) == 1:
-                return _each_expert(names[0], files.places[names[0]].shape, Part(names[0]), experts)
+                return _each_expert(names[0], files.places[names[0]].shape, MatrixPart(names[0]), experts)
             # The files number the experts consecutively over all tensors that the rule makes.
             of = next(n for n, target in enumerate(targets) if target in joined) if len(targets) > 1 else 0
             first = of * -(-len(names) // len(targets))
             places = [
-                Stored(name, 0, files.places[name].shape, Part(name))
+                StoredTensor(name, 0, files.places[name].shape, MatrixPart(name))
                 for name in names[first : first + experts.count]
             ]
             return places if len(places) == experts.count else []
@@ -185,10 +190,10 @@ class Conversion:
         ]
 
 
-def _each_expert(name: str, shape: tuple[int, ...], part: Part, experts: Experts) -> list[Stored]:
+def _each_expert(name: str, shape: tuple[int, ...], part: MatrixPart, experts: Experts) -> list[StoredTensor]:
     """Return the places of all experts in a tensor that holds their matrices one after the other."""
     size = math.prod(shape[1:])
-    return [Stored(name, expert * size, shape[1:], part) for expert in range(experts.count)]
+    return [StoredTensor(name, expert * size, shape[1:], part) for expert in range(experts.count)]
 
 
 def _consecutive_slices(sizes: list[int]) -> list[slice]:

@@ -13,13 +13,13 @@ POST_NORM = "post_expert_norm"
 
 
 @dataclass(frozen=True)
-class Part:
-    """The place of a layer's tensor in the tensor that joins all experts.
+class MatrixPart:
+    """The part of a matrix that is a layer's weight, such as one expert's in the tensor that joins all experts.
 
     Attributes:
-        joined: the name of the joined tensor.
-        transposed: whether an expert's matrix in it is (N, D).
-        rows: the layer's rows in the expert's matrix, as (D, N).
+        joined: the name of the tensor that holds the matrix.
+        transposed: whether the matrix is (N, D).
+        rows: the layer's rows in the matrix, as (D, N).
     """
 
     joined: str
@@ -27,7 +27,7 @@ class Part:
     rows: slice = field(default_factory=lambda: slice(None))
 
     def of(self, matrix: Tensor) -> Tensor:
-        """View the part of one expert's matrix."""
+        """View the part in its matrix."""
         matrix = matrix.t() if self.transposed and matrix.ndim == 2 else matrix
         return matrix if self.rows == slice(None) else matrix[self.rows]  # a scalar cannot be indexed
 
@@ -124,7 +124,7 @@ class Experts(nn.Module):
     """
 
     def __init__(
-        self, parts: dict[str, Part], joined: dict[str, Tensor], experts: Sequence[nn.Module]
+        self, parts: dict[str, MatrixPart], joined: dict[str, Tensor], experts: Sequence[nn.Module]
     ) -> None:
         super().__init__()
         self.parts = parts

@@ -16,7 +16,7 @@ from trim.models.experts import (
     CustomGateExpert,
     Expert,
     Experts,
-    Part,
+    MatrixPart,
     PassingExperts,
     RoutedLinear,
     ScaledExperts,
@@ -59,15 +59,17 @@ def _split(module: Any, first_only: bool) -> Experts | None:
         parts = _layout_parts(module, joined)
     elif kind in ("Step3p7Experts", "LongcatFlashExperts"):
         gate_up = _halves("gate_up_proj", "weight", joined, transposed=False, concatenated=True)
-        parts = gate_up | {"down_proj.weight": Part("down_proj")}
+        parts = gate_up | {"down_proj.weight": MatrixPart("down_proj")}
     elif kind == "Llama4TextExperts":
         gate_up = _halves("gate_up_proj", "weight", joined, transposed=True, concatenated=True)
-        parts = gate_up | {"down_proj.weight": Part("down_proj", transposed=True)}
+        parts = gate_up | {"down_proj.weight": MatrixPart("down_proj", transposed=True)}
     elif kind == "DbrxExperts":
         names = {"gate_proj": "mlp.w1", "up_proj": "mlp.v1", "down_proj": "mlp.w2"}
-        parts = {f"{leaf}.weight": Part(name, transposed=leaf == "down_proj") for leaf, name in names.items()}
+        parts = {
+            f"{leaf}.weight": MatrixPart(name, transposed=leaf == "down_proj") for leaf, name in names.items()
+        }
     elif kind == "JetMoeParallelExperts":
-        parts = {"weight": Part("weight")}
+        parts = {"weight": MatrixPart("weight")}
     else:
         return None
     if {part.joined for part in parts.values()} != joined.keys():
@@ -81,9 +83,9 @@ def _split(module: Any, first_only: bool) -> Experts | None:
     return experts
 
 
-def _layout_parts(layout: Any, joined: Mapping[str, Tensor]) -> dict[str, Part]:
+def _layout_parts(layout: Any, joined: Mapping[str, Tensor]) -> dict[str, MatrixPart]:
     """Return the parts of an expert's tensors in the layout that a class of experts describes."""
-    parts: dict[str, Part] = {}
+    parts: dict[str, MatrixPart] = {}
     for leaf, suffix in (("weight", ""), ("bias", "_bias"))[: 2 if layout.has_bias else 1]:
         if layout.has_gate:
             parts |= _halves(
@@ -94,27 +96,27 @@ def _layout_parts(layout: Any, joined: Mapping[str, Tensor]) -> dict[str, Part]:
                 concatenated=layout.is_concatenated,
             )
         else:
-            parts[f"up_proj.{leaf}"] = Part(f"up_proj{suffix}", layout.is_transposed)
-        parts[f"down_proj.{leaf}"] = Part(f"down_proj{suffix}", layout.is_transposed)
+            parts[f"up_proj.{leaf}"] = MatrixPart(f"up_proj{suffix}", layout.is_transposed)
+        parts[f"down_proj.{leaf}"] = MatrixPart(f"down_proj{suffix}", layout.is_transposed)
     return parts
 
 
 def _halves(
     name: str, leaf: str, joined: Mapping[str, Tensor], *, transposed: bool, concatenated: bool
-) -> dict[str, Part]:
+) -> dict[str, MatrixPart]:
     """Return the parts of gate and up in the tensor that joins them."""
     both = joined[name].shape[-1 if transposed or leaf == "bias" else -2] if name in joined else 0
     rows = (
         (slice(both // 2), slice(both // 2, both)) if concatenated else (slice(0, None, 2), slice(1, None, 2))
     )
     return {
-        f"{layer}.{leaf}": Part(name, transposed, half)
+        f"{layer}.{leaf}": MatrixPart(name, transposed, half)
         for layer, half in zip(("gate_proj", "up_proj"), rows, strict=True)
     }
 
 
 def _experts_of(
-    module: Any, parts: Mapping[str, Part], joined: Mapping[str, Tensor], count: int, first_only: bool
+    module: Any, parts: Mapping[str, MatrixPart], joined: Mapping[str, Tensor], count: int, first_only: bool
 ) -> Sequence[nn.Module]:
     """Make the experts, with their weights, which are removed from the module."""
     from transformers.integrations.moe import _default_apply_gate

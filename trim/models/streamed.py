@@ -17,7 +17,7 @@ from trim.devices import choose_dtype, half_is_free
 from trim.errors import ModelError
 from trim.models.architecture import blueprint, compute_buffers, find_blocks
 from trim.models.checkpoint import name_model_in_errors, read_config
-from trim.models.conversions import Stored
+from trim.models.conversions import StoredTensor
 from trim.models.experts import routers
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
@@ -81,7 +81,7 @@ class StreamedModel:
         for layer in self.layers:
             self.stored(layer)
 
-    def stored(self, layer: str) -> list[Stored]:
+    def stored(self, layer: str) -> list[StoredTensor]:
         """Find where the files hold a layer's weight, or its rows.
 
         Raises:

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 
 from trim.errors import ModelError
 from trim.models.conv1d import TransposedLinear
-from trim.models.conversions import Conversion, Stored, match_tensors
-from trim.models.experts import POST_NORM, Experts, Part, matrix_of
+from trim.models.conversions import Conversion, StoredTensor, match_tensors
+from trim.models.experts import POST_NORM, Experts, MatrixPart, matrix_of
 from trim.models.safetensors_header import TensorPlace
 from trim.models.tensor_files import TensorFiles, joined_in_runs
 
@@ -40,12 +40,12 @@ class ModelTensors:
         self._tied = _tied_names(module)
         names, conversions = match_tensors(self._module.tensors, module, files)
         self._stored = {
-            name: [Stored(stored, 0, files.places[stored].shape, Part(stored))]
+            name: [StoredTensor(stored, 0, files.places[stored].shape, MatrixPart(stored))]
             for name, stored in names.items()
         }
         self._converted: dict[str, Conversion] = {}
         # The joined tensor, the number of the expert, how many experts there are, and the part.
-        self._parts: dict[str, tuple[str, int, int, Part | None]] = {}
+        self._parts: dict[str, tuple[str, int, int, MatrixPart | None]] = {}
         shapes: dict[str, tuple[int, ...]] = {}
         for conversion in conversions:
             places = (files.places[name] for name, _ in conversion.sources)
@@ -62,7 +62,7 @@ class ModelTensors:
         parts = list(module.named_modules())
         for path, part in parts:
             if isinstance(part, TransposedLinear) and (held := self._stored.get(f"{path}.weight")):
-                self._stored[f"{path}.weight"] = [replace(held[0], part=Part(held[0].name, True))]
+                self._stored[f"{path}.weight"] = [replace(held[0], part=MatrixPart(held[0].name, True))]
             if isinstance(part, Experts):
                 self._split(path, part, shapes)
         shapes |= {name: stored[0].own_shape for name, stored in self._stored.items() if len(stored) == 1}
@@ -96,14 +96,14 @@ class ModelTensors:
             for number in range(experts.count):
                 own = f"{path}.{number}.{leaf}"
                 if whole is not None:
-                    self._stored[own] = [Stored(whole[0].name, number * math.prod(shape), shape, part)]
+                    self._stored[own] = [StoredTensor(whole[0].name, number * math.prod(shape), shape, part)]
                 elif places:
                     self._stored[own] = [places[number]]
                 elif made is not None:
                     self._parts[own] = (joined, number, experts.count, part)
                     shapes[own] = tuple(part.of(torch.empty(shape, device="meta")).shape)
 
-    def places(self, name: str) -> list[Stored]:
+    def places(self, name: str) -> list[StoredTensor]:
         """Find where the files hold a tensor, or its rows; empty where it is computed from other tensors."""
         return self._stored.get(self._held_as(name), [])
 
@@ -152,7 +152,7 @@ class ModelTensors:
         made = conversion.convert(self._module, tensors)[joined]
         return made if part is None else part.of(matrix_of(made, count, number)).contiguous()
 
-    def _read(self, stored: Stored) -> Tensor:
+    def _read(self, stored: StoredTensor) -> Tensor:
         return stored.part.of(self._files.read(stored.name, stored.offset, stored.shape)).contiguous()
 
     def _held_as(self, name: str) -> str:

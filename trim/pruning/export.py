@@ -19,7 +19,7 @@ from trim.errors import ModelError, RunError
 from trim.files import new_folder
 from trim.hub import parse_id
 from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
-from trim.models.conversions import Stored
+from trim.models.conversions import StoredTensor
 from trim.models.loaded import Model, fetch_model
 from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import StreamedModel
@@ -87,7 +87,7 @@ def export(
         _require_refitted(run, streamed.files, title)
     _require_layers(run, streamed.layers, title)
     with disk_errors_named(out), new_folder(out.absolute()) as new:
-        masked: dict[str, list[tuple[str, Stored]]] = {}
+        masked: dict[str, list[tuple[str, StoredTensor]]] = {}
         for layer in run.layers:
             for stored in streamed.stored(layer):
                 masked.setdefault(stored.name, []).append((layer, stored))
@@ -175,7 +175,7 @@ def _require_layers(run: Run, shapes: dict[str, tuple[int, int]], title: str) ->
 
 
 @contextlib.contextmanager
-def changed_part(file: BufferedRandom, place: TensorPlace, stored: Stored) -> Iterator[torch.Tensor]:
+def changed_part(file: BufferedRandom, place: TensorPlace, stored: StoredTensor) -> Iterator[torch.Tensor]:
     """Yield a tensor of the model from an open file, where it may be part of a larger one, and write changes back."""
     matrix = torch.empty(stored.shape, dtype=place.dtype)
     data = matrix.view(-1).view(torch.uint8).numpy().data

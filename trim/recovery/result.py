@@ -12,7 +12,7 @@ from trim.errors import ModelError, RunError
 from trim.files import new_folder, write_atomically
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
-from trim.models.conversions import Stored
+from trim.models.conversions import StoredTensor
 from trim.models.loaded import Model
 from trim.models.safetensors_header import TensorPlace
 from trim.models.tensor_names import ModelTensors
@@ -65,7 +65,7 @@ def write_model(
     tensors = ModelTensors(module, pair.files)
     inside = {id(each) for block in find_blocks(module) for each in block.parameters() if each.ndim > 1}
     matrices = {name for name, each in module.named_parameters() if id(each) in inside}
-    trained: dict[str, list[tuple[str, Stored]]] = {}  # by the tensor's name in the files
+    trained: dict[str, list[tuple[str, StoredTensor]]] = {}  # by the tensor's name in the files
     for name in pair.trained:
         for stored in tensors.places(name):
             trained.setdefault(stored.name, []).append((name, stored))

@@ -21,8 +21,8 @@ from transformers.core_model_loading import (
     WeightConverter,
 )
 
-from trim.models.conversions import Conversion, Stored
-from trim.models.experts import Experts, Part
+from trim.models.conversions import Conversion, StoredTensor
+from trim.models.experts import Experts, MatrixPart
 from trim.models.tensor_files import TensorFiles
 from trim.pruning.export import changed_part
 
@@ -69,7 +69,7 @@ def converted(
     return conversion, conversion.convert(model, iter(tensors.values())), TensorFiles(path)
 
 
-def require_stored(stored: Stored, expected: Tensor, files: TensorFiles) -> None:
+def require_stored(stored: StoredTensor, expected: Tensor, files: TensorFiles) -> None:
     """A tensor is where it is said to be, and what is written there is read again."""
     place = files.places[stored.name]
     assert stored.own_shape == stored.of(expected).shape
@@ -106,7 +106,7 @@ def test_experts_in_the_files(kind, tmp_path):
     )
     assert conversion.places(made, files) == {}
     for name, rows in itertools.product(names, (slice(ROWS), slice(ROWS, 2 * ROWS))):
-        stored = conversion.expert_places(name, Part("gate_up_proj", rows=rows), experts, files)
+        stored = conversion.expert_places(name, MatrixPart("gate_up_proj", rows=rows), experts, files)
         assert len(stored) == EXPERTS
         for place, each in enumerate(stored):
             require_stored(each, made[name][place, rows], files)

@@ -9,7 +9,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedModel
 
 import trim
 from tests.trim import tiny
-from trim.models.experts import Part
+from trim.models.experts import MatrixPart
 from trim.models.streamed import StreamedModel
 
 SIZES = {
@@ -116,4 +116,4 @@ def test_a_part_that_is_missing(tmp_path):
 
 
 def test_a_number_among_the_tensors_has_no_rows():
-    assert Part("0.mlp.act_fn.alpha").of(torch.tensor(3.0)) == 3
+    assert MatrixPart("0.mlp.act_fn.alpha").of(torch.tensor(3.0)) == 3

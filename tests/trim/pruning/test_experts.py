@@ -20,7 +20,7 @@ from trim.calibration.capture import LayerSample, scored_layers
 from trim.calibration.inputs import MIN_TOKENS, InputListener
 from trim.methods.allocations import ScoredLayer
 from trim.models.architecture import check_config
-from trim.models.experts import Expert, Experts, Part, RoutedLinear
+from trim.models.experts import Expert, Experts, MatrixPart, RoutedLinear
 from trim.models.joined_experts import split_experts
 from trim.models.loaded import Model
 from trim.models.safetensors_header import TensorPlace
@@ -119,7 +119,7 @@ def experts_of(number: int, hidden: int = 4, inner: int = 3) -> Experts:
         expert.gate_proj, expert.up_proj = (RoutedLinear(torch.randn(inner, hidden), None) for _ in range(2))
         expert.down_proj, expert.act_fn = RoutedLinear(torch.randn(hidden, inner), None), torch.sigmoid
         experts.append(expert)
-    return Experts({"up_proj.weight": Part("up")}, {}, experts)
+    return Experts({"up_proj.weight": MatrixPart("up")}, {}, experts)
 
 
 def test_an_expert_hears_its_own_tokens_alone():
