@@ -99,11 +99,11 @@ class InputListener:
         self._dense_vectors: dict[str, list[Tensor]] = {}
         self._tokens: dict[str, int] = {}  # of experts' layers
         self._part = slice(0)
-        self._to_come: set[str] = set()  # layers of this batch that have not been called yet
-        self._stops = True
+        self._awaited: set[str] = set()  # layers that have not been called in this batch
+        self._stops_early = True
         self._last: tuple[Tensor, list[str]] | None = None
         self._dense: DenseBatch | None = None
-        self._of_writer: tuple[Tensor, Tensor | None, Tensor | None, Tensor] | None = None
+        self._writer_inputs: tuple[Tensor, Tensor | None, Tensor | None, Tensor] | None = None
         self._stream_errors: dict[str, list[Tensor]] = {}  # of the writer
         self._chosen: tuple[Routing, tuple[Tensor, ...]] | None = None
 
@@ -128,34 +128,34 @@ class InputListener:
         self._dense = dense
         first_batch = not self._groups
         self._part, self._last = part, None
-        self._to_come = {name for name in self.layers if first_batch or name in self._squares}
-        self._stops = not to_the_end and self.writer is None
+        self._awaited = {name for name in self.layers if first_batch or name in self._squares}
+        self._stops_early = not to_the_end and self.writer is None
         try:
             with contextlib.ExitStack() as hooks, contextlib.suppress(LastInputReached):
-                for name in list(self._to_come):
+                for name in list(self._awaited):
                     receive = functools.partial(self._receive, name)
                     hooks.enter_context(self.layers[name].register_forward_pre_hook(receive))
                 if self.writer is not None:
                     hooks.enter_context(self.writer.silence())
                 yield
         finally:
-            self._last = self._dense = self._chosen = self._of_writer = None
+            self._last = self._dense = self._chosen = self._writer_inputs = None
 
     def end(self, stream: Tensor) -> None:
         """Receive the block's output, (batch, length, hidden): the stream that the writer's output is added to."""
         dense_stream = None if self._dense is None else self._dense.stream
-        if self.writer is None or dense_stream is None or self._of_writer is None:
+        if self.writer is None or dense_stream is None or self._writer_inputs is None:
             return
-        values, places, dense, kept = self._of_writer
+        values, tokens, dense, kept = self._writer_inputs
         error = (dense_stream - stream).flatten(0, -2)
-        error = error if places is None else error[places]
+        error = error if tokens is None else error[tokens]
         self._stream_errors.setdefault(self.writer.name, []).append(error[kept].float() / self.writer.scale)
-        self._add_products(self.writer.name, values, places, dense, error)
+        self._add_products(self.writer.name, values, tokens, dense, error)
 
     def _receive(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
         self._listen(name, module, arguments)
-        self._to_come.discard(name)
-        if self._stops and not self._to_come:
+        self._awaited.discard(name)
+        if self._stops_early and not self._awaited:
             raise LastInputReached
 
     def _listen(self, name: str, module: nn.Module, arguments: tuple[Tensor, ...]) -> None:
@@ -166,26 +166,26 @@ class InputListener:
                 self._last[1].append(name)
             return
         self._last = (inputs, self._groups.setdefault(name, [name]))
-        heard = BatchInput.of(module, arguments)
-        if heard.tokens is None and len(heard.values) != self._part_tokens:
+        batch_input = BatchInput.of(module, arguments)
+        if batch_input.tokens is None and len(batch_input.values) != self._part_tokens:
             raise ModelError(
                 f"{name} receives only part of the tokens, and it is not known which; choose layers without it"
             )
-        values, places = self._real(heard)
+        values, tokens = self._real(batch_input)
         self._squares.setdefault(name, []).append(size_of_inputs(values))
-        if heard.tokens is not None:
+        if batch_input.tokens is not None:
             self._tokens[name] = self._tokens.get(name, 0) + len(values)
         dense = None
         if self._dense is not None:
-            values, places, dense = self._in_both(values, places, self._dense.inputs[name])
-        kept = self._kept(places, heard.routing if dense is None else None, heard.expert)
+            values, tokens, dense = self._in_both(values, tokens, self._dense.inputs[name])
+        kept = self._kept(tokens, batch_input.routing if dense is None else None, batch_input.expert)
         self._vectors.setdefault(name, []).append(values[kept])
         if dense is not None:
             self._dense_vectors.setdefault(name, []).append(dense[kept])
         if self.writer is not None:
-            self._of_writer = values, places, dense, kept  # until the block returns the stream
+            self._writer_inputs = values, tokens, dense, kept  # until the block returns the stream
         elif self.products is not None:
-            self._add_products(name, values, places, dense)
+            self._add_products(name, values, tokens, dense)
 
     @property
     def _part_tokens(self) -> int:
@@ -193,72 +193,76 @@ class InputListener:
         windows: int = self._part.stop - self._part.start
         return windows * self.calibration.length
 
-    def _real(self, heard: BatchInput) -> tuple[Tensor, Tensor | None]:
-        """Return the inputs of the real tokens, (n, N), and their places in the batch, ascending; None: all places."""
+    def _real(self, batch_input: BatchInput) -> tuple[Tensor, Tensor | None]:
+        """Return the inputs of the real tokens, (n, N), and which tokens of the batch these are, ascending; None: all."""
         if self.calibration.mask is None:
-            return heard.values, heard.tokens
-        mask = self.calibration.mask[self._part].flatten().to(heard.values.device)
-        if heard.tokens is None:
-            return heard.values[mask], mask.nonzero()[:, 0]
-        real = mask[heard.tokens]
-        return heard.values[real], heard.tokens[real]
+            return batch_input.values, batch_input.tokens
+        mask = self.calibration.mask[self._part].flatten().to(batch_input.values.device)
+        if batch_input.tokens is None:
+            return batch_input.values[mask], mask.nonzero()[:, 0]
+        real = mask[batch_input.tokens]
+        return batch_input.values[real], batch_input.tokens[real]
 
     def _in_both(
-        self, values: Tensor, places: Tensor | None, dense: BatchInput
+        self, values: Tensor, tokens: Tensor | None, dense: BatchInput
     ) -> tuple[Tensor, Tensor | None, Tensor]:
-        """Return inputs, places and dense inputs of the tokens that reach the layer in both models."""
+        """Return the inputs of the tokens that reach the layer in both models, these tokens, and their dense inputs."""
         if dense.tokens is None:
-            return values, places, dense.values if places is None else dense.values[places]
-        if places is None:
+            return values, tokens, dense.values if tokens is None else dense.values[tokens]
+        if tokens is None:
             raise ModelError("a layer is an expert's in one of two models only")
-        both = torch.isin(places, dense.tokens, assume_unique=True)
-        values, places = values[both], places[both]
-        return values, places, dense.values[torch.searchsorted(dense.tokens, places)]
+        both = torch.isin(tokens, dense.tokens, assume_unique=True)
+        values, tokens = values[both], tokens[both]
+        return values, tokens, dense.values[torch.searchsorted(dense.tokens, tokens)]
 
-    def _kept(self, places: Tensor | None, routing: Routing | None, expert: int) -> Tensor:
-        """Choose the tokens whose input vectors are kept, (vectors,): V of each window, as indices into `places`.
+    def _kept(self, tokens: Tensor | None, routing: Routing | None, expert: int) -> Tensor:
+        """Choose the tokens whose input vectors are kept, (vectors,): V of each window, as indices into `tokens`.
 
-        `routing`: gives the expert exactly these places, so that all experts are handled at once; None: it does not.
+        Args:
+            tokens: (n,), the tokens of the batch that the layer received; None: all.
+            routing: the routing that sent exactly these tokens to the expert, so that the choice for all its experts is
+                made at once; None: there is none.
+            expert: the expert's index.
         """
-        if places is None:
+        if tokens is None:
             length, positions = self.calibration.length, self.calibration.positions[self._part]
             windows = torch.arange(len(positions))[:, None]
             return (windows * length + positions).flatten()
         if routing is None or self.calibration.mask is not None:
-            return self._of_lowest_rank(places, [len(places)])[0]
+            return self._lowest_ranks(tokens, [len(tokens)])[0]
         if self._chosen is None or self._chosen[0] is not routing:
-            self._chosen = routing, self._of_lowest_rank(routing.tokens, routing.counts)
+            self._chosen = routing, self._lowest_ranks(routing.tokens, routing.counts)
         return self._chosen[1][expert]
 
-    def _of_lowest_rank(self, places: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
+    def _lowest_ranks(self, tokens: Tensor, counts: list[int]) -> tuple[Tensor, ...]:
         """Find, for each expert, which of its tokens are the V of lowest rank in their window, ascending.
 
         Args:
-            places: (n,) places of the experts' tokens, expert after expert.
+            tokens: (n,), tokens of the batch, expert after expert.
             counts: how many tokens each expert has.
         """
         length, vectors = self.calibration.length, self.calibration.positions.shape[1]
-        ranks = self.calibration.ranks[self._part].flatten().to(places.device)
-        windows, here = len(ranks) // length, torch.arange(len(places), device=places.device)
-        sizes = torch.tensor(counts, device=places.device)
-        expert = torch.arange(len(counts), device=places.device).repeat_interleave(
-            sizes, output_size=len(places)
+        ranks = self.calibration.ranks[self._part].flatten().to(tokens.device)
+        windows, here = len(ranks) // length, torch.arange(len(tokens), device=tokens.device)
+        sizes = torch.tensor(counts, device=tokens.device)
+        expert = torch.arange(len(counts), device=tokens.device).repeat_interleave(
+            sizes, output_size=len(tokens)
         )
-        group = expert * windows + places // length
-        order = (group * length + ranks[places]).argsort()
+        group = expert * windows + tokens // length
+        order = (group * length + ranks[tokens]).argsort()
         ordered = group[order]
         lowest = here - torch.searchsorted(ordered, ordered) < vectors
         chosen = torch.empty_like(lowest).scatter_(0, order, lowest).nonzero()[:, 0]
-        of_expert = expert[chosen]
-        kept = torch.bincount(of_expert, minlength=len(counts)).tolist()
-        within: tuple[Tensor, ...] = (chosen - (sizes.cumsum(0) - sizes)[of_expert]).split(kept)
+        chosen_expert = expert[chosen]
+        kept = torch.bincount(chosen_expert, minlength=len(counts)).tolist()
+        within: tuple[Tensor, ...] = (chosen - (sizes.cumsum(0) - sizes)[chosen_expert]).split(kept)
         return within
 
     def _add_products(
         self,
         name: str,
         values: Tensor,
-        places: Tensor | None,
+        tokens: Tensor | None,
         dense: Tensor | None,
         stream_error: Tensor | None = None,
     ) -> None:
@@ -267,24 +271,24 @@ class InputListener:
         Args:
             name: the layer's name.
             values: (n, N), its inputs.
-            places: (n,), the tokens of the batch that these are, ascending; None: all.
+            tokens: (n,), the tokens of the batch that these are, ascending; None: all.
             dense: (n, N), its inputs in the dense model; None: not captured.
             stream_error: (n, D), the error of the residual stream; None: not captured.
         """
         held_out_windows = self.products.held_out if self.products else 0
         windows = self.calibration.windows - held_out_windows - self._part.start
         inside = min(max(windows * self.calibration.length, 0), self._part_tokens)
-        if places is not None:
-            inside = int((places < inside).sum())
-        for place, held_out in ((slice(inside), False), (slice(inside, None), True)):
-            if not len(real := values[place]):
+        if tokens is not None:
+            inside = int((tokens < inside).sum())
+        for part, held_out in ((slice(inside), False), (slice(inside, None), True)):
+            if not len(real := values[part]):
                 continue
             sums = ProductSums(
                 outer_products(real, real),
-                None if dense is None else outer_products(dense[place], real),
+                None if dense is None else outer_products(dense[part], real),
                 None
                 if stream_error is None or self.writer is None
-                else outer_products(stream_error[place], real) / self.writer.scale,
+                else outer_products(stream_error[part], real) / self.writer.scale,
             )
             if (name, held_out) in self._sums:
                 self._sums[name, held_out].add(sums)
@@ -314,9 +318,9 @@ class InputListener:
         result: dict[str, LayerInputs] = {}
         chosen = list(self.layers if layers is None else layers)
         groups = [group for group in self.groups if not set(chosen).isdisjoint(group)]
-        of = windows or self.calibration.windows
+        count = windows or self.calibration.windows
         names = [group[0] for group in groups]
-        norms = input_norms({name: self._squares[name] for name in names}, of)
+        norms = input_norms({name: self._squares[name] for name in names}, count)
         vectors = as_columns({name: self._vectors[name] for name in names})
         dense_vectors = as_columns({name: self._dense_vectors[name] for name in names if self._dense_vectors})
         stream_errors = as_columns(self._stream_errors)

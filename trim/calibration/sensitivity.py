@@ -165,13 +165,13 @@ class _Pass(BlockStates):
             gradient = self.read(index + 1, part)
             entering = self.read(index, part).clone().requires_grad_()
             # Each part has its own listener, so a part that runs out of memory leaves nothing behind.
-            heard = InputListener(self.calibration, listener.layers)
-            with _summed_squares(layers) as squares, heard.listening(part, to_the_end=True):
+            part_listener = InputListener(self.calibration, listener.layers)
+            with _summed_squares(layers) as squares, part_listener.listening(part, to_the_end=True):
                 leaving = self.replay(index, block, part, entering)
                 (gradient,) = torch.autograd.grad(leaving, entering, gradient)
             for name, layer_squares in squares.items():
                 sums[name] += layer_squares
-            listener.add(heard)
+            listener.add(part_listener)
             self.write(index, part, gradient)
 
         self.in_batches(back)
