@@ -203,7 +203,7 @@ def hub_errors(repository: Repository) -> Iterator[None]:
         ) from error
     except errors.RemoteEntryNotFoundError as error:
         raise repository.error(
-            f"{repository.name} has no such file as TRIM Lab looks for; what it holds is listed on {repository.page}"
+            f"{repository.name} lacks a file that TRIM Lab needs; its files are listed on {repository.page}"
         ) from error
     except errors.HfHubHTTPError as error:
         raise repository.error(_status_message(repository, error.response.status_code)) from error
@@ -212,7 +212,7 @@ def hub_errors(repository: Repository) -> Iterator[None]:
             message = f"the disk is full, so {repository.name} is not downloaded; make room, or set HF_HOME elsewhere"
         else:
             message = (
-                f"the Hub cannot be reached, and {repository.name} is not wholly in its cache on this machine; check "
+                f"the Hub cannot be reached, and {repository.name} is not complete in its cache on this machine; check "
                 "the network (and that HF_HUB_OFFLINE is not set), or use the demo or a local file or folder"
             )
         raise repository.error(message) from error

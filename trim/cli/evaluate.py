@@ -144,7 +144,7 @@ def _add_machine(parser: argparse.ArgumentParser) -> None:
 
 def _workbench(chosen: argparse.Namespace) -> "Workbench":
     if chosen.batch is not None and chosen.batch < 1:
-        raise SettingsError(f"a batch holds at least one window, not {chosen.batch}")
+        raise SettingsError(f"a batch needs at least one window, not {chosen.batch}")
     from trim.evaluation.workbench import Workbench
 
     return Workbench(device=chosen.device, dtype=chosen.dtype, progress=_terminal().progress)

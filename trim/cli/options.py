@@ -61,7 +61,7 @@ def add_grid(group: argparse._ArgumentGroup, names: Iterable[str]) -> None:
 
 
 def add_as_published(parser: argparse.ArgumentParser) -> None:
-    """Add `--as-published`; options that the user gives win over it."""
+    """Add `--as-published`; options that the user gives override it."""
     parser.add_argument(
         "--as-published",
         action="store_true",

@@ -102,7 +102,7 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
     """Create the sweep that the options describe, or open the one to resume."""
     if chosen.resume is not None:
         if chosen.model is not None or chosen.out is not None:
-            raise SettingsError("--resume resumes a sweep as it was begun; leave MODEL and --out away")
+            raise SettingsError("--resume resumes a sweep as it was begun; leave out MODEL and --out")
         return open_sweep(chosen.resume)
     if chosen.model is None:
         raise SettingsError("name the model to prune, or the sweep to resume (--resume DIR)")

@@ -140,7 +140,7 @@ def source_of(run: Run, *, layer: bool = False) -> str:
         ModelError: the model cannot be read, or has changed since.
     """
     if run.kind != "model" and not layer:
-        raise ModelError(f"{run.path} keeps single layers; evaluate a run of a whole model")
+        raise ModelError(f"{run.path} contains single layers; evaluate a run of a whole model")
     if TensorFiles(fetch_model(run.request.model).folder).fingerprint() != run.model.weights:
         way_out = (
             "prune it again"

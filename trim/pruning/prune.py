@@ -127,7 +127,7 @@ def resume(
     """
     run = open_run(path)
     if run.kind != "model":
-        raise RunError(f"{path} keeps single layers from the app; there is nothing to resume")
+        raise RunError(f"{path} contains single layers from the app; there is nothing to resume")
     with RunWriter.reopen(path) as writer:
         damaged = _damaged_blocks(open_run(path))
         if damaged and not repair:
@@ -144,7 +144,9 @@ def resume(
         if tokens is None:
             tokens, mask = read_text(run.path / TEXT_FILE)
         if tokens is None and run.text.given:
-            raise RunError(f"{path} was begun with a text of its own: trim.resume({str(path)!r}, tokens=…)")
+            raise RunError(
+                f"{path} began with tokens of your own; give them again: trim.resume({str(path)!r}, tokens=…)"
+            )
         source = RunSource.open(run.request, tokens, mask, progress)
         require_same(path, run.record, source.record(*_batch_and_threads(run), given=run.text.given))
         before, now = run.manifest.get("model_files"), source.model.files.checksums()

@@ -29,7 +29,7 @@ from trim.runs.weight_changes import round_to_float16
 EPOCHS, PATIENCE = 8, 2  # the most epochs, and the number of epochs in a row without a gain that ends tuning
 RATE = 0.02  # Adam's learning rate as a share of a layer's typical kept weight; it falls linearly to 0
 STEP_TOKENS = 4096  # the most tokens of a step
-MIN_STEPS = 16  # the fewest steps of an epoch, if the text has as many windows
+MIN_STEPS = 16  # the fewest steps of an epoch, unless the text has fewer windows
 
 
 @dataclass(frozen=True, eq=False)

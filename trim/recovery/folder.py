@@ -55,7 +55,7 @@ class RecoveryWriter(FolderWriter):
 
     @property
     def recovery(self) -> Recovery:
-        """Return what the folder holds now."""
+        """Open the recovery as it is on disk now."""
         return open_recovery(self.path)
 
     @property

@@ -1,4 +1,4 @@
-"""The memory that a recovery needs, computed before anything is loaded, and how many windows fit into one pass."""
+"""Estimate the memory of a recovery before anything is loaded, and choose how many windows fit into one pass."""
 
 from dataclasses import dataclass
 
@@ -9,10 +9,10 @@ from trim.errors import NotEnoughMemoryError
 from trim.names import format_bytes
 from trim.recovery.kept import STATE_BYTES
 
-# Numbers that a pass keeps of each token for each number that goes in or out of a linear layer: inputs of layers,
-# products of gates, norms in float32.
-_CACHED_NUMBERS = 3
-_RESERVE = 0.05  # the share that libraries and fragmentation need in addition
+# A forward pass stores this many numbers per token for each input and output of a linear layer: the inputs of layers,
+# the products of gates, norms in float32.
+_STORED_NUMBERS = 3
+_RESERVE = 0.05  # the additional share for libraries and fragmentation
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Sizes:
 
     def pass_bytes(self, tokens: int, checkpointing: bool) -> int:
         """Bytes of one forward and backward pass over this many tokens."""
-        inside = _CACHED_NUMBERS * self.widths * self.itemsize
+        inside = _STORED_NUMBERS * self.widths * self.itemsize
         if checkpointing:
             inside = inside // self.blocks + self.blocks * self.hidden * self.itemsize
         logits = 3 * self.vocabulary * self.itemsize

@@ -76,7 +76,7 @@ def write_model(
             new = stored.of(kept.tensor(name, after, place.dtype))
             if not bool(new.isfinite().all()):
                 raise ModelError(
-                    f"{name} grew beyond what {dtype_name(place.dtype)} holds, the type of "
+                    f"{name} exceeds the range of {dtype_name(place.dtype)}, the type of "
                     f"{pair.files.folder}; recover with a lower --learning-rate"
                 )
             if name in matrices:

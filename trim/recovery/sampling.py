@@ -108,7 +108,7 @@ def _text_start(model: Model) -> int | None:
 
 
 def _sample_rows(model: Model, begin: Tensor, length: int, generator: torch.Generator) -> Tensor:
-    """Continue all rows to `length` tokens, as many at once as memory holds."""
+    """Continue all rows to `length` tokens, as many at once as fit into memory."""
     done: list[Tensor] = []
     batch = len(begin)
     while (count := sum(map(len, done))) < len(begin):

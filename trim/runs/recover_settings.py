@@ -19,7 +19,7 @@ class RecoverSettings:
 
     minutes: float = option(
         5.0,
-        help="how long to train, measurements and text of the dense model included; loading and writing come on top",
+        help="how long to train, with measurements and text of the dense model but without loading and writing",
         label="Minutes",
         group=TRAINING,
         limits=(0.1, 10_000),

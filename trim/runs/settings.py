@@ -216,7 +216,7 @@ class PruneSettings(MethodSettings):
         if self.sensitivity_windows < 1:
             raise SettingsError(f"sensitivity needs at least one window, not {self.sensitivity_windows}")
         if self.batch is not None and self.batch < 1:
-            raise SettingsError(f"a batch holds at least one window, not {self.batch}")
+            raise SettingsError(f"a batch needs at least one window, not {self.batch}")
 
     def _check_pattern(self, pattern: Pattern) -> None:
         """Refuse options that would have no effect under a pattern, or contradict it."""

@@ -323,7 +323,9 @@ def _occupied_error(path: Path, settings: dict) -> RunError:
     run = open_run(path)
     if run.fingerprint == settings_fingerprint(settings):
         state = "complete" if run.complete else "not complete"
-        return RunError(f"{path} holds this very run, {state}; resume with: python -m trim resume {path}")
+        return RunError(
+            f"{path} contains this very run already, {state}; resume with: python -m trim resume {path}"
+        )
     before, after = _flat(run.settings), _flat(settings)
     different = sorted(key for key in before | after if before.get(key) != after.get(key))
     return RunError(

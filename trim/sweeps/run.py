@@ -25,7 +25,7 @@ def run_sweep(
     A sweep that was stopped, killed or interrupted can be run again: finished cells stay, an incomplete one is resumed.
 
     Args:
-        sweep: as `create_sweep` or `open_sweep` gives it.
+        sweep: from `create_sweep` or `open_sweep`.
         ray: None: here, one cell after another; "local": on this machine's processors and GPUs; or the address of a
             Ray cluster ("auto": the one that this machine belongs to).
         progress: called at each step.

@@ -71,7 +71,7 @@ def test_ctrl_c_keeps_what_is_done(own_llama, stopped, tmp_path):
 
 
 def test_a_run_is_not_overwritten(own_llama, stopped):
-    with pytest.raises(trim.RunError, match=r"this very run, not complete.*resume"):
+    with pytest.raises(trim.RunError, match=r"this very run already, not complete.*resume"):
         pruned(own_llama, stopped)
     with pytest.raises(trim.RunError, match=r"other settings \(request\.target\)"):
         pruned(own_llama, stopped, target=0.6)
@@ -181,7 +181,7 @@ def test_damaged_blocks_are_named_and_repaired(own_llama, tmp_path, damage):
     damage(tmp_path / "run" / "blocks" / "001.safetensors")
     with pytest.raises(trim.RunError, match=r"001\.safetensors is damaged.*--repair"):
         trim.resume(run.path)
-    with pytest.raises(trim.RunError, match=r"a text of its own"):
+    with pytest.raises(trim.RunError, match=r"began with tokens of your own"):
         trim.resume(run.path, repair=True)
     repaired = trim.resume(run.path, repair=True, tokens=rough.random_tokens())
     assert repaired.complete

@@ -218,7 +218,7 @@ def test_a_run_is_never_overwritten(folder):
     before = (folder / "config.json").read_bytes()
     with pytest.raises(trim.RunError, match=r"other settings \(request\.target\)"):
         RunWriter.create(folder, SETTINGS | {"request": SETTINGS["request"] | {"target": 0.6}})
-    with pytest.raises(trim.RunError, match="this very run, complete"):
+    with pytest.raises(trim.RunError, match="this very run already, complete"):
         RunWriter.create(folder, SETTINGS)
     assert (folder / "config.json").read_bytes() == before
     (folder.parent / "full").mkdir()
