@@ -194,7 +194,7 @@ class InputListener:
         return windows * self.calibration.length
 
     def _real(self, batch_input: BatchInput) -> tuple[Tensor, Tensor | None]:
-        """Return the inputs of the real tokens, (n, N), and which tokens of the batch these are, ascending; None: all."""
+        """Return the inputs (n, N) of the real tokens, and which tokens of the batch they are, ascending; None: all."""
         if self.calibration.mask is None:
             return batch_input.values, batch_input.tokens
         mask = self.calibration.mask[self._part].flatten().to(batch_input.values.device)

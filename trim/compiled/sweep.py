@@ -214,7 +214,7 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
         _terms(inputs, dense, terms)
         for i in range(size):
             row = top + i
-            columns_of = order[row]
+            row_order = order[row]
             norm = 0.0
             for v in range(vectors):
                 value = dense[i, v // width, v % width]
@@ -222,10 +222,10 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
                 norm += np.float64(value) * np.float64(value)
             # ⟨Y, Ŷ(k)⟩ is a running sum of w_j ⟨x_j, Y⟩ from the last column down to k: at N it is exactly 0.
             for k in range(columns):
-                ascending[k] = block[i, columns_of[k]]
+                ascending[k] = block[i, row_order[k]]
             below = 0.0
             for k in range(columns):
-                below += terms[i, columns_of[k]] * ascending[k]
+                below += terms[i, row_order[k]] * ascending[k]
                 dot[k + 1] = below
             for k in range(1, columns + 1):
                 dot[k] = below - dot[k]
@@ -239,9 +239,9 @@ def _sweep(counter, block_rows, weight, inputs, order, curves, output, finite):
                 pruned[:] = 0
                 x = inputs[tile]
                 dense_tile = dense[i, tile]
-                _add_columns(x, columns_of, ascending, dense_tile, pruned, 0, from_sums, error, energy)
+                _add_columns(x, row_order, ascending, dense_tile, pruned, 0, from_sums, error, energy)
                 _add_columns_and_subtract(
-                    x, columns_of, ascending, dense_tile, pruned, from_sums, columns, error, energy
+                    x, row_order, ascending, dense_tile, pruned, from_sums, columns, error, energy
                 )
             for k in range(1, from_sums + 1):
                 energy[k] = error[k] - norm + 2 * dot[k]

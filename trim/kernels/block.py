@@ -108,11 +108,11 @@ def silu_product(gate: Tensor, up: Tensor) -> Tensor:
 
 def silu_product_backward(gradient: Tensor, gate: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
     """Compute the gradients of `silu_product` with respect to gate and up, from that with respect to its result."""
-    of_gate, of_up = torch.empty_like(gate), torch.empty_like(up)
+    gate_gradient, up_gradient = torch.empty_like(gate), torch.empty_like(up)
     _silu_product_backward[(triton.cdiv(gate.numel(), GATED_BLOCK),)](
-        gradient, gate, up, of_gate, of_up, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
+        gradient, gate, up, gate_gradient, up_gradient, gate.numel(), BLOCK=GATED_BLOCK, num_warps=4
     )
-    return of_gate, of_up
+    return gate_gradient, up_gradient
 
 
 def add_weighted(result: Tensor, tokens: Tensor, output: Tensor, weight: Tensor) -> None:
@@ -244,16 +244,16 @@ def _silu_product(gate, up, out, numbers, BLOCK: tl.constexpr):
 
 
 @triton.jit
-def _silu_product_backward(gradient, gate, up, of_gate, of_up, numbers, BLOCK: tl.constexpr):
+def _silu_product_backward(gradient, gate, up, gate_gradient, up_gradient, numbers, BLOCK: tl.constexpr):
     """Compute both gradients: with s the sigmoid of x, the activation is x · s, and its slope s · (1 + x · (1 − s))."""
     place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = place < numbers
     x = tl.load(gate + place, mask=inside, other=0.0).to(tl.float32)
     sigmoid = tl.div_rn(1.0, 1.0 + libdevice.exp(-x))
-    activated = (x * sigmoid).to(of_up.dtype.element_ty)
+    activated = (x * sigmoid).to(up_gradient.dtype.element_ty)
     arriving = tl.load(gradient + place, mask=inside, other=0.0)
     factor = tl.load(up + place, mask=inside, other=0.0)
-    tl.store(of_up + place, _rounded_product(arriving, activated), mask=inside)
+    tl.store(up_gradient + place, _rounded_product(arriving, activated), mask=inside)
     slope = sigmoid * (1.0 + x * (1.0 - sigmoid))
     result = _rounded_product(arriving, factor).to(tl.float32) * slope
-    tl.store(of_gate + place, result.to(of_gate.dtype.element_ty), mask=inside)
+    tl.store(gate_gradient + place, result.to(gate_gradient.dtype.element_ty), mask=inside)

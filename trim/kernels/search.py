@@ -17,7 +17,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from trim.kernels.search_outcome import SUMS, WIDE_BLOCK, judge_updates, look_up, of_layer, store_sums
+from trim.kernels.search_outcome import SUMS, WIDE_BLOCK, judge_updates, look_up, offset_to_layer, store_sums
 from trim.measures import LAYER_MEASURES, ROW_MEASURES
 
 if TYPE_CHECKING:
@@ -159,7 +159,7 @@ def _follow(
     target = tl.load(parameters + 1 + rates + layer)
     vectors = tl.load(parameters + 1 + rates + 2 * layers + layer)
     counter = (parameters + 1 + rates + 3 * layers + path).to(tl.pointer_type(tl.int32))
-    energy, error, output_energy, output_norm, output_peak, whole = of_layer(
+    energy, error, output_energy, output_norm, output_peak, whole = offset_to_layer(
         energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns
     )
     x += path * (iterations + 1) * rows

@@ -48,7 +48,7 @@ def _quality_of(measure, sums, whole, rows, vectors, PARTS: tl.constexpr, SUMS: 
 
 
 @triton.jit
-def of_layer(energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns):
+def offset_to_layer(energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns):
     """Return where the arrays of one of several layers begin."""
     row = layer.to(tl.int64) * rows
     place = row * (columns + 1)
@@ -77,7 +77,7 @@ def judge_updates(
     all_updates = tl.num_programs(0) * tl.num_programs(1)
     total = tl.load(totals + layer).to(tl.int64)
     vectors = tl.load(totals + tl.num_programs(1) + layer)
-    energy, error, output_energy, output_norm, output_peak, whole = of_layer(
+    energy, error, output_energy, output_norm, output_peak, whole = offset_to_layer(
         energy, error, output_energy, output_norm, output_peak, whole, layer, rows, columns
     )
     x += here * rows

@@ -120,14 +120,14 @@ class RetentionCurves:
         if self.layers == 1:
             return [self]
         rows = (self.dot, self.energy, self.error, self.sorted_columns, self.captured_weight, self.output)
-        of_layers = zip(*(each.unflatten(0, (self.layers, -1)) for each in rows), strict=True)
+        layers = zip(*(each.unflatten(0, (self.layers, -1)) for each in rows), strict=True)
         split = [None] * self.layers if self.interleaved is None else np.split(self.interleaved, self.layers)
         return [
             RetentionCurves(
                 dot, energy, error, order, weight, inputs[:, :vectors], output[:, :vectors], interleaved
             )
             for (dot, energy, error, order, weight, output), inputs, interleaved, vectors in zip(
-                of_layers, self.captured_inputs, split, self.vectors_of_layers, strict=True
+                layers, self.captured_inputs, split, self.vectors_of_layers, strict=True
             )
         ]
 

@@ -111,27 +111,28 @@ class Conversion:
             files: the files.
         """
         steps = self._steps()
-        rows_of = [(name, tensor.shape[0]) for name, tensor in converted.items() if tensor.ndim]
-        if steps == ["Concatenate 0"] and len(rows_of) == 1:
+        row_counts = [(name, tensor.shape[0]) for name, tensor in converted.items() if tensor.ndim]
+        if steps == ["Concatenate 0"] and len(row_counts) == 1:
             order = self.rule.source_patterns.index
             names = [name for name, pattern in sorted(self.sources, key=lambda source: order(source[1]))]
             shapes = [files.places[name].shape for name in names]
             rows = _consecutive_slices([shape[0] for shape in shapes])
             return {
-                rows_of[0][0]: [
+                row_counts[0][0]: [
                     StoredTensor(name, 0, shape, MatrixPart(name), part)
                     for name, shape, part in zip(names, shapes, rows, strict=True)
                 ]
             }
-        if len(self.sources) != 1 or len(rows_of) != len(converted):
+        if len(self.sources) != 1 or len(row_counts) != len(converted):
             return {}
         stored = self.sources[0][0]
         shape = files.places[stored].shape
         if steps in (["Chunk 0"], ["Split 0"]):
             parts = [
-                MatrixPart(stored, rows=part) for part in _consecutive_slices([count for _, count in rows_of])
+                MatrixPart(stored, rows=part)
+                for part in _consecutive_slices([count for _, count in row_counts])
             ]
-        elif steps == ["Interleave 0", "Chunk 0"] and len(rows_of) == 2:
+        elif steps == ["Interleave 0", "Chunk 0"] and len(row_counts) == 2:
             parts = [MatrixPart(stored, rows=slice(half, None, 2)) for half in range(2)]
         elif steps == ["Transpose 0 1"] and len(shape) == 2:
             parts = [MatrixPart(stored, True)]
@@ -139,7 +140,7 @@ class Conversion:
             return {}
         return {
             name: [StoredTensor(stored, 0, shape, part)]
-            for (name, _), part in zip(rows_of, parts, strict=True)
+            for (name, _), part in zip(row_counts, parts, strict=True)
         }
 
     def expert_places(
@@ -157,8 +158,8 @@ class Conversion:
             if steps == ["Concatenate 1"] and len(names) == 1:
                 return _each_expert(names[0], files.places[names[0]].shape, MatrixPart(names[0]), experts)
             # The files number the experts consecutively over all tensors that the rule makes.
-            of = next(n for n, target in enumerate(targets) if target in joined) if len(targets) > 1 else 0
-            first = of * -(-len(names) // len(targets))
+            index = next(n for n, target in enumerate(targets) if target in joined) if len(targets) > 1 else 0
+            first = index * -(-len(names) // len(targets))
             places = [
                 StoredTensor(name, 0, files.places[name].shape, MatrixPart(name))
                 for name in names[first : first + experts.count]
