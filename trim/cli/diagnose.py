@@ -21,8 +21,8 @@ from trim.evaluation.settings import EvaluationText
 from trim.names import CORPORA, absolute, one_line, select_layers
 from trim.progress import Progress
 from trim.pruning.events import to_json
+from trim.runs.diagnosis_files import read_layer_diagnoses, signal_from_json
 from trim.runs.folder import Run
-from trim.runs.layer_diagnoses import layer_diagnoses, signal_of
 
 TOKENS_LISTED = 20
 
@@ -141,9 +141,9 @@ def _diagnose(chosen: argparse.Namespace) -> None:
 
 def _layer_finding(run: Run, name: str, what: str) -> str:
     """Describe the stored measurement of a layer in a sentence."""
-    measured, columns = layer_diagnoses(run, name), run.numbers(name)["columns"]
+    measured, columns = read_layer_diagnoses(run, name), run.numbers(name)["columns"]
     if what == "signal":
-        return signal_finding(signal_of(measured["signal"], columns))
+        return signal_finding(signal_from_json(measured["signal"], columns))
     if what == "agreement":
         return agreements_finding(measured["agreement"])
     return targets_finding(measured["targets"], columns)

@@ -26,9 +26,9 @@ from trim.models.loaded import Model
 from trim.names import block_of, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
+from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_layer_diagnoses
 from trim.runs.folder import Run, open_run
 from trim.runs.json_files import incomplete
-from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
 from trim.runs.record import LayerRecord
 from trim.runs.shapes import AgreementFacts, Drawn, TargetFacts
 
@@ -123,7 +123,7 @@ def diagnose_layers(
                 signal = replace(signal, titles=(run.request.corpus, *texts))
             drawn: Drawn = "texts" if texts else "windows" if windows else "vectors"
             used = own.inputs.shape[1] if again or vectors is None else vectors
-            facts = signal_facts(signal, own.weight.shape[1], drawn, vectors=used)
+            facts = signal_to_json(signal, own.weight.shape[1], drawn, vectors=used)
             update_layer_diagnoses(run.path, name, {"signal": facts})
     meter.report("Every layer is measured", len(chosen))
     return open_run(run.path)
@@ -224,7 +224,9 @@ def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
         for allocation in ALLOCATIONS:
             with contextlib.suppress(SparsityError):
                 mask = allocated_mask(layer, allocation, record.pruned, settings)
-                agreements.append(agreement_facts(mask_agreement(own, mask.cpu().numpy()), score, allocation))
+                agreements.append(
+                    agreement_to_json(mask_agreement(own, mask.cpu().numpy()), score, allocation)
+                )
     return agreements
 
 

@@ -17,7 +17,7 @@ from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS
 from trim.methods.pattern import Pattern
 from trim.models.experts import experts_width
-from trim.models.row_parts import structure
+from trim.models.structure import find_structure
 from trim.names import CORPORA, MODELS, absolute
 from trim.progress import ProgressListener
 from trim.pruning.events import Began, FactListener, Finished, Listener, end_reported, logged
@@ -91,7 +91,7 @@ def prune(
     )
     given = tokens is not None and not tokens_of_corpus
     record = source.record(min(batch, source.calibration.windows), torch.get_num_threads(), given=given)
-    blocks = structure(source.model.blocks)
+    blocks = find_structure(source.model.blocks)
     with RunWriter.create(
         out, record.to_json(), name=name or chosen.name, heads=source.heads, structure=blocks
     ) as writer:

@@ -3,11 +3,11 @@
 config.json         every setting that changes the result; the fingerprint is their hash
 manifest.json       the complete blocks; a block counts once it is listed here
 budgets.json        the sparsity of each layer (whole models)
-blocks/015.safetensors   arrays named LAYER/ARRAY (see `layer_record`), numbers in the metadata
+blocks/015.safetensors   arrays named LAYER/ARRAY (see `record`), numbers in the metadata
 events.jsonl        progress, one event a line
 metrics.json        sparsities, times, perplexities
 diagnoses.json      later measurements of its layers, blocks and tokens
-diagnoses/          later measurements of single layers, a file for each (see `layer_diagnoses`)
+diagnoses/          later measurements of single layers, a file for each (see `diagnosis_files`)
 notes.json          name and note, free to edit
 """
 

@@ -10,8 +10,8 @@ from app.services.layer.study import Outcome, Study
 from app.services.layer.tensor_layer import TensorLayer, as_tensor
 from app.services.server.access import SEMINAR
 from trim.errors import RunError
+from trim.runs.diagnosis_files import signal_to_json, update_layer_diagnoses
 from trim.runs.facts import versions
-from trim.runs.layer_diagnoses import signal_facts, update_layer_diagnoses
 from trim.runs.listing import runs_folder
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search
@@ -55,7 +55,7 @@ def keep(
         writer.write_block(int(key.layer.split(".")[0]), [layer])
         if signal is not None:
             signal_key, found = signal
-            facts = signal_facts(found, study.columns, signal_key.drawn, vectors=signal_key.vectors)
+            facts = signal_to_json(found, study.columns, signal_key.drawn, vectors=signal_key.vectors)
             update_layer_diagnoses(folder, layer.name, {"signal": facts})
         writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
     return folder

@@ -58,7 +58,7 @@ class Origin:
     @classmethod
     def of(cls, model: trim.Model, windows: Tensor) -> Origin:
         """Return the origin of a study of `model` on `windows`."""
-        from trim.models.row_parts import structure
+        from trim.models.structure import find_structure
         from trim.runs.facts import compute_facts, text_facts
 
         return cls(
@@ -66,7 +66,7 @@ class Origin:
             text_facts(windows, bos_token=model.tokenizer.bos_token_id),
             compute_facts(model.device, model.dtype),
             HeadLayout.of(model.module.config),
-            structure(model.blocks),
+            find_structure(model.blocks),
         )
 
 

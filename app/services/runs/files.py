@@ -15,8 +15,8 @@ from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, remedy
 from trim.names import RECOVERY_FILE
+from trim.runs.diagnosis_files import measured_files
 from trim.runs.folder import Run, open_run
-from trim.runs.layer_diagnoses import measured_files
 from trim.runs.record import LayerRecord
 from trim.runs.recovery import MOVED_FILE, Recovery
 from trim.runs.writer import RunWriter, write_notes

@@ -19,9 +19,9 @@ from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.files import FolderLock, is_locked, remedy
 from trim.names import RECOVERED_FOLDER, RECOVERY_FILE, format_bytes, one_line
+from trim.runs.diagnosis_files import measured_files, read_layer_diagnoses
 from trim.runs.folder import open_run
 from trim.runs.json_files import MAX_JSON_BYTES
-from trim.runs.layer_diagnoses import layer_diagnoses, measured_files
 from trim.runs.recovery import is_recovery, open_recovery
 from trim.runs.writer import new_run_path
 
@@ -234,6 +234,6 @@ def check_run(path: Path) -> None:
                 raise RunError(f"{entry['file']} is not what the run recorded, or missing")
             for record in run.block(index).values():
                 LayerView.of(run, record)
-                layer_diagnoses(run, record.name)
+                read_layer_diagnoses(run, record.name)
     except RunError as error:
         raise RunError(str(error).replace(f"{path}/", "").replace(str(path), "the run")) from error

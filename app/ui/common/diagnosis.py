@@ -15,8 +15,8 @@ from app.ui.common.open_figure import rerun_page
 from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from trim.evaluation.diagnose_text import format_text
+from trim.runs.diagnosis_files import read_layer_diagnoses
 from trim.runs.folder import Run
-from trim.runs.layer_diagnoses import layer_diagnoses
 from trim.runs.shapes import MeasuredText
 
 WINDOWS, LENGTH = 4, 256
@@ -45,7 +45,7 @@ def diagnosis(
     """
     found = None
     with guarded():
-        found = (layer_diagnoses(run, layer) if layer else run.diagnoses).get(what)
+        found = (read_layer_diagnoses(run, layer) if layer else run.diagnoses).get(what)
     key = diagnosis_key(run, what, layer)
     job = diagnosis_state(JOBS, key)
     if found:

@@ -21,7 +21,7 @@ from trim.errors import TrimError
 from trim.evaluation.diagnose_text import agreements_finding
 from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES, SOLVERS
-from trim.runs.layer_diagnoses import agreement_of
+from trim.runs.diagnosis_files import agreement_from_json
 
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
@@ -75,7 +75,9 @@ def _stored_section(shown: ShownLayer) -> None:
             format_func=lambda each: f"{_label((each['score'], each['allocation']))}: {each['whole']:.1%}",
             key="mask_other",
         )
-        views = agreement_views(agreement_of(facts), "The run", _label((facts["score"], facts["allocation"])))
+        views = agreement_views(
+            agreement_from_json(facts), "The run", _label((facts["score"], facts["allocation"]))
+        )
         card("masks_agree", views, file_name=shown.file_name, brief=True)
 
     diagnosis(run, "agreement", "Do methods agree?", COST, show, layer=name)

@@ -17,7 +17,7 @@ from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.layer.live import is_live
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
 from trim.evaluation.diagnose_text import signal_finding
-from trim.runs.layer_diagnoses import signal_of
+from trim.runs.diagnosis_files import signal_from_json
 from trim.runs.shapes import Drawn, SignalFacts
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def signal_section(shown: ShownLayer) -> None:
     columns = shown.view.columns
 
     def show(facts: SignalFacts) -> None:
-        found = signal_of(facts, columns)
+        found = signal_from_json(facts, columns)
         of = ", ".join(found.titles) if facts["drawn"] == "texts" else KINDS[facts["drawn"]].lower()
         st.caption(
             plain(f"Drawn again: {of}; {facts['vectors']:,} vectors in each of {len(found.rates)} draws.")

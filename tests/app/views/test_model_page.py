@@ -13,7 +13,7 @@ from app.services.results.tables import agreement_map
 from diagnostics.format import number
 from tests.app.page import charts, linked, numbers, page_text, run_page, steps, trace, visit
 from tests.app.small_runs import BLOCKS, PATHS, make_recovery, make_run, record, refitted, settings
-from trim.runs.layer_diagnoses import agreement_facts, signal_facts, update_layer_diagnoses
+from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_layer_diagnoses
 from trim.runs.writer import RunWriter, update_diagnoses
 
 EVIL_LABEL = "&lt;b&gt;bold&lt;/b&gt; *x* &#36;y&#36; [a](b)"
@@ -381,8 +381,8 @@ def test_what_was_measured_of_a_stored_layer(runs):
         runs / "trim",
         name,
         {
-            "signal": signal_facts(draws, columns, "vectors", vectors=9),
-            "agreement": [agreement_facts(agreement, "magnitude", "layer")],
+            "signal": signal_to_json(draws, columns, "vectors", vectors=9),
+            "agreement": [agreement_to_json(agreement, "magnitude", "layer")],
             "targets": [{"method": "trim", "targets": [0.5, 0.6], "counts": [made.counts.tolist()] * 2}],
         },
     )

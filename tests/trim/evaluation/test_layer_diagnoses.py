@@ -11,7 +11,7 @@ import trim
 from tests.trim import tiny
 from trim.cli import main
 from trim.methods.choices import ALLOCATIONS, SCORES
-from trim.runs.layer_diagnoses import agreement_of, layer_diagnoses, signal_of
+from trim.runs.diagnosis_files import agreement_from_json, read_layer_diagnoses, signal_from_json
 
 NAMES = ["0.mlp.down_proj", "2.mlp.gate_proj"]
 LAYER = NAMES[1]
@@ -59,11 +59,11 @@ def test_signal_is_kept_with_the_run(run, model, capsys):
         main(["diagnose", "signal", str(run.path), "--layers", LAYER, "--draws", "3", "--vectors", "9"]) == 0
     )
     assert f"{LAYER}: " in capsys.readouterr().out
-    facts = layer_diagnoses(run, LAYER)["signal"]
+    facts = read_layer_diagnoses(run, LAYER)["signal"]
     sample = trim.run_samples(model, run, [LAYER])[LAYER]
     settings = run.request.search_settings(run.layer(LAYER).budget)
     own = trim.row_signal(trim.resampled(sample, 3, vectors=9), settings)
-    read = signal_of(facts, columns=32)
+    read = signal_from_json(facts, columns=32)
     assert (facts["drawn"], facts["vectors"], read.rates, read.titles) == (
         "vectors",
         9,
@@ -73,15 +73,15 @@ def test_signal_is_kept_with_the_run(run, model, capsys):
     np.testing.assert_array_equal(read.sparsity, own.sparsity)
     np.testing.assert_array_equal(read.gini, own.gini)
     trim.diagnose_layers(run, "signal", [LAYER], draws=2, windows=True)
-    read = signal_of(layer_diagnoses(run, LAYER)["signal"], columns=32)
+    read = signal_from_json(read_layer_diagnoses(run, LAYER)["signal"], columns=32)
     np.testing.assert_array_equal(read.sparsity[0], run.layer(LAYER).row_sparsity)  # the run's own windows
     assert np.ptp(read.gini, axis=0).max() > 0
     other = run.path.parent / "other.txt"
     other.write_text("Other words than those. " * 200)
     trim.diagnose_layers(run, "signal", [LAYER], texts=[str(other)])
-    facts = layer_diagnoses(run, LAYER)["signal"]
+    facts = read_layer_diagnoses(run, LAYER)["signal"]
     assert (facts["drawn"], facts["titles"]) == ("texts", ["demo", str(other)])
-    read = signal_of(facts, columns=32)
+    read = signal_from_json(facts, columns=32)
     np.testing.assert_array_equal(read.sparsity[0], run.layer(LAYER).row_sparsity)
     with pytest.raises(trim.SettingsError, match="two draws or more, not 1"):
         trim.diagnose_layers(run, "signal", [LAYER], draws=1)
@@ -94,11 +94,11 @@ def test_agreement_and_targets_are_kept_with_the_run(run, model, capsys):
     assert "Closest is trim by wanda: of the weights that either mask keeps, both keep 100.0%" in printed
     assert "trim spreads nine rows in ten most at a target of " in printed
     kept, sample = run.layer(LAYER).keep(), trim.run_samples(model, run, [LAYER])[LAYER]
-    found = layer_diagnoses(run, LAYER)["agreement"]
+    found = read_layer_diagnoses(run, LAYER)["agreement"]
     pairs = [(each["score"], each["allocation"]) for each in found]
     assert pairs == [(score, allocation) for score in SCORES for allocation in ALLOCATIONS]
     masks = trim.method_masks(sample, run.layer(LAYER).sparsity, pairs, settings=trim.SearchSettings(0.6))
-    for pair, each in zip(pairs, map(agreement_of, found), strict=True):
+    for pair, each in zip(pairs, map(agreement_from_json, found), strict=True):
         mask = masks[pair].numpy()
         both, either = (kept & mask), (kept | mask)
         assert each.whole == both.sum() / either.sum()
@@ -107,7 +107,7 @@ def test_agreement_and_targets_are_kept_with_the_run(run, model, capsys):
     curves = trim.retention_curves(
         sample.weight, sample.inputs, trim.wanda_score(sample.weight, sample.input_norm)
     )
-    by_trim, optimal = layer_diagnoses(run, LAYER)["targets"]
+    by_trim, optimal = read_layer_diagnoses(run, LAYER)["targets"]
     assert (by_trim["method"], optimal["method"], by_trim["targets"][-1]) == ("trim", "optimal", 0.9)
     place = by_trim["targets"].index(0.5)
     searched = trim.search(curves, trim.SearchSettings(0.5))
@@ -121,7 +121,7 @@ def test_what_is_damaged_or_cannot_be_measured_is_reported(run, tmp_path):
     targets = [{"method": "trim", "targets": [0.5], "counts": [[1, 2]]}]
     file.write_text(json.dumps({"targets": targets}))
     with pytest.raises(trim.RunError, match=r"damaged \(its rows are 2, and it needs 32\)"):
-        layer_diagnoses(run, NAMES[0])
+        read_layer_diagnoses(run, NAMES[0])
     file.unlink()
     with pytest.raises(trim.SettingsError, match="is one of signal, agreement, targets, not 'heads'"):
         trim.diagnose_layers(run, "heads", ["*"])

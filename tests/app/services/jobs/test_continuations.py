@@ -20,7 +20,7 @@ from tests.app.small_runs import make_run
 from tests.trim import rough
 from tests.waiting import wait_until
 from trim.evaluation.settings import Sampling
-from trim.runs.layer_diagnoses import layer_diagnoses
+from trim.runs.diagnosis_files import read_layer_diagnoses
 
 # Options with which a diagnosis takes long.
 LONG = {
@@ -115,4 +115,4 @@ def test_a_layer_is_measured_by_a_job(run):
     jobs, name = RunJobs(lambda: run.path.parent), run.layers[0]
     key = begin_diagnosis(jobs, run, "targets", layer=name)
     job = ended(lambda: diagnosis_state(jobs, key))
-    assert (job.message, set(layer_diagnoses(run, name))) == ("", {"targets"})
+    assert (job.message, set(read_layer_diagnoses(run, name))) == ("", {"targets"})

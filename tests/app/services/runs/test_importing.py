@@ -26,7 +26,7 @@ from tests.app.small import study
 from tests.app.small_runs import make_recovery, make_run, record, refitted, settings
 from trim.errors import RunError
 from trim.files import FolderLock
-from trim.runs.layer_diagnoses import layer_diagnoses, signal_of, update_layer_diagnoses
+from trim.runs.diagnosis_files import read_layer_diagnoses, signal_from_json, update_layer_diagnoses
 from trim.runs.shapes import TargetFacts
 from trim.runs.writer import RunWriter
 
@@ -75,7 +75,7 @@ def test_a_good_zip_is_the_run_it_was(good, folder, top):
     assert run.complete
     assert len(run.layers) == 4
     assert run.layer("1.mlp.gate_proj").packed_mask is not None
-    assert layer_diagnoses(run, "1.mlp.gate_proj") == {"targets": TARGETS}
+    assert read_layer_diagnoses(run, "1.mlp.gate_proj") == {"targets": TARGETS}
     assert sorted(each.name for each in folder.iterdir()) == [path.name]
     if top == "first/":
         assert path.name == "first"
@@ -89,7 +89,7 @@ def test_other_methods_and_runs_on_their_way(folder, tmp_path, allocation, block
     with exported(run, masks=False) as file:
         again = trim.open_run(bring(file, folder))
     assert (again.config, again.complete, again.blocks) == (run.config, blocks == 2, run.blocks)
-    assert layer_diagnoses(again, run.layers[0]) == {"targets": TARGETS}
+    assert read_layer_diagnoses(again, run.layers[0]) == {"targets": TARGETS}
 
 
 def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
@@ -104,7 +104,7 @@ def test_a_layer_kept_from_the_layer_page(folder, tmp_path, monkeypatch):
     with exported(run, masks=True) as file:
         again = trim.open_run(bring(file, folder))
     assert (again.id, again.kind, again.name) == (run.id, "layer", "Kept")
-    found = signal_of(layer_diagnoses(again, layer.key.layer)["signal"], layer.columns)
+    found = signal_from_json(read_layer_diagnoses(again, layer.key.layer)["signal"], layer.columns)
     assert (found.sparsity == signal.sparsity).all()
     assert (found.gini == signal.gini).all()
     assert (found.rates, found.titles) == (signal.rates, signal.titles)
@@ -230,7 +230,7 @@ def test_a_recovery(folder, tmp_path):
         ("metrics.json", {**metrics, "sparsity": 2}, "metrics.json is damaged"),
         ("metrics.json", {}, "a recovery that is not complete"),
         ("recovery.json", {}, "schema"),
-        ("moved.safetensors", moved, "other numbers than those of the rows"),
+        ("moved.safetensors", moved, "must contain float32 vectors"),
         ("weights.bin", b"", "not part of a run"),
         ("blocks/000.safetensors", b"", "not part of a run"),
     ):

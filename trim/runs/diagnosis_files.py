@@ -16,10 +16,10 @@ from trim.runs.writer import update_json
 FOLDER = "diagnoses"
 
 
-def layer_diagnoses(run: Run, name: str) -> LayerDiagnoses:
+def read_layer_diagnoses(run: Run, name: str) -> LayerDiagnoses:
     """Read the measurements of one layer; keys that were never measured are missing.
 
-        signal_of(layer_diagnoses(run, "15.mlp.gate_proj")["signal"], columns=576).signal_share
+        signal_from_json(read_layer_diagnoses(run, "15.mlp.gate_proj")["signal"], columns=576).signal_share
 
     Raises:
         RunError: no such layer in the run, or its file is damaged.
@@ -68,7 +68,7 @@ def _sizes(diagnoses: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple
             yield "rows", len(counts), rows
 
 
-def signal_facts(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: int) -> SignalFacts:
+def signal_to_json(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: int) -> SignalFacts:
     """Convert the draws of a layer to JSON.
 
     Args:
@@ -88,8 +88,8 @@ def signal_facts(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: int)
     }
 
 
-def signal_of(facts: SignalFacts, columns: int) -> RowSignal:
-    """Convert JSON from `signal_facts` back to draws."""
+def signal_from_json(facts: SignalFacts, columns: int) -> RowSignal:
+    """Convert JSON from `signal_to_json` back to draws."""
     counts = np.array(facts["counts"])
     return RowSignal(
         counts / columns,
@@ -99,7 +99,7 @@ def signal_of(facts: SignalFacts, columns: int) -> RowSignal:
     )
 
 
-def agreement_facts(agreement: MaskAgreement, score: str, allocation: str) -> AgreementFacts:
+def agreement_to_json(agreement: MaskAgreement, score: str, allocation: str) -> AgreementFacts:
     """Convert the agreement of a layer's own mask with that of a method to JSON."""
     return {
         "score": score,
@@ -111,8 +111,8 @@ def agreement_facts(agreement: MaskAgreement, score: str, allocation: str) -> Ag
     }
 
 
-def agreement_of(facts: AgreementFacts) -> MaskAgreement:
-    """Convert JSON from `agreement_facts` back, with six decimals by row and column."""
+def agreement_from_json(facts: AgreementFacts) -> MaskAgreement:
+    """Convert JSON from `agreement_to_json` back, with six decimals by row and column."""
     return MaskAgreement(
         facts["whole"], np.array(facts["by_row"]), np.array(facts["by_column"]), facts["expected"]
     )

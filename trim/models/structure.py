@@ -29,7 +29,7 @@ _CONCATENATED = (
 )
 
 
-def structure(blocks: list[nn.Module]) -> Structure:
+def find_structure(blocks: list[nn.Module]) -> Structure:
     """Return the facts about a model's blocks that a run records."""
     named = row_parts(blocks)
     by_path: dict[str, set[tuple[RowPart, ...]]] = {}

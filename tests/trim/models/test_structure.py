@@ -8,7 +8,7 @@ from benchmarks import architectures
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.conv1d import make_linear
 from trim.models.replay import record_calls
-from trim.models.row_parts import row_parts
+from trim.models.structure import row_parts
 from trim.row_parts import RowPart, row_labels
 
 FUSED = {
