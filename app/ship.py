@@ -34,7 +34,7 @@ from trim.sweeps.run import run_sweep
 from trim.sweeps.settings import SweepSettings
 
 TARGETS = (0.5, 0.6, 0.7, 0.8)
-WHOLE_AT = (0.7, 0.8)  # the model sparsities at which runs are kept as a whole
+WHOLE_AT = (0.7, 0.8)  # the model sparsities at which complete runs are kept
 BROKEN = 10  # times the dense model's perplexity: such a model is of no use
 CALIBRATION = {"windows": 32, "length": 256}
 VECTORS = 8  # input vectors per window

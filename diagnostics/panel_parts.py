@@ -10,7 +10,7 @@ from diagnostics.allocation import RowAllocation
 from diagnostics.learning_rate import LearningRateTrace
 from diagnostics.similarity import AllocatedCosine
 
-FULL = {"uint8": 255, "uint16": 65_535}  # the last step along an axis, by the type of the array
+LAST_STEP = {"uint8": 255, "uint16": 65_535}  # the last step along an axis, by the type of the array
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,16 @@ import numpy as np
 
 from diagnostics.format import count_rows, number, percent
 from diagnostics.numeric import Histogram, histogram, round_edges, row_sparsity_edges, spread_indices
-from diagnostics.panel_parts import FULL, Axis, LayerNumbers, Mark, Panel, number_axis, rows_axis, share_axis
+from diagnostics.panel_parts import (
+    LAST_STEP,
+    Axis,
+    LayerNumbers,
+    Mark,
+    Panel,
+    number_axis,
+    rows_axis,
+    share_axis,
+)
 from diagnostics.rate_panel import rate_panel
 
 CosineAxis = Literal["logarithmic", "linear"]
@@ -20,10 +29,11 @@ LEAST_LOSS = 1e-6  # the lower end of a logarithmic axis: float32 cosines near 1
 _LOG_FROM = 0.2  # the row sparsity above which a logarithmic axis must show every loss
 MAX_CURVE_BYTES = 120_000
 MAX_CURVE_POINTS = 49
-LEAST_CURVE_POINTS = (
-    8  # before there are fewer, the steps along the axis become coarser: still as fine as pixels
+# With fewer points, each is sent as one byte instead of two, in steps that are still as fine as pixels.
+LEAST_CURVE_POINTS = 8
+GINI_STEPS = (
+    10_000  # a Gini is sent as a number of these steps; the largest of the type stands for a row of zeros
 )
-GINI_STEPS = 10_000  # in which a Gini is sent; the last number of the type is a row of zeros
 MAX_PANEL_BINS = 40
 _NO_BIN = 255
 
@@ -91,7 +101,7 @@ def _histogram_mark(
     """Return the outline of a histogram; for the shown layer with its labels and the places of its rows."""
     if pinned:
         return replace(mark, pinned=True)
-    # As many digits as tell neighbours apart.
+    # As many digits as neighbours need to differ.
     width = float(bins.edges[1] - bins.edges[0]) * (100 if unit == "%" else 1)
     places = min(6, max(0, 1 - int(np.floor(np.log10(width)))))
     limits = [f"{edge:.{places}{unit}}" for edge in bins.edges.tolist()]
@@ -117,7 +127,7 @@ def _gini_panel(shown: LayerNumbers, pinned: LayerNumbers | None, arrays: dict[s
             text = "" if is_pinned else f"median {number(median, 3)}"
             marks.append(Mark("rule", "ink", x=[median], pinned=is_pinned, text=text))
     finite = np.isfinite(shown.gini)
-    arrays["gini"] = np.where(finite, np.rint(GINI_STEPS * shown.gini), FULL["uint16"]).astype(np.uint16)
+    arrays["gini"] = np.where(finite, np.rint(GINI_STEPS * shown.gini), LAST_STEP["uint16"]).astype(np.uint16)
     arrays["gini_bin"] = _bins_of(bins, shown.gini)
     top = max(max(mark.y, default=0) for mark in marks if mark.kind == "steps") or 1
     margin = 0.03 * float(bins.edges[-1] - bins.edges[0])
@@ -198,7 +208,7 @@ def _power(power: int) -> str:
 
 
 def _axis_steps(values: np.ndarray, axis: Axis, kind: Kind) -> np.ndarray:
-    steps: np.ndarray = np.rint((values - axis.low) / (axis.high - axis.low) * FULL[kind]).astype(kind)
+    steps: np.ndarray = np.rint((values - axis.low) / (axis.high - axis.low) * LAST_STEP[kind]).astype(kind)
     return steps
 
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from diagnostics.format import change, rate_label
 from diagnostics.learning_rate import LearningRateTrace, rate_summaries
-from diagnostics.panel_parts import FULL, Axis, LayerNumbers, Mark, Panel, number_axis
+from diagnostics.panel_parts import LAST_STEP, Axis, LayerNumbers, Mark, Panel, number_axis
 
 RATES = "Which learning rate beats uniform?"
 
@@ -33,7 +33,7 @@ def rate_panel(
     for trace, is_pinned in traces:
         marks += _rate_marks(trace, position, low, high, is_pinned)
     if shown.rate_sparsity is not None:
-        none = FULL["uint8"]
+        none = LAST_STEP["uint8"]
         steps = np.full((len(shown.gini), len(rates)), none, dtype=np.uint8)
         least, most = np.nanmin(shown.rate_sparsity), np.nanmax(shown.rate_sparsity)
         span = float(most - least) or 1.0
@@ -64,12 +64,12 @@ def rate_panel(
 
 
 def _gain_limits(traces: list[LearningRateTrace]) -> tuple[float, float]:
-    """Return limits that hold every gain, and losses of similar size, which the published reading may choose."""
+    """Return limits that hold every gain, and losses of similar size, which the published quality may choose."""
     finite = np.concatenate(
         [*(trace.kept_gain[np.isfinite(trace.kept_gain)] for trace in traces), np.zeros(1)]
     )
     top, bottom = float(finite.max()), float(finite.min())
-    for trace in traces:  # hold the crosses of the published reading, unless they would flatten the chart
+    for trace in traces:  # hold the crosses of the published quality, unless they would flatten the chart
         if trace.published is not None and trace.tried.any():
             crosses = np.nanmax(trace.published[trace.tried]) - trace.uniform_quality
             top = max(top, min(float(crosses), 1.5 * top))
@@ -125,7 +125,7 @@ def _rate_marks(
         marks.append(
             Mark("points", "ink", [x], [y], pinned=is_pinned, symbol="ring" if each.chosen else "box")
         )
-        if not is_pinned:  # the word is above the cross of the published reading
+        if not is_pinned:  # the word is above the cross of the published quality
             crossed = -np.inf if each.published is None else each.published - trace.uniform_quality
             above = max(y, crossed) if crossed <= high else y
             marks.append(Mark("points", "ink", [x], [above], text=each.label))

@@ -56,10 +56,10 @@ def cost_scatter_figure(
     errors_y = {"type": "data", "array": float32(spread), "color": palette.faint, "thickness": 1, "width": 0}
     hover = f"<b>%{{customdata}}</b><br>{escape(quantity)} %{{x:.4g}}<br>%{{y:+.3g}} nats per token<extra></extra>"
     points(figure, "layers", x, y, hover, marker, customdata=labels, error_y=errors_y)
-    apart = 0.06 * float(np.ptp(y)) if len(y) else 0.0
-    dearest = np.argsort(y)[::-1][:_LABELLED]
-    for rank, index in enumerate(dearest):
-        if rank and y[dearest[rank - 1]] - y[index] < apart:
+    min_gap = 0.06 * float(np.ptp(y)) if len(y) else 0.0
+    most_expensive = np.argsort(y)[::-1][:_LABELLED]
+    for rank, index in enumerate(most_expensive):
+        if rank and y[most_expensive[rank - 1]] - y[index] < min_gap:
             break  # it and those below would be written over each other
         leftwards = x[index] > (x.min() + x.max()) / 2
         side = {"xanchor": "right", "xshift": -8} if leftwards else {"xanchor": "left", "xshift": 8}

@@ -19,12 +19,12 @@ from diagnostics.figures.theme import PALETTES, Theme, escape, faded, slot_style
 Unit = Literal["share", "count"]
 RIDGES_FROM = 5  # more than four outlines on one axis hide each other
 _POINT_MASS = 0.6  # a set with more than this share in one bin is cut at the height of the others
-_LABEL = (26, 36)  # characters in a line of a ridge's label; the second if the first would need three lines
-_LINE = 17  # height of a line of a label in pixels
-_RIDGE = 18  # pixels from one ridge's baseline to the next, if not every ridge has a label
-_MOST_PIXELS = 720  # height of all ridges; further ones make them denser
-_HEIGHTS = (0.92, 1.8)  # height of the tallest in units of the distance: few do not overlap, many do
-_FEW = 8
+_LABEL_CHARACTERS = (26, 36)  # in a line of a ridge's label; the second if the first would need three lines
+_LINE_PIXELS = 17  # height of a line of a label
+_RIDGE_PIXELS = 18  # from one ridge's baseline to the next, if not every ridge has a label
+_MAX_PIXELS = 720  # height of all ridges; further ones make them denser
+_RIDGE_HEIGHTS = (0.92, 1.8)  # height of the tallest in units of the distance: few do not overlap, many do
+_FEW_RIDGES = 8  # up to here each has a label and the larger distance
 
 
 @dataclass(frozen=True)
@@ -222,19 +222,19 @@ def ridges_figure(
     bins, shares = found.histogram, found.shares
     tallest = _highest(shares, shares) or 1.0
     labels = [escape(each.label) for each in found.sets]
-    few = len(labels) <= _FEW
-    close = min(_RIDGE, _MOST_PIXELS / max(1, len(labels)))
-    heights = _HEIGHTS[not few] * np.minimum(shares, tallest) / tallest
+    few = len(labels) <= _FEW_RIDGES
+    close = min(_RIDGE_PIXELS, _MAX_PIXELS / max(1, len(labels)))
+    heights = _RIDGE_HEIGHTS[not few] * np.minimum(shares, tallest) / tallest
     cut = " Spikes are cut." if shares.max() > tallest else ""
     every = max(1, round(len(labels) / 15))
     shown = range(0, len(labels), every)
     # No line break after the letter of the slot.
-    said = [found.sets[index].label.replace(" · ", "\u00a0· ") for index in shown]
-    lines = [textwrap.wrap(each, _LABEL[0]) for each in said]
+    shown_labels = [found.sets[index].label.replace(" · ", "\u00a0· ") for index in shown]
+    lines = [textwrap.wrap(each, _LABEL_CHARACTERS[0]) for each in shown_labels]
     x_title = quantity.axis.replace(" (", "<br>(")  # labels leave less room
     if max(map(len, lines), default=1) > 2:
-        lines, x_title = [textwrap.wrap(each, _LABEL[1]) for each in said], quantity.name
-    ridge = max(44, 8 + _LINE * max(map(len, lines), default=1)) if few else close
+        lines, x_title = [textwrap.wrap(each, _LABEL_CHARACTERS[1]) for each in shown_labels], quantity.name
+    ridge = max(44, 8 + _LINE_PIXELS * max(map(len, lines), default=1)) if few else close
     figure = frame(
         theme,
         title=title or quantity.question,

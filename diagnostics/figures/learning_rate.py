@@ -9,7 +9,7 @@ from diagnostics.format import rate_label
 from diagnostics.learning_rate import LAYER_UNITS, LearningRateTrace, RateSummary, rate_summaries
 
 RATE = "learning rate η (dimensionless; grid values)"
-PUBLISHED = "published reading"  # of the quality, at counts rounded down
+PUBLISHED = "published quality"  # at counts rounded down
 RATE_TITLE = "Which learning rates beat uniform pruning?"
 
 
@@ -116,7 +116,7 @@ def _points(
 
 
 def _published(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> None:
-    """Draw the published reading of each rate over the chart."""
+    """Draw the published quality of each rate over the chart."""
     read = [(index, s.published) for index, s in enumerate(summaries) if s.published is not None]
     if read:
         figure.add_scatter(
@@ -130,7 +130,7 @@ def _published(figure: go.Figure, summaries: list[RateSummary], theme: Theme) ->
 
 
 def published_marker(theme: Theme) -> dict[str, object]:
-    """Return the marker of the published reading, the same in every chart."""
+    """Return the marker of the published quality, the same in every chart."""
     return {"symbol": "x-thin", "size": 8, "line": {"width": 1.5, "color": PALETTES[theme].ink}}
 
 
@@ -143,7 +143,7 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
             continue
         figure.add_scatter(
             x=[index, index],
-            # The words are above the cross of the published reading.
+            # The words are above the cross of the published quality.
             y=[summary.quality, max(y for y in (summary.quality, summary.published) if y is not None)],
             mode="markers+text",
             name=summary.label,
@@ -157,13 +157,13 @@ def _choices(figure: go.Figure, summaries: list[RateSummary], theme: Theme) -> N
                 "line": {"width": 1.8},
             },
             text=["", summary.label.replace(", ", "<br>")],
-            textposition=_word_place(index, chosen, len(summaries)),
+            textposition=_label_position(index, chosen, len(summaries)),
             cliponaxis=False,
             textfont={"color": palette.ink, "size": 12},
         )
 
 
-def _word_place(index: int, chosen: int, rates: int) -> str:
+def _label_position(index: int, chosen: int, rates: int) -> str:
     """Place a label above the chosen rate; elsewhere away from it, but never out of the chart."""
     if index == chosen:
         return "top center"

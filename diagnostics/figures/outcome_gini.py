@@ -68,9 +68,11 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
 
 
 def _sentence(lanes: Sequence[OutcomeLane]) -> str:
-    said = [
+    medians = [
         f"{lane.outcome} {lane.median:.3f}" + (f" ({clipped(lane.run, 18)})" if len(lanes) > 3 else "")
         for lane in lanes
         if lane.gini.size
     ]
-    return f"Median over layers, the lines: {', '.join(said)}." if said else "No layer was searched yet."
+    return (
+        f"Median over layers, the lines: {', '.join(medians)}." if medians else "No layer was searched yet."
+    )

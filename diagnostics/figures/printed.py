@@ -69,7 +69,7 @@ def printed(
     letter = points * INCH / 72 * scale
     factor, least = letter / _BASE, MIN_FONT_POINTS * INCH / 72 * scale
     width = page.width * INCH * scale
-    # By its parts, because a whole figure would give its arrays as text.
+    # Part by part: `to_plotly_json` of the whole figure would encode its arrays as text.
     traces = [_slim(trace.to_plotly_json()) for trace in figure.data if trace.opacity != 0]
     layout = copy.deepcopy(figure.layout.to_plotly_json())
     screen = {key: layout.get("margin", {}).get(key, 0) for key in "tbr"}

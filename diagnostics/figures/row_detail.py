@@ -114,7 +114,7 @@ def row_paths_figure(paths: RowPaths, theme: Theme = "light") -> go.Figure:
     return figure
 
 
-PRICE_DECADES = 4.5  # below the highest price that is drawn: cheaper weights are gone long before
+PRICE_DECADES = 4.5  # below the highest price that is drawn: cheaper weights were pruned long before
 
 
 def row_prices_figure(prices: RowPrices, cost: str, theme: Theme = "light") -> go.Figure:

@@ -104,5 +104,5 @@ def read_continuations(jobs: RunJobs, key: str, runs: Sequence[Run | Recovery]) 
         for each in jobs.printed(key)
         if {"target", "continuation"} <= each.keys()
     }
-    state = jobs.outcome(key)
+    state = jobs.command_state(key)
     return Continuations(texts, state.active, state.message)

@@ -192,7 +192,7 @@ class RunJobs(JobFolder):
         end, log = self.file(job_id, "end"), self.file(job_id, "log")
         end.unlink(missing_ok=True)
         self.delete_old()
-        # A recovery gets all cores, as it trains more the faster it is. Priorities let both give way to the app.
+        # A recovery gets all cores: the faster it is, the more it trains in its minutes. The app has priority over both.
         threads = str(max(1, (os.cpu_count() or 2) - (kind != "recover")))
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
@@ -277,7 +277,7 @@ class RunJobs(JobFolder):
                 if isinstance(content := parse_json(line), dict):
                     yield content
 
-    def outcome(self, job_id: str, progress: RunProgress | None = None) -> JobState:
+    def command_state(self, job_id: str, progress: RunProgress | None = None) -> JobState:
         """Return the state of a job that writes no run: "running", "stopping", "complete" or "failed".
 
         Args:

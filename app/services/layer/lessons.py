@@ -26,8 +26,8 @@ from trim.methods.search import exact_qualities
 
 CAP = trim.SearchSettings.max_row_sparsity
 
-# A layer of four rows and eight input features. Row 0 rests on one weight, row 1 on all of them alike; row 3 has large
-# weights on quiet features.
+# A layer of four rows and eight input features. One weight makes most of row 0's output, and all weights share in row
+# 1's; row 3 has large weights on features of small norm.
 WEIGHT = torch.tensor(
     [
         [0.2, -0.1, 0.3, 2.0, 0.1, 0.2, -0.3, 0.1],

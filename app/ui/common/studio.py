@@ -37,7 +37,7 @@ MAX_LABELS = 16  # labels of a figure that can be changed
 MAX_LABEL_CHARACTERS, MAX_CAPTION_CHARACTERS = 120, 2000
 PREVIEW_PIXELS = 640
 _SETTINGS, _FAILED = "figure_settings", "figure_failed"
-QUEUE_SECONDS = 2.0  # between two looks of an open studio at the state of its picture
+QUEUE_SECONDS = 2.0  # between two updates of an open studio's queue
 _on_paper: ContextVar[bool] = ContextVar("on_paper", default=False)
 
 

@@ -45,7 +45,7 @@ def result_or_stop(job: Job[R], key: Hashable, title: str = "Preparing the layer
     Raises:
         NothingToShow: the job failed or was cancelled; the page says so and offers another try.
     """
-    # A layer whose inputs are cached takes less, so that its progress does not flash up.
+    # A layer with cached inputs is ready within that time; its progress would only flash up.
     if job.preview is None:
         job.wait(timeout_seconds=0.8)
     if not job.done:

@@ -115,10 +115,10 @@ def norms_finding(norm: np.ndarray, outliers: np.ndarray, found: list[FeatureSta
     for each in found:
         parts = []
         if len(outliers):
-            held = int(each.kept[outliers].sum()) / max(1, int(each.kept.sum()))
+            share = int(each.kept[outliers].sum()) / max(1, int(each.kept.sum()))
             parts.append(
                 f"{each.label} keeps {percent(float(each.share[outliers].mean()))} of their weights, "
-                f"{percent(held, 2)} of all that it keeps"
+                f"{percent(share, 2)} of all that it keeps"
             )
         if each.with_norm is not None:
             whose = "" if parts else f"{each.label}: "

@@ -96,11 +96,11 @@ class Pin:
         """Describe in a few words how the pin differs from the shown layer."""
         own, others = self.fields(), other.fields()
         changed = {name: value for name, value in own.items() if value != others[name]}
-        said = [
+        parts = [
             f"{value}%" if name == "target" else f"{_WORDS.get(name, name)} {value}".strip()
             for name, value in changed.items()
         ]
-        return ", ".join(said) or "the same"
+        return ", ".join(parts) or "the same"
 
 
 _OPTIONS = default_options()

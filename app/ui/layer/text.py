@@ -183,7 +183,7 @@ def published_finding(search: SearchView) -> str:
     """Explain the crosses over the learning rates."""
     if search.trace.published is None:
         return ""
-    return f" Crosses are the publication's own reading, by which TRIM chooses, {ROUNDED_DOWN}."
+    return f" Crosses are the quality by which TRIM chooses, {ROUNDED_DOWN}."
 
 
 def paths_finding(search: SearchView) -> str:
@@ -225,10 +225,10 @@ def row_stays_finding(view: LayerView, row: int) -> str:
 
 def row_prices_finding(prices: RowPrices) -> str:
     """Describe why the optimum takes so many weights of a row."""
-    gone = f"{prices.pruned} weights cost at most λ = {number(prices.common, 3)}"
+    pruned = f"{prices.pruned} weights cost at most λ = {number(prices.common, 3)}"
     if np.isnan(prices.next_price):
-        return gone + "; at the row cap it has none left to give."
-    return gone + f"; the next ones {number(prices.next_price, 3)} each."
+        return pruned + "; at the row cap it has none left to give."
+    return pruned + f"; the next ones {number(prices.next_price, 3)} each."
 
 
 def price_unit(view: LayerView) -> str:

@@ -38,8 +38,8 @@ def _scores() -> Picture:
     found = [lessons.scores(value) for value in LOUDNESS]
     findings = []
     for value, lesson in zip(LOUDNESS, found, strict=True):
-        gone = [str(row) for row in np.flatnonzero(~lesson.pruned.keep[:, 3])]
-        fate = f"pruned in row{'s' * (len(gone) > 1)} {', '.join(gone)}" if gone else "kept in every row"
+        rows = [str(row) for row in np.flatnonzero(~lesson.pruned.keep[:, 3])]
+        fate = f"pruned in row{'s' * (len(rows) > 1)} {', '.join(rows)}" if rows else "kept in every row"
         findings.append(
             f"Row 0, feature 3: weight {lesson.weight[0, 3]:.1f} times norm {value:.1f} is score "
             f"{lesson.pruned.score[0, 3]:.1f}. The weight at feature 3 is {fate}."

@@ -27,7 +27,7 @@ def _failed(run_id: str, jobs: RunJobs) -> dict[str, str]:
     """Return a run that was started but has no folder, if it is one."""
     try:
         record = jobs.record(run_id)
-        complete = jobs.outcome(run_id).status == "complete"
+        complete = jobs.command_state(run_id).status == "complete"
     except RunError:
         return {}
     if record is None or record.kind != "prune" or complete:  # its run was deleted since
@@ -66,7 +66,7 @@ def pick_run(listed: dict[str, str], default: str | None) -> str | None:
     st.session_state["run_shown"] = requested
 
     def chosen() -> None:
-        # No id, but a label that no run has any more: the browser answered before it heard that the run ended.
+        # The browser may still send a label that no run has any more, of a run that has just ended.
         if st.session_state["run_shown"] in labels:
             st.query_params["run"] = st.session_state["run_shown"]
 

@@ -141,9 +141,9 @@ def test_a_job_that_has_ended_when_it_is_looked_at(jobs, monkeypatch):
     wait_until(lambda: jobs.running() is None)
     jobs.run_command("job", "A job", ["version", "--nonsense"])
     assert jobs.running() is None
-    assert jobs.outcome("job").status == jobs.outcome("begun").status == "failed"
-    assert jobs.outcome("job").message == jobs.outcome("begun").message
-    assert "invalid choice" in jobs.outcome("job").message
+    assert jobs.command_state("job").status == jobs.command_state("begun").status == "failed"
+    assert jobs.command_state("job").message == jobs.command_state("begun").message
+    assert "invalid choice" in jobs.command_state("job").message
 
 
 def test_a_job_that_ends_while_it_is_cancelled(jobs, command, monkeypatch):
