@@ -192,7 +192,7 @@ class RunJobs(JobFolder):
         end, log = self.file(job_id, "end"), self.file(job_id, "log")
         end.unlink(missing_ok=True)
         self.delete_old()
-        # A recovery gets all cores: the faster it is, the more it trains in its minutes. The app has priority over both.
+        # A recovery gets all cores: the faster it is, the more it trains in its time. The app has priority over both.
         threads = str(max(1, (os.cpu_count() or 2) - (kind != "recover")))
         environment = os.environ | {
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")])),
