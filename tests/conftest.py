@@ -38,7 +38,7 @@ LONG_TEXT = 100_000  # characters
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """A process at a time takes a file, or a lane of files: each lane makes its browser and app, or its fork, once."""
+    """Give each process a file at a time, or a lane of files, which makes its browser and app, or its fork, once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -84,7 +84,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def _turn(item: pytest.Item) -> int:
-    """The longest come first: the pages, all of one app and one browser, which start and load a model once."""
+    """Return the rank of a file: the longest first, which are the pages, all of one app and one browser."""
     lane = _lane(item.nodeid.partition("::")[0])
     first = ("pages", "forks")
     return first.index(lane) if lane in first else len(first) + ("slow" not in item.keywords)

@@ -25,7 +25,7 @@ def document(request: pytest.FixtureRequest) -> Path:
 
 
 def exists(name: str) -> bool:
-    """Whether a dotted name is a module, or can be reached from one."""
+    """Return whether a dotted name is a module, or can be reached from one."""
     parts = name.split(".")
     for length in range(len(parts), 0, -1):
         try:

@@ -19,7 +19,7 @@ INSTALLED_FROM = (
 
 
 def would_run(folder: Path, target: str) -> str:
-    """The commands that make would run for the target."""
+    """Return the commands that make would run for the target."""
     made = make("-n", target, folder=folder)
     assert made.returncode == 0, made.stderr
     return made.stdout

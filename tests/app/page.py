@@ -58,12 +58,12 @@ def page_text(test: AppTest) -> str:
 
 
 def charts(test: AppTest) -> dict[str, dict]:
-    """Every chart's figure, as the browser gets it, by its key."""
+    """Return every chart's figure, as the browser gets it, by its key."""
     return {chart.key: json.loads(chart.proto.spec) for chart in test.get("plotly_chart")}
 
 
 def cards(test: AppTest) -> dict[str, dict]:
-    """Every chart's figure by the key of its card."""
+    """Return every chart's figure by the key of its card."""
     return {_card(key): figure for key, figure in charts(test).items()}
 
 
@@ -104,19 +104,19 @@ class LayerPage:
 
     @property
     def charts(self) -> dict[str, dict]:
-        """Every chart, as the browser gets it: a linked one by its name, a figure by the key of its card."""
+        """Return every chart, as the browser gets it: a linked one by its name, a figure by the key of its card."""
         content, _ = self.linked
         linked = {panel["name"]: panel for panel in content.get("panels", ())}
         return linked | cards(self.test)
 
     @property
     def linked(self) -> tuple[dict, dict[str, np.ndarray]]:
-        """What the component of the linked charts is sent: what it draws, and where each row is."""
+        """Return what the component of the linked charts is sent: what it draws, and where each row is."""
         return linked(self.test)
 
     @property
     def chart_bytes(self) -> dict[str, int]:
-        """How much every chart sends to the browser, by the key of its card."""
+        """Return how much every chart sends to the browser, by the key of its card."""
         linked = {each.key or "linked": len(each.proto.bytes) for each in self.test.get("bidi_component")}
         return linked | {
             _card(chart.key): len(chart.proto.spec.encode()) for chart in self.test.get("plotly_chart")
@@ -124,7 +124,7 @@ class LayerPage:
 
     @property
     def metrics(self) -> dict[str, str]:
-        """The line of numbers by their labels."""
+        """Return the line of numbers by their labels."""
         return {label: value for label, value, *_ in self.linked[0].get("numbers", ())}
 
     @property
@@ -138,7 +138,7 @@ class LayerPage:
 
     @property
     def errors(self) -> list[str]:
-        """The messages in red boxes."""
+        """Return the messages in red boxes."""
         return [each.value for each in self.test.error]
 
 
@@ -148,13 +148,13 @@ def _card(chart_key: str) -> str:
 
 
 def linked(test: AppTest) -> tuple[dict, dict[str, np.ndarray]]:
-    """What the component of the linked charts is sent: what it draws, and where each row is."""
+    """Return what the component of the linked charts is sent: what it draws, and where each row is."""
     messages = test.get("bidi_component")
     return decode(messages[0].proto.bytes) if messages else ({}, {})
 
 
 def steps(panel: dict, style: str) -> np.ndarray:
-    """The heights of the histogram of that style in a linked chart."""
+    """Return the heights of the histogram of that style in a linked chart."""
     (mark,) = [
         each
         for each in panel["marks"]
@@ -164,12 +164,12 @@ def steps(panel: dict, style: str) -> np.ndarray:
 
 
 def trace(figure: dict, name: str) -> dict:
-    """The first trace of that name."""
+    """Return the first trace of that name."""
     return next(each for each in figure["data"] if each.get("name") == name)
 
 
 def numbers(value: object) -> np.ndarray:
-    """An array of a figure, decoded from the form in which Plotly sends it."""
+    """Return an array of a figure, decoded from the form in which Plotly sends it."""
     if isinstance(value, dict):
         array = np.frombuffer(base64.b64decode(value["bdata"]), dtype=np.dtype(value["dtype"]))
         return array.reshape([int(size) for size in value["shape"].split(",")]) if "shape" in value else array

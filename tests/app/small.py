@@ -12,7 +12,7 @@ ORIGIN = Origin(ModelFacts("Tiny", "0" * 32), TextFacts(32, "0" * 64), Compute("
 
 
 def layer_sample(rows: int = 12, columns: int = 20, vectors: int = 24, seed: int = 0) -> trim.LayerSample:
-    """Random, but with rows and input features of unequal size, so that there is something to prune by."""
+    """Return a random layer whose rows and input features differ in size, so that scores differ."""
     generator = torch.Generator().manual_seed(seed)
 
     def normal(*shape: int) -> torch.Tensor:
@@ -25,7 +25,7 @@ def layer_sample(rows: int = 12, columns: int = 20, vectors: int = 24, seed: int
 
 
 def study(score: str = "wanda", sample: trim.LayerSample | None = None) -> Study:
-    """A study of that layer, or of the one that is made here."""
+    """Return a study of that layer, or of the one that is made here."""
     sample = sample or layer_sample()
     key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
     return Study(key, TensorLayer(sample, score), ORIGIN)

@@ -30,7 +30,7 @@ HEADS = HeadLayout(query=3, key_value=1, size=4)
 def record(
     name: str, allocation: str = "trim", target: float = 0.5, *, mask: bool = True, columns: int = 40
 ) -> LayerRecord:
-    """A layer of 12 rows, different for every name."""
+    """Return a layer of 12 rows, different for every name."""
     sample = layer_sample(columns=columns, seed=sum(name.encode()))
     layer = sample.scored("wanda")
     curves = layer.curves
@@ -68,7 +68,7 @@ def refitted(record: LayerRecord, left: float = 0.875) -> LayerRecord:
 
 
 def settings(allocation: str = "trim", target: float = 0.5, model: str = "Tiny <b>model</b>") -> dict:
-    """The settings of a run, as `prune` records them."""
+    """Return the settings of a run, as `prune` records them."""
     budget = "optimal" if allocation == "optimal" else "uniform"
     request = PruneSettings("demo", target, allocation, budget, windows=2, length=16)
     compute = Compute("cpu", "x86_64", "float32", 2, 2)
@@ -89,7 +89,7 @@ def make_run(
     model: str = "Tiny <b>model</b>",
     columns: int = 40,
 ) -> Path:
-    """A run of a whole (tiny) model; with fewer than BLOCKS blocks it was stopped on the way."""
+    """Return a run of a whole (tiny) model; with fewer than BLOCKS blocks it was stopped on the way."""
     with RunWriter.create(path, settings(allocation, target, model), name=name, heads=HEADS) as writer:
         names = [[f"{block}.{layer}" for layer in PATHS] for block in range(BLOCKS)]
         budgets = {each: target for block in names for each in block}
@@ -110,7 +110,7 @@ def make_run(
 def make_recovery(
     path: Path, run: trim.Run, *, complete: bool = True, name: str = "Trained <b>again</b>"
 ) -> Path:
-    """A recovery of a run as the library writes it, without the weights."""
+    """Return a recovery of a run as the library writes it, without the weights."""
     recorded = RecoveryRecord(
         RecoverSettings(minutes=1.0, corpus="demo", length=16, batch=2, sampled=0.0, learning_rate=1e-3),
         str(run.path),

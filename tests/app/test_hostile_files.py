@@ -30,7 +30,7 @@ from trim.errors import TrimError
 
 
 def zipped(files: dict[str, bytes]) -> bytes:
-    """A zip of these files."""
+    """Return a zip of these files."""
     content = io.BytesIO()
     with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, data in files.items():
@@ -39,7 +39,7 @@ def zipped(files: dict[str, bytes]) -> bytes:
 
 
 def safetensors(header: object, size: int | None = None, data: bytes = b"\0" * 16) -> bytes:
-    """A safetensors file with that header, and that length of it."""
+    """Return a safetensors file with that header, and that length of it."""
     text = header if isinstance(header, bytes) else json.dumps(header).encode()
     return struct.pack("<Q", len(text) if size is None else size) + text + data
 
@@ -147,7 +147,7 @@ def own_cache(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPath
 
 
 def refused(door: Callable[[bytes], None], content: bytes) -> None:
-    """The file is refused by an error that can be shown on a page."""
+    """Assert that the file is refused by an error that can be shown on a page."""
     with pytest.raises(TrimError) as caught:
         door(content)
     message = str(caught.value)

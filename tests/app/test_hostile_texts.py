@@ -85,7 +85,7 @@ def server(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def texts(message: Message, place: str = "") -> Iterator[tuple[str, str]]:
-    """Every text in a message to the browser, and the field it is in."""
+    """Yield every text in a message to the browser, with its field."""
     for field, value in message.ListFields():
         values = value if field.is_repeated else [value]
         if field.message_type is not None and field.message_type.GetOptions().map_entry:
@@ -98,13 +98,13 @@ def texts(message: Message, place: str = "") -> Iterator[tuple[str, str]]:
 
 
 def elements(test: AppTest) -> Iterator[Message]:
-    """Everything on a page."""
+    """Yield everything on a page."""
     for block in (test.main, test.sidebar):
         yield from (element.proto for element in block if getattr(element, "proto", None) is not None)
 
 
 def check(test: AppTest) -> int:
-    """No text of a page is live; returns how many of them are a stranger's."""
+    """Assert that no text of a page is interpreted; return how many of the texts come from a stranger."""
     shown = 0
     for element in elements(test):
         assert not (getattr(element, "allow_html", False) and "evil" in str(element)), element

@@ -254,7 +254,7 @@ def own_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def labels(test: AppTest) -> set[str]:
-    """The labels of all buttons."""
+    """Return the labels of all buttons."""
     return {button.label for button in test.button}
 
 

@@ -31,7 +31,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[int, Path
 
 
 def ask(port: int, messages: list[BackMsg], **headers: str) -> list[ForwardMsg]:
-    """What the server answers to these messages of one session, up to the end of the last run of the page."""
+    """Return what the server answers to these messages of one session, up to the end of the last run of the page."""
 
     async def talk() -> list[ForwardMsg]:
         answers = []

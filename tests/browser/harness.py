@@ -27,7 +27,7 @@ BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stab
 
 
 def find_browser() -> str | None:
-    """Path of a Chromium or Chrome on PATH, or None."""
+    """Return the path of a Chromium or Chrome on PATH; None: there is none."""
     return next(filter(None, map(shutil.which, BROWSERS)), None)
 
 
@@ -43,12 +43,12 @@ class AppServer:
     log: Path
 
     def resident_bytes(self) -> int:
-        """Resident memory of the app and its subprocesses, now."""
+        """Return the resident memory of the app and its subprocesses in bytes."""
         app = psutil.Process(self.process.pid)
         return sum(each.memory_info().rss for each in [app, *app.children(recursive=True)])
 
     def cpu_seconds(self) -> float:
-        """Processor time of the app's own process so far."""
+        """Return the processor time of the app's own process so far, in seconds."""
         times = psutil.Process(self.process.pid).cpu_times()
         return times.user + times.system
 
@@ -74,7 +74,7 @@ def running_app(
     *,
     seminar: bool = False,
 ) -> Iterator[AppServer]:
-    """The app as `make app` starts it, or `make seminar`, on a free port, until the block ends.
+    """Run the app as `make app` starts it, or `make seminar`, on a free port, until the block ends.
 
     Its runs go to `folder`/runs. The caches stay the user's own (the demo model takes most of a minute to
     make), unless `environment` sets TRIM_CACHE. RuntimeError, with what the app printed, if it does not
@@ -176,7 +176,7 @@ def both_widths(page: Page) -> Iterator[tuple[int, int]]:
 
 
 def screenshot(what: Page | Locator, name: str) -> None:
-    """The whole page or an element as artifacts/`name`.png, where TRIM_SCREENSHOTS=1 asks for pictures."""
+    """Save a picture of a page or an element as artifacts/`name`.png, if TRIM_SCREENSHOTS=1 asks for pictures."""
     if not PICTURES:
         return
     if isinstance(what, Page):
@@ -186,7 +186,7 @@ def screenshot(what: Page | Locator, name: str) -> None:
 
 
 def photograph(page: Page, name: str) -> None:
-    """The whole page as artifacts/`name`.png."""
+    """Save a picture of the whole page as artifacts/`name`.png."""
     # Streamlit scrolls an inner element, so "full page" means a window as tall as that element's content.
     height = page.evaluate("() => document.querySelector('[data-testid=stMain]')?.scrollHeight ?? 0")
     size = page.viewport_size
@@ -201,7 +201,7 @@ def photograph(page: Page, name: str) -> None:
 
 
 def slider(page: Page, label: str) -> Locator:
-    """The `input[type=range]` of the slider with this label (a part of it is enough)."""
+    """Return the `input[type=range]` of the slider with this label (a part of it is enough)."""
     return page.locator("[data-testid=stSlider]").get_by_role("slider", name=label)
 
 

@@ -44,38 +44,38 @@ def arrived(page: Page, heading: str) -> Page:
 
 
 def rows_field(page: Page) -> Locator:
-    """Where rows are typed."""
+    """Return the box in which rows are typed."""
     return page.get_by_role("textbox", name="Selected rows")
 
 
 def card(page: Page, name: str) -> Locator:
-    """The framed view of that name."""
+    """Return the framed view of that name."""
     return page.locator(f".st-key-card-{name}")
 
 
 def traces(page: Page, name: str) -> list[dict]:
-    """What the chart of that card shows: name, type, x, y and customdata of every trace."""
+    """Return what the chart of that card shows: name, type, x, y and customdata of every trace."""
     return card(page, name).locator(".js-plotly-plot").evaluate(_TRACES)
 
 
 def trace(page: Page, name: str, label: str) -> dict:
-    """One trace of a card's chart."""
+    """Return one trace of a card's chart."""
     return next(each for each in traces(page, name) if each["name"] == label)
 
 
 def chart(page: Page, name: str) -> Locator:
-    """One of the four linked charts."""
+    """Return one of the four linked charts."""
     return page.locator(f".trim-chart[data-chart={name}]")
 
 
 def panels(page: Page) -> dict[str, dict]:
-    """What the four linked charts show."""
+    """Return what the four linked charts show."""
     shown = page.locator(".trim-linked").evaluate("(root) => root.linked.content.panels")
     return {panel["name"]: panel for panel in shown}
 
 
 def steps(page: Page, name: str, style: str) -> dict:
-    """The histogram of that style in a linked chart."""
+    """Return the histogram of that style in a linked chart."""
     marks = panels(page)[name]["marks"]
     return next(
         each for each in marks if each["kind"] == "steps" and each["style"] == style and not each["pinned"]
@@ -83,12 +83,12 @@ def steps(page: Page, name: str, style: str) -> dict:
 
 
 def selected(page: Page) -> list[int]:
-    """The rows that are selected."""
+    """Return the rows that are selected."""
     return page.locator(".trim-linked").evaluate("(root) => root.linked.content.selected")
 
 
 def place(page: Page, name: str, x: float, y: float) -> tuple[float, float]:
-    """Where a point of a linked chart is, in pixels of the window."""
+    """Return where a point of a linked chart is, in pixels of the window."""
     return page.locator(".trim-linked").evaluate(
         """(root, [name, x, y]) => {
             const chart = root.linked.charts.get(name);
@@ -100,7 +100,7 @@ def place(page: Page, name: str, x: float, y: float) -> tuple[float, float]:
 
 
 def middle(bars: dict, bin: int) -> float:
-    """The middle of a bar."""
+    """Return the middle of a bar."""
     return (bars["x"][bin] + bars["x"][bin + 1]) / 2
 
 
@@ -114,7 +114,7 @@ def box(page: Page, name: str, x: tuple[float, float], y: tuple[float, float]) -
 
 
 def lit(page: Page) -> dict[str, tuple[int, str]]:
-    """How many marks are lit in each of the linked charts, and what each reads out."""
+    """Return how many marks are lit in each of the linked charts, and what each reads out."""
     return page.locator(".trim-linked").evaluate(
         """(root) => Object.fromEntries([...root.linked.charts].map(([name, chart]) =>
             [name, [chart.glow.childElementCount, chart.finding.textContent]]))"""
@@ -128,7 +128,7 @@ def part(page: Page, name: str) -> None:
 
 
 def point(page: Page, name: str, x: float, y: float | None = None) -> tuple[float, float]:
-    """Where a point of a card's chart is, in pixels of the window; without y at half height."""
+    """Return where a point of a card's chart is, in pixels of the window; without y at half height."""
     plot = card(page, name).locator(".js-plotly-plot")
     plot.scroll_into_view_if_needed()
     return plot.evaluate(_POINT, [x, y])
@@ -169,7 +169,7 @@ def menu(page: Page, name: str, label: str) -> Locator:
 
 
 def views(page: Page, name: str) -> Locator:
-    """The views of a card."""
+    """Return the views of a card."""
     return card(page, name).get_by_test_id("stButtonGroup").get_by_role("radio")
 
 

@@ -5,7 +5,7 @@ from playwright.sync_api import Page
 
 
 def overflow(page: Page) -> list[str]:
-    """What of the page sticks out of the window sideways."""
+    """Return what of the page sticks out of the window sideways."""
     return page.evaluate(
         """() => [...document.querySelectorAll('[data-testid=stMain], [data-testid=stMain] *')]
             .filter((node) => node.getClientRects().length)
@@ -20,7 +20,7 @@ def overflow(page: Page) -> list[str]:
 
 
 def cut_labels(page: Page) -> list[str]:
-    """Words of charts that stick out of their chart."""
+    """Return words of charts that stick out of their chart."""
     return page.evaluate(
         """() => [...document.querySelectorAll('[data-testid=stMain] .js-plotly-plot')].flatMap((chart) => {
             const frame = chart.getBoundingClientRect();
@@ -34,7 +34,7 @@ def cut_labels(page: Page) -> list[str]:
 
 
 def kept_out(page: Page) -> list[str]:
-    """What axe finds serious or critical for readers with a screen reader, a keyboard or weak eyes."""
+    """Return what axe finds serious or critical for readers with a screen reader, a keyboard or weak eyes."""
     if not page.evaluate("'axe' in window"):
         page.evaluate(AXE_SCRIPT)
     return [
@@ -46,7 +46,7 @@ def kept_out(page: Page) -> list[str]:
 
 
 def words(page: Page) -> int:
-    """How many words are read on a page of which nothing is opened; icons and numbers are none."""
+    """Return how many words are read on a page of which nothing is opened; icons and numbers do not count."""
     return page.evaluate(
         """() => {
             const main = document.querySelector('[data-testid=stMain]');

@@ -49,7 +49,7 @@ TEXTS = [
 
 
 def as_shown(text: str) -> str:
-    """What a reader sees: any white space is one blank, none at the ends; word joiners have no width."""
+    """Return what a reader sees: any white space is one blank, none at the ends; word joiners have no width."""
     return " ".join(text.replace("\u2060", "").split())
 
 

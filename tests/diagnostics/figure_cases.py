@@ -51,7 +51,7 @@ def search_trace(**changes):
 
 
 def all_figures(rows, columns, selected=(), label="TRIM", theme="light"):
-    """One of each figure, for a layer of this shape."""
+    """Return one of each figure, for a layer of this shape."""
     rng = np.random.default_rng(0)
     scores = rng.lognormal(size=(rows, min(columns, 64)))
     coefficients = gini(scores)
@@ -175,6 +175,6 @@ def visible_texts(figure):
 
 
 def sparsities_of(figure):
-    """The words before "sparsity" in what a reader sees."""
+    """Return the words before "sparsity" in what a reader sees."""
     found = (re.findall(r"([\w']+)(?:\s|<br>)+sparsit", text) for text in visible_texts(figure))
     return {word.lower() for words in found for word in words}

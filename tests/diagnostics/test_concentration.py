@@ -14,7 +14,7 @@ SCORES = arrays(
 
 
 def naive_gini(row):
-    """Half the relative mean absolute difference: the definition, as a double loop."""
+    """Return half the relative mean absolute difference: the definition, as a double loop."""
     total = sum(abs(float(a) - float(b)) for a in row for b in row)
     return total / (2 * len(row) * float(np.sum(row, dtype=np.float64)))
 

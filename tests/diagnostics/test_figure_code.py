@@ -33,7 +33,7 @@ def columns():
 
 
 def letters(value, key=""):
-    """Every size of letters in a figure, in pixels."""
+    """Return every size of letters in a figure, in pixels."""
     if isinstance(value, dict):
         own = [value["size"]] if key.endswith("font") and "size" in value else []
         return own + [size for name, item in value.items() for size in letters(item, name)]

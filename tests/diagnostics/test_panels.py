@@ -14,7 +14,7 @@ COLUMNS = 64
 
 
 def trace(gains: list[float]) -> LearningRateTrace:
-    """A search of three rates with these gains, the first chosen; the second is not tried."""
+    """Return a search of three rates with these gains, the first chosen; the second is not tried."""
     quality = np.array([[0.9, 0.9 + gain] for gain in gains])
     tried = np.array([True, False, True])
     return LearningRateTrace(np.array([0.02, 0.04, -0.01]), quality, np.ones_like(quality), tried, 0)

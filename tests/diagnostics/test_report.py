@@ -22,7 +22,7 @@ def page(*parts: object) -> str:
 
 
 def own_part(html: str) -> str:
-    """The page without plotly.js."""
+    """Return the page without plotly.js."""
     return re.sub(r"<script>.*?</script>", "", html, count=1, flags=re.S)
 
 

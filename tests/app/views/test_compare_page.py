@@ -62,7 +62,7 @@ def test_experts_of_a_block(runs):
 
 
 def named(figure: dict) -> list[str]:
-    """The names of what is seen of a figure."""
+    """Return the names of what is seen of a figure."""
     return [line["name"] for line in figure["data"] if line.get("opacity") != 0]
 
 

@@ -58,7 +58,7 @@ def curves(first_visit: LayerPage) -> trim.RetentionCurves:
 
 
 def best_counts(curves: trim.RetentionCurves, target: float) -> torch.Tensor:
-    """The optimal ones with all rows weighing alike."""
+    """Return the optimal counts if all rows have the same weight."""
     return trim.optimal_counts(
         trim.lower_hull(curves.error, int(0.99 * COLUMNS)), round(target * ROWS * COLUMNS)
     )
@@ -69,7 +69,7 @@ def quality_of(curves: trim.RetentionCurves, counts: torch.Tensor) -> float:
 
 
 def changed(before: dict[str, dict], after: dict[str, dict]) -> set[str]:
-    """The charts that are not the same in both."""
+    """Return the charts that are not the same in both."""
     return {key for key in before.keys() | after.keys() if before.get(key) != after.get(key)}
 
 

@@ -25,7 +25,7 @@ pytestmark = pytest.mark.usefixtures("own_laboratory")
 
 
 def failing_once(monkeypatch: pytest.MonkeyPatch, name: str, error: Exception) -> None:
-    """The first call of a function of the library fails."""
+    """Make the first call of a function of the library fail."""
     places = {"load_model": (FetchedModel, "load"), "curves_of_layers": (capture, "curves_of_layers")}
     place, name = places.get(name, (trim, name))
     function, calls = getattr(place, name), []

@@ -29,7 +29,7 @@ def opened(step: int | str = 1, **address: str) -> AppTest:
 
 
 def sent(test: AppTest, kind: str = "trim_lesson") -> dict:
-    """What a component was sent."""
+    """Return what a component was sent."""
     (component,) = [each for each in test.get("bidi_component") if each.proto.component_name == kind]
     if kind != "trim_lesson":
         return json.loads(component.proto.json or component.proto.mixed.json)

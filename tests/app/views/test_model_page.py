@@ -32,7 +32,7 @@ def runs(runs: Path) -> Path:
 
 
 def opened_form() -> AppTest:
-    """The Model page with its form open: an expander, which AppTest cannot press."""
+    """Return the Model page with its form open: an expander, which AppTest cannot press."""
     test = visit("model")
     test.session_state["new_run"] = True
     return run_page(test)

@@ -86,7 +86,7 @@ DRAWINGS = {
 
 
 def marks(drawing, tag, css=""):
-    """The marks of a tag whose class, in any frame, begins like this."""
+    """Return the marks of a tag whose class, in any frame, begins like this."""
     return [
         mark
         for mark in drawing.marks

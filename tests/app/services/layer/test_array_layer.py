@@ -18,7 +18,7 @@ def close(one: object, other: object) -> None:
 
 
 def both(score: str, sample: trim.LayerSample) -> tuple[Study, Study]:
-    """The layer in arrays, and in tensors."""
+    """Return the layer in arrays, and in tensors."""
     weight, inputs, norm = (values.numpy() for values in (sample.weight, sample.inputs, sample.input_norm))
     key = StudyKey(ModelKey(), SampleKey(), sample.name, score)
     layers = ArrayLayer(weight, inputs, SCORES[score](weight, norm), norm), TensorLayer(sample, score)
@@ -26,7 +26,7 @@ def both(score: str, sample: trim.LayerSample) -> tuple[Study, Study]:
 
 
 def assert_same_layer(shipped: Study, live: Study) -> None:
-    """Everything that does not depend on the target."""
+    """Compare everything that does not depend on the target."""
     assert (shipped.rows, shipped.columns, shipped.vectors) == (live.rows, live.columns, live.vectors)
     np.testing.assert_array_equal(shipped.layer.score, live.layer.score)
     np.testing.assert_array_equal(shipped.gini.coefficients, live.gini.coefficients)
@@ -37,7 +37,7 @@ def assert_same_layer(shipped: Study, live: Study) -> None:
 
 
 def assert_same_outcome(shipped: Outcome, live: Outcome) -> None:
-    """Everything that a search finds, and what views show of it."""
+    """Compare everything that a search finds, and what views show of it."""
     one, other = shipped.result, live.result
     assert (one.settings, one.learning_rate) == (other.settings, other.learning_rate)
     close(one.tried, other.tried)

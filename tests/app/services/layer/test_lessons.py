@@ -11,7 +11,7 @@ from diagnostics.gap import captured_share
 
 
 def cosine(kept: np.ndarray, score: np.ndarray) -> np.ndarray:
-    """Where features never act together, √(kept scores² / all scores²), row by row."""
+    """Return the cosine of each row whose features never act together: √(kept scores² / all scores²)."""
     return np.sqrt((score**2 * kept).sum(axis=1) / (score**2).sum(axis=1))
 
 

@@ -12,7 +12,7 @@ PATIENCE_SECONDS = 20
 
 
 def taking(lane: Lane, held: threading.Event, order: list[str], name: str) -> Job:
-    """A job that takes the turn and holds it until the event."""
+    """Return a job that takes the turn and holds it until the event."""
     job, entered = Job(), threading.Event()
 
     def work(job: Job) -> str:

@@ -9,7 +9,7 @@ from diagnostics.model_map import ModelMap, layer_facts
 
 
 def shown(*layers: tuple[float | None, float]) -> ModelMap:
-    """A run of layers with these learning rates and gains."""
+    """Return a run of layers with these learning rates and gains."""
     facts = tuple(
         layer_facts(
             f"{block}.mlp.up_proj",

@@ -8,7 +8,7 @@ from app.services.server.memory import freeze_gc
 
 
 def page() -> None:
-    """A card that two sessions share, as one that shares nothing would show it."""
+    """Return a card that two sessions share, as one that shares nothing would show it."""
     import streamlit as st
 
     from app.ui.common.cards import View, card
