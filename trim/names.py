@@ -73,8 +73,8 @@ def text_table(rows: Sequence[Mapping[str, str]]) -> list[str]:
     ]
 
 
-def block_of(layer: str) -> int:
-    """Return the block of a layer: "15.mlp.gate_proj" is of block 15."""
+def block_index(layer: str) -> int:
+    """Return the index of a layer's block: 15 for "15.mlp.gate_proj"."""
     return int(layer.partition(".")[0])
 
 

@@ -12,7 +12,7 @@ from app.ui.common.cards import View, card, theme
 from diagnostics.figures.xray import checkpoint_map_figure, zeros_figure
 from diagnostics.format import percent
 from diagnostics.model_map import layer_grid
-from trim.evaluation.xray_text import MASK_TITLES, kind_of, mean_agreement
+from trim.evaluation.xray_text import MASK_TITLES, layer_kind, mean_agreement
 
 if TYPE_CHECKING:
     from trim.evaluation.agreement import Agreement
@@ -57,7 +57,7 @@ def map_card(found: Xray, file_name: str) -> None:
 
     def view(title: str, subtitle: str, form: str, quantity: Callable[[LayerXray], float]) -> View:
         numbers = {layer.name: quantity(layer) for layer in found.layers}
-        grid, blocks, kinds = layer_grid(numbers, kind_of)
+        grid, blocks, kinds = layer_grid(numbers, layer_kind)
         values = np.where(np.isnan(grid), -np.inf, grid)
         kind, block = np.unravel_index(int(values.argmax()), grid.shape)
         highest = grid[kind, block]

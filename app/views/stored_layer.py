@@ -20,7 +20,7 @@ from app.ui.layer.linked import linked_charts
 from app.ui.layer.more import MORE, ShownLayer, more_section
 from app.ui.layer.parts import LIVE_PARTS, PARTS, open_part, target_bar
 from diagnostics.format import change, percent
-from trim.evaluation.diagnose_text import costs_of, format_text
+from trim.evaluation.diagnose_text import added_losses, format_text
 from trim.methods.choices import SOLVERS
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
@@ -43,7 +43,7 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
     )
     with guarded():
         if (facts := run.diagnoses.get("layers")) is not None and record.name in facts["layers"]:
-            cost = costs_of(facts)[record.name]
+            cost = added_losses(facts)[record.name]
             cost_text = (
                 f"it costs {change(cost, 3)} nats per token"
                 if math.isfinite(cost)

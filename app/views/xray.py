@@ -13,7 +13,7 @@ from app.ui.common.seminar import presenter_only
 from app.ui.common.text import plain
 from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.xray import agreement_table, layer_card, map_card
-from trim.evaluation.xray_text import by_kind, findings, to_json
+from trim.evaluation.xray_text import by_kind, findings, xray_to_json
 
 if TYPE_CHECKING:
     from trim.evaluation.xray import Xray
@@ -69,7 +69,7 @@ def show(found: Xray, key: XrayKey) -> None:
     st.dataframe(by_kind(found), column_config=percent, hide_index=True)
     st.download_button(
         "Save all numbers of the layers (JSON)",
-        lambda: json.dumps(to_json(found), indent=1),
+        lambda: json.dumps(xray_to_json(found), indent=1),
         f"{file_name}.json",
         "application/json",
         icon=":material/download:",

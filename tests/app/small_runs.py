@@ -11,7 +11,7 @@ import trim
 from tests.app.small import layer_sample
 from trim.models.heads import HeadLayout
 from trim.progress import Progress
-from trim.pruning.events import to_json
+from trim.pruning.events import event_to_json
 from trim.runs.facts import versions
 from trim.runs.json_files import settings_fingerprint
 from trim.runs.record import LayerRecord
@@ -96,7 +96,7 @@ def make_run(
         writer.write_budgets({"method": "uniform", "layers": budgets, "clipped": []})
         for block in range(blocks):
             records = [record(each, allocation, target, mask=mask, columns=columns) for each in names[block]]
-            writer.log(to_json(Progress(f"Block {block}: writing", block + 1, BLOCKS, 1.0)))
+            writer.log(event_to_json(Progress(f"Block {block}: writing", block + 1, BLOCKS, 1.0)))
             writer.write_block(block, records)
         if blocks == BLOCKS:
             writer.finish(

@@ -25,7 +25,7 @@ from trim.methods.choices import INPUT_VECTORS, SCORES
 from trim.methods.least_squares import TextProducts
 from trim.methods.sweep import curves_of_layers
 from trim.models.loaded import Model
-from trim.names import block_of
+from trim.names import block_index
 from trim.progress import Meter, ProgressListener
 
 # Tokens in one forward pass on the CPU: larger passes are not faster per token, and report progress less often.
@@ -240,7 +240,7 @@ def _forward(
     windows = calibration.windows
     request = ProductsRequest() if products else None
     listener = InputListener(calibration, {name: model.layers[name] for name in names}, request)
-    last = max(block_of(name) for name in names)
+    last = max(block_index(name) for name in names)
     meter, next_partial = Meter(progress, of=windows), FIRST_WINDOWS
     part = slice(0)
 

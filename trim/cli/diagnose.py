@@ -9,18 +9,18 @@ from trim.cli.terminal import Terminal
 from trim.evaluation.diagnose_text import (
     DIAGNOSES,
     LAYER_DIAGNOSES,
+    added_losses,
     agreements_finding,
-    costs_of,
     finding,
     format_text,
+    measured_tokens,
     signal_finding,
     targets_finding,
-    tokens_of,
 )
 from trim.evaluation.settings import EvaluationText
 from trim.names import CORPORA, absolute, one_line, select_layers
 from trim.progress import Progress
-from trim.pruning.events import to_json
+from trim.pruning.events import event_to_json
 from trim.runs.diagnosis_files import read_layer_diagnoses, signal_from_json
 from trim.runs.folder import Run
 
@@ -150,12 +150,12 @@ def _layer_finding(run: Run, name: str, what: str) -> str:
 
 
 def _print_progress(now: Progress) -> None:
-    print(json.dumps(to_json(now)), flush=True)
+    print(json.dumps(event_to_json(now)), flush=True)
 
 
 def _layers_table(run: Run) -> list[str]:
     facts = run.diagnoses["layers"]
-    costs = costs_of(facts)
+    costs = added_losses(facts)
     width = max(map(len, costs), default=0)
     lines = [
         format_text(facts["text"]),
@@ -183,7 +183,7 @@ def _blocks_table(run: Run) -> list[str]:
 def _tokens_table(run: Run) -> list[str]:
     facts = run.diagnoses["tokens"]
     lines = [format_text(facts["text"]), "   dense   pruned    added  token"]
-    for token in sorted(tokens_of(facts), key=lambda token: -token.difference)[:TOKENS_LISTED]:
+    for token in sorted(measured_tokens(facts), key=lambda token: -token.difference)[:TOKENS_LISTED]:
         context = one_line(token.before)[-48:]
         lines.append(
             f"{token.dense:8.3f} {token.pruned:8.3f} {token.difference:+8.3f}  …{context} [{one_line(token.text)}]"

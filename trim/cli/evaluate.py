@@ -129,7 +129,7 @@ def add_text_options(group: argparse._ArgumentGroup, *, prefix: str = "") -> Non
         )
 
 
-def texts_of(chosen: argparse.Namespace, *, bos: bool, prefix: str = "") -> tuple[EvaluationText, ...]:
+def chosen_texts(chosen: argparse.Namespace, *, bos: bool, prefix: str = "") -> tuple[EvaluationText, ...]:
     """Return the evaluation texts of `add_text_options`; `bos`: whether each window begins with BOS."""
     corpora, windows, length = (
         getattr(chosen, f"{prefix}{name}".replace("-", "_")) for name in ("corpus", "windows", "length")
@@ -152,12 +152,12 @@ def _workbench(chosen: argparse.Namespace) -> "Workbench":
 
 def _check_targets(chosen: argparse.Namespace) -> None:
     """Refuse an incomplete run or a changed model before the first target is measured."""
-    from trim.evaluation.workbench import source_of
+    from trim.evaluation.workbench import model_source
 
     for target in filter(is_run, chosen.targets):
         run = open_run(target)
         if chosen.model is None:
-            source_of(run)
+            model_source(run)
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
@@ -172,7 +172,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     for target in chosen.targets:
         results = evaluate(
             target,
-            texts_of(chosen, bos=chosen.bos),
+            chosen_texts(chosen, bos=chosen.bos),
             model=chosen.model,
             batch=chosen.batch,
             workbench=workbench,

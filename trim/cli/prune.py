@@ -16,7 +16,7 @@ from trim.cli.recover import RecoveryTerminal, print_recovery
 from trim.cli.terminal import RunTerminal
 from trim.runs.folder import Run
 from trim.runs.listing import runs_folder
-from trim.runs.options import options, settings_of
+from trim.runs.options import make_settings, options
 from trim.runs.recovery import is_recovery
 from trim.runs.settings import MACHINE, PruneSettings
 from trim.runs.summary import summary
@@ -102,7 +102,7 @@ def _prune(chosen: argparse.Namespace) -> None:
 
     given = chosen_fields(chosen, OPTIONS)
     published = published_fields(given) if chosen.as_published else {}
-    settings = settings_of(PruneSettings, {"model": chosen.model, **published, **given})
+    settings = make_settings(PruneSettings, {"model": chosen.model, **published, **given})
     if published:
         print_published(published)
     chosen.folder = chosen.out or new_run_path(runs_folder(), chosen.name or settings.name)

@@ -9,7 +9,7 @@ from trim.cli.options import Commands, add_options, chosen_fields
 from trim.cli.terminal import Terminal
 from trim.names import format_bytes
 from trim.pruning.events import Note
-from trim.runs.options import options, settings_of
+from trim.runs.options import make_settings, options
 from trim.runs.recovery import RecoverSettings, Recovery
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ def _recover(chosen: argparse.Namespace) -> None:
         recover(
             chosen.sparse,
             chosen.folder,
-            settings_of(RecoverSettings, chosen_fields(chosen, OPTIONS)),
+            make_settings(RecoverSettings, chosen_fields(chosen, OPTIONS)),
             parent=chosen.parent,
             name=chosen.name,
             progress=terminal.progress,

@@ -4,7 +4,7 @@ import argparse
 import shlex
 from pathlib import Path
 
-from trim.cli.evaluate import add_text_options, texts_of
+from trim.cli.evaluate import add_text_options, chosen_texts
 from trim.cli.options import (
     Commands,
     add_as_published,
@@ -114,7 +114,7 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
         shared |= {name: value for name, value in published.items() if name in SHARED}
     if chosen.evaluation_corpus is None:
         chosen.evaluation_corpus = [shared.get("corpus", PruneSettings.corpus)]
-    texts = texts_of(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation-")
+    texts = chosen_texts(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation-")
     settings = SweepSettings(chosen.model, grid, shared, texts)
     path = chosen.out or new_run_path(runs_folder(), chosen.name or f"sweep {Path(chosen.model).name}")
     return create_sweep(path, settings, name=chosen.name, keep_masks=chosen.keep_masks)

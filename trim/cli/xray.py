@@ -68,7 +68,7 @@ def _xray(chosen: argparse.Namespace) -> None:
         )
     from trim.evaluation.diagnose_text import tokens_finding
     from trim.evaluation.xray import xray
-    from trim.evaluation.xray_text import MASK_TITLES, by_kind, findings, mean_agreement, to_json
+    from trim.evaluation.xray_text import MASK_TITLES, by_kind, findings, mean_agreement, xray_to_json
 
     terminal = Terminal(sys.stderr if chosen.json else None)
     result = xray(chosen.checkpoint, chosen.parent, progress=terminal.progress)
@@ -79,7 +79,7 @@ def _xray(chosen: argparse.Namespace) -> None:
         print(_table(by_kind(result)))
     agreed, tokens = (None, None) if chosen.corpus is None else _compare(chosen, terminal)
     if chosen.json:
-        content = to_json(result)
+        content = xray_to_json(result)
         if agreed is not None:
             content["agreement"] = [vars(each) for each in agreed]
         if tokens is not None:

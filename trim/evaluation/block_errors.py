@@ -12,7 +12,7 @@ from trim.calibration.calibration import Calibration
 from trim.evaluation.perplexity import check_windows
 from trim.evaluation.workbench import pruned_layers
 from trim.models.loaded import Model
-from trim.names import block_of
+from trim.names import block_index
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
@@ -81,7 +81,7 @@ def block_errors(
         errors = []
         for index in range(len(model.blocks)):
             meter.report(f"Following the errors through block {index}", index)
-            names = [name for name in run.layers if block_of(name) == index]
+            names = [name for name in run.layers if block_index(name) == index]
             errors.append(_block_error(model, run, states, index, names))
         meter.report("Every block is measured", len(model.blocks))
     return errors

@@ -59,7 +59,7 @@ def format_text(text: MeasuredText) -> str:
     return f"{text['windows']:,} windows of {text['length']:,} tokens of {name}"
 
 
-def costs_of(facts: LayerCostFacts) -> dict[str, float]:
+def added_losses(facts: LayerCostFacts) -> dict[str, float]:
     """Return the loss per token that pruning each layer alone adds, in nats."""
     dense = float(facts["dense_loss"])
     return {name: float(numbers["loss"]) - dense for name, numbers in facts["layers"].items()}
@@ -67,7 +67,7 @@ def costs_of(facts: LayerCostFacts) -> dict[str, float]:
 
 def layers_finding(facts: LayerCostFacts) -> str:
     """Describe which layer costs most, how uneven costs are, and how well sensitivities predict them."""
-    costs = {name: cost for name, cost in costs_of(facts).items() if np.isfinite(cost)}
+    costs = {name: cost for name, cost in added_losses(facts).items() if np.isfinite(cost)}
     if not costs:
         return "No layer has a finite loss."
     dense = float(facts["dense_loss"])
@@ -108,7 +108,7 @@ def blocks_finding(facts: BlockErrorFacts) -> str:
     return sentence + "."
 
 
-def tokens_of(facts: TokenFacts) -> list[Token]:
+def measured_tokens(facts: TokenFacts) -> list[Token]:
     """Return all tokens but the first of each window, in the order of the text."""
     tokens = []
     for window, (pieces, dense, pruned) in enumerate(
@@ -123,7 +123,7 @@ def tokens_of(facts: TokenFacts) -> list[Token]:
 
 def tokens_finding(facts: TokenFacts) -> str:
     """Describe how the loss that pruning adds is spread over tokens, and which token lost most."""
-    tokens = [token for token in tokens_of(facts) if np.isfinite(token.difference)]
+    tokens = [token for token in measured_tokens(facts) if np.isfinite(token.difference)]
     if not tokens:
         return "No token has a finite loss."
     added = np.array([token.difference for token in tokens])

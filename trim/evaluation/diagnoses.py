@@ -15,7 +15,7 @@ from trim.evaluation.entries import numbers_to_json
 from trim.evaluation.layer_costs import LayerCosts, layer_costs
 from trim.evaluation.perplexity import token_losses
 from trim.evaluation.settings import EvaluationText
-from trim.evaluation.workbench import Workbench, pruned, source_of
+from trim.evaluation.workbench import Workbench, model_source, pruned
 from trim.models.loaded import Model
 from trim.names import select_layers
 from trim.progress import ProgressListener
@@ -79,7 +79,7 @@ def diagnose(
     run = run if isinstance(run, Run) else open_run(run)
     chosen = select_layers(layers, run.layers)
     workbench = workbench or Workbench(progress=progress)
-    model = workbench.model(source_of(run))
+    model = workbench.model(model_source(run))
     require_fit(run, model)
     windows = workbench.windows(text)
     facts = _text_facts(text.corpus, model, windows)

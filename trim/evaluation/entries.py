@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 E = TypeVar("E", bound=Mapping[str, object])
 
 
-def entry_of(entries: Sequence[E], text: EvaluationText) -> E | None:
-    """Return the last recorded perplexity on a text, or None.
+def find_entry(entries: Sequence[E], text: EvaluationText) -> E | None:
+    """Return the last stored perplexity on a text; None if there is none.
 
     Args:
         entries: "perplexities" of a run's metrics.

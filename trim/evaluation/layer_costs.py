@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
 from trim.calibration.sensitivity import sensitivity
-from trim.evaluation.perplexity import check_windows, exp, logit_windows, losses_of
+from trim.evaluation.perplexity import check_windows, exp, logit_windows, next_token_losses
 from trim.evaluation.workbench import pruned_layers
 from trim.models.loaded import Model
 from trim.models.replay import run_after_blocks
-from trim.names import block_of, select_layers
+from trim.names import block_index, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import require_fit
 from trim.runs.folder import Run, open_run
@@ -96,12 +96,12 @@ def layer_costs(
     with embedded_text(model, calibration, slots=blocks + 1, batch=batch, needs="with its logits") as states:
         work = _Suffixes(model, states)
         dense = work.dense_losses(progress)
-        meter = Meter(progress, of=sum(blocks - block_of(name) for name in names))
+        meter = Meter(progress, of=sum(blocks - block_index(name) for name in names))
         costs = LayerCosts(float(dense.mean()), ())
         for name in names:
             meter.report(f"Pruning {name} alone")
             costs = replace(costs, layers=(*costs.layers, work.cost(name, run, dense, fisher[name])))
-            meter.done += blocks - block_of(name)
+            meter.done += blocks - block_index(name)
             if each is not None:
                 each(costs)
     meter.report("Every layer is measured")
@@ -127,7 +127,7 @@ class _Suffixes:
         """Prune a layer, run its block and those after it, and restore the layer."""
         layer = self.model.layers[name]
         with pruned_layers(self.model, run, [name]) as dense_weights:
-            losses, squares = self._losses(block_of(name), layer, layer.weight - dense_weights[name])
+            losses, squares = self._losses(block_index(name), layer, layer.weight - dense_weights[name])
         difference = losses - dense
         spread = float(difference.std()) / math.sqrt(len(losses)) if len(losses) > 1 else math.nan
         tokens = self.states.calibration.tokens.numel()
@@ -157,7 +157,7 @@ class _Suffixes:
             squares[part.start] = sum(errors, torch.zeros(1, dtype=torch.float64, device=hidden.device))
             tokens = states.calibration.tokens[part].to(model.device)
             losses = [
-                losses_of(run_after_blocks(model.module, model.blocks, some, None, entering), some)
+                next_token_losses(run_after_blocks(model.module, model.blocks, some, None, entering), some)
                 for some, entering in zip(tokens.split(most), hidden.split(most), strict=True)
             ]
             window_losses[part] = torch.cat(losses).double().mean(dim=1).cpu()

@@ -18,12 +18,12 @@ from trim.errors import CorpusError, SettingsError, SparsityError
 from trim.evaluation.agreement import allocated_mask
 from trim.evaluation.diagnose_text import LAYER_DIAGNOSES
 from trim.evaluation.row_signal import resampled, row_signal
-from trim.evaluation.workbench import Workbench, pruned_layers, source_of
+from trim.evaluation.workbench import Workbench, model_source, pruned_layers
 from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.counts import total_count
 from trim.models.loaded import Model
-from trim.names import block_of, select_layers
+from trim.names import block_index, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_layer_diagnoses
@@ -91,7 +91,7 @@ def diagnose_layers(
         if what == "agreement":
             record.keep()
     workbench = workbench or Workbench(progress=progress)
-    model = workbench.model(source_of(run, layer=True))
+    model = workbench.model(model_source(run, layer=True))
     read: list[tuple[str | None, int]] = [(None, run.request.seed)]
     if what == "signal" and texts:
         read += [(text, run.request.seed) for text in texts]
@@ -172,14 +172,14 @@ def run_samples(
         input_vectors=request.input_vectors,
         seed=own_seed,
     )
-    last = max(map(block_of, chosen))
+    last = max(map(block_index, chosen))
     samples: dict[str, LayerSample] = {}
     meter = Meter(progress, of=last + 1)
     batch = run.compute.batch
     with embedded_text(model, calibration, slots=1, batch=batch, needs="alongside a block") as states:
         for index, block in enumerate(model.blocks[: last + 1]):
             meter.report(f"Reading the calibration text: block {index}", index)
-            own = [name for name in run.layers if block_of(name) == index]
+            own = [name for name in run.layers if block_index(name) == index]
             if wanted := [name for name in own if name in chosen]:
                 samples |= _receive(model, states, index, wanted)
             if index < last:

@@ -93,7 +93,7 @@ def token_losses(
 
     def measure(batch: int) -> Tensor:
         tokens = windows[done : done + batch].to(model.device)
-        return losses_of(model.module(input_ids=tokens, use_cache=False).logits, tokens).cpu()
+        return next_token_losses(model.module(input_ids=tokens, use_cache=False).logits, tokens).cpu()
 
     with torch.inference_mode():
         while done < len(windows):
@@ -140,7 +140,7 @@ def _vocabulary(model: Model) -> int:
     return size
 
 
-def losses_of(logits: Tensor, tokens: Tensor) -> Tensor:
+def next_token_losses(logits: Tensor, tokens: Tensor) -> Tensor:
     """Return the loss of each token but a window's first, (windows, length − 1) float32, some tokens at a time."""
     predictions = tokens.shape[1] - 1
     losses = torch.empty(len(tokens), predictions, dtype=torch.float32, device=tokens.device)

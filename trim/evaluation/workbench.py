@@ -74,7 +74,7 @@ class Workbench:
             yield self.model(target)
             return
         run = open_run(target)
-        model = self.model(source_of(run) if source is None else source)
+        model = self.model(model_source(run) if source is None else source)
         with pruned(model, run):
             yield model
 
@@ -133,8 +133,10 @@ def pruned_layers(
                 model.layers[name].weight.copy_(weight)
 
 
-def source_of(run: Run, *, layer: bool = False) -> str:
-    """Return the model that a run pruned; `layer`: accept a layer kept from the app too.
+def model_source(run: Run, *, layer: bool = False) -> str:
+    """Return the source of the model that a run pruned, after a check that it has not changed.
+
+    `layer`: whether to accept a layer kept from the app too.
 
     Raises:
         ModelError: the model cannot be read, or has changed since.

@@ -143,11 +143,11 @@ def by_kind(xray: Xray) -> list[dict[str, object]]:
     """Return a table with a row for each kind of layer; values by column title."""
     kinds: Mapping[str, list[LayerXray]] = defaultdict(list)
     for layer in xray.layers:
-        kinds[kind_of(layer.name)].append(layer)
+        kinds[layer_kind(layer.name)].append(layer)
     return [_row(kind, layers) for kind, layers in kinds.items()]
 
 
-def kind_of(name: str) -> str:
+def layer_kind(name: str) -> str:
     """Return a layer's name without its numbers: "15.mlp.gate_proj" gives "mlp.gate_proj"."""
     return ".".join(part for part in name.split("[")[0].split(".") if not part.isdigit())
 
@@ -169,7 +169,7 @@ def _row(kind: str, layers: list[LayerXray]) -> dict[str, object]:
     }
 
 
-def to_json(xray: Xray) -> dict:
+def xray_to_json(xray: Xray) -> dict:
     """Return everything but the numbers of single rows and columns, as plain JSON."""
     return {
         "title": xray.title,

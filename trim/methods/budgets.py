@@ -17,7 +17,7 @@ import numpy as np
 
 from trim.errors import SettingsError, SparsityError
 from trim.methods.counts import largest_count
-from trim.names import block_of, match_layers
+from trim.names import block_index, match_layers
 
 Shapes = Mapping[str, tuple[int, int]]
 
@@ -158,10 +158,10 @@ def layer_ratios(
         correction: returns the correction from the mean over all weights.
         apply: applies it to the ratios, such as `np.add`.
     """
-    blocks = sorted({block_of(name) for name in shapes})
+    blocks = sorted({block_index(name) for name in shapes})
     ratio_of = dict(zip(blocks, ratios.tolist(), strict=True))
     weights = np.array([math.prod(shape) for shape in shapes.values()], dtype=np.float64)
-    ratio = np.array([ratio_of[block_of(name)] for name in shapes])
+    ratio = np.array([ratio_of[block_index(name)] for name in shapes])
     mean = float((ratio * weights).sum() / weights.sum())
     return dict(zip(shapes, apply(ratio, correction(mean)).tolist(), strict=True))
 

@@ -97,7 +97,7 @@ def logged(
     """Return a listener that logs each event in the folder, and passes it on to the user's listeners."""
 
     def emit(event: F | Progress) -> None:
-        writer.log(to_json(event))
+        writer.log(event_to_json(event))
         if isinstance(event, Progress):
             if progress:
                 progress(event)
@@ -118,6 +118,6 @@ def end_reported(emit: Callable[[Stopped], None]) -> Iterator[None]:
         raise
 
 
-def to_json(event: "DataclassInstance") -> dict:
+def event_to_json(event: "DataclassInstance") -> dict:
     """Return the event as a line of `events.jsonl`."""
     return {"event": type(event).__name__, **vars(event)}

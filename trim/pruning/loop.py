@@ -23,7 +23,7 @@ from trim.calibration.text_pass import DensePass, TextPass
 from trim.errors import NotEnoughMemoryError
 from trim.methods.budgets import Budgets
 from trim.models.experts import RoutedLinear
-from trim.names import block_of
+from trim.names import block_index
 from trim.progress import Meter
 from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
 from trim.pruning.layer import Method, group_layers, prune_layers, should_overlap
@@ -64,7 +64,7 @@ def prune_blocks(
         listener: receives the progress.
     """
     model = text.model
-    last = max(block_of(name) for name in budgets.totals)  # after it everything stays dense
+    last = max(block_index(name) for name in budgets.totals)  # after it everything stays dense
     model.release(after=last)
     meter = Meter(listener, of=last + 1, done=len(run.blocks))
     in_background = model.device.type == "cuda"

@@ -16,7 +16,7 @@ from trim.methods.owl import outlier_share, owl_budgets
 from trim.methods.pattern import Pattern
 from trim.models.streamed import StreamedModel
 from trim.models.tensor_files import weights_key
-from trim.names import block_of, select_layers
+from trim.names import block_index, select_layers
 from trim.progress import Meter, Progress
 from trim.pruning.events import Note
 from trim.pruning.plan_inputs import PlanInputs
@@ -117,7 +117,7 @@ def _exponents(inputs: PlanInputs) -> list[float]:
     means = []
     blocks: dict[int, list[str]] = {}
     for name in inputs.shapes:
-        blocks.setdefault(block_of(name), []).append(name)
+        blocks.setdefault(block_index(name), []).append(name)
     meter = Meter(inputs.listener, of=len(blocks))
     for done, (index, names) in enumerate(blocks.items()):
         meter.report(f"Setting the layers' budgets (alphapruning): block {index}", done)

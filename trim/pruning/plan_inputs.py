@@ -12,7 +12,7 @@ from trim.calibration.inputs import LayerInputs
 from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import TextPass, text_pass
 from trim.models.streamed import StreamedModel
-from trim.names import block_of
+from trim.names import block_index
 from trim.progress import Meter
 from trim.pruning.events import Listener
 from trim.runs.settings import PruneSettings
@@ -59,7 +59,7 @@ class PlanInputs:
         Raises:
             NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
         """
-        last = max(block_of(name) for name in self.shapes)
+        last = max(block_index(name) for name in self.shapes)
         meter = Meter(self.listener, of=last + 1)
         with self.text() as text:
             for index in range(last + 1):

@@ -28,7 +28,7 @@ from trim.pruning.plan_inputs import PlanInputs
 from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
 from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
 from trim.runs.folder import Run, open_run
-from trim.runs.options import settings_of
+from trim.runs.options import make_settings
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
@@ -77,7 +77,7 @@ def prune(
         NonFiniteError: NaN or infinity in a layer; the message names it.
         NotEnoughMemoryError: memory does not suffice, with advice.
     """
-    chosen = settings_of(
+    chosen = make_settings(
         PruneSettings,
         ({} if settings is None else vars(settings)) | changes | {"model": absolute(model, MODELS)},
     )

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from trim.devices import DTYPES, choose_device, choose_dtype
 from trim.errors import ModelError, RunError, SettingsError
-from trim.evaluation.workbench import source_of
+from trim.evaluation.workbench import model_source
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.loaded import Model, fetch_model, load_model
@@ -98,7 +98,7 @@ def open_pair(
     if run is not None:
         require_masks(run)
         if parent is None:
-            parent = source_of(run)
+            parent = model_source(run)
     elif parent is None:
         raise SettingsError(
             f"name the dense model that {sparse} was made from with --parent: the pruned one learns its predictions"

@@ -25,7 +25,7 @@ from trim.recovery.training import ResolvedSettings
 from trim.runs.facts import compute_facts, versions
 from trim.runs.folder import is_run
 from trim.runs.listing import free_path, runs_folder
-from trim.runs.options import settings_of
+from trim.runs.options import make_settings
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import Recovery, RecoveryRecord, RecoveryTextFacts, open_recovery
 from trim.runs.run_record import ModelFacts
@@ -73,7 +73,7 @@ def recover(
         NonFiniteError: the pruned or the dense model computes NaN.
     """
     begin = time.perf_counter()
-    chosen = settings_of(RecoverSettings, ({} if settings is None else vars(settings)) | changes)
+    chosen = make_settings(RecoverSettings, ({} if settings is None else vars(settings)) | changes)
     device = choose_device(chosen.device)
     dtype = recovery_dtype(chosen.dtype, device)
     pair = open_pair(sparse, parent, dtype, progress)

@@ -115,8 +115,8 @@ class Option(OptionSpec):
         return "\n".join(lines)
 
 
-def settings_of(settings: type[S], fields: Mapping[str, object]) -> S:
-    """Make settings from the fields that a call, a grid or a file gives by name.
+def make_settings(settings: type[S], fields: Mapping[str, object]) -> S:
+    """Make settings from fields by name, as calls, grids and files give them.
 
     Raises:
         SettingsError: a name is not an option, or the class refuses a value.

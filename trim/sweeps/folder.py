@@ -15,7 +15,7 @@ from pathlib import Path
 
 from trim.cache import fingerprint
 from trim.errors import RunError, SettingsError
-from trim.evaluation.entries import entry_of
+from trim.evaluation.entries import find_entry
 from trim.files import FolderLock, remove_temporary
 from trim.runs.folder import Run, list_runs, open_run
 from trim.runs.json_files import read_json, read_record
@@ -91,7 +91,7 @@ class Sweep(StoredFolder):
     def dense(self) -> tuple[PerplexityEntry | None, ...]:
         """Return the dense model's perplexity on each text, None where not measured yet."""
         entries = read_json(self.path / "dense.json", DenseFacts, optional=True).get("perplexities", [])
-        return tuple(entry_of(entries, text) for text in self.settings.texts)
+        return tuple(find_entry(entries, text) for text in self.settings.texts)
 
     def outcome(self, cell: Cell) -> CellOutcome:
         """Return the state of a cell."""
@@ -104,7 +104,9 @@ class Sweep(StoredFolder):
             entries = run.metrics.get("perplexities", [])
         except RunError as error:
             return CellOutcome(cell, None, unmeasured, str(error))
-        return CellOutcome(cell, run, tuple(entry_of(entries, text) for text in self.settings.texts), problem)
+        return CellOutcome(
+            cell, run, tuple(find_entry(entries, text) for text in self.settings.texts), problem
+        )
 
     def outcomes(self) -> list[CellOutcome]:
         """Return the state of each cell, in the order of the grid."""

@@ -11,7 +11,7 @@ from trim.cache import fingerprint
 from trim.errors import SettingsError
 from trim.evaluation.settings import EvaluationText
 from trim.names import CORPORA, MODELS, absolute, closest_matches
-from trim.runs.options import idle_options, options, settings_of
+from trim.runs.options import idle_options, make_settings, options
 from trim.runs.settings import PruneSettings
 from trim.runs.shapes import SweepOptions
 
@@ -120,7 +120,7 @@ class SweepSettings:
         cells: dict[str, Cell] = {}
         made = set()
         for values in itertools.product(*self.grid.values()):
-            settings = settings_of(
+            settings = make_settings(
                 PruneSettings,
                 {
                     "model": self.model,

@@ -82,9 +82,9 @@ def begin_continuations(
     (first, *_) = [run for run in runs if isinstance(run, Run)]
     SEMINAR.require("Continuing a prompt", first.request.model)
     key = continuation_key(prompt, sampling, runs)
-    from trim.evaluation.workbench import source_of  # imports torch
+    from trim.evaluation.workbench import model_source  # imports torch
 
-    source = source_of(first)
+    source = model_source(first)
     targets = [source, *(str(run.path.resolve()) for run in runs)]
     options = [
         *("--new-tokens", str(sampling.new_tokens)),

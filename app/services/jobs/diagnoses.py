@@ -35,9 +35,9 @@ def begin_diagnosis(
         PresenterNeededError: the caller is a reader of a seminar.
     """
     SEMINAR.require(ACTION, run.request.model)
-    from trim.evaluation.workbench import source_of  # imports torch
+    from trim.evaluation.workbench import model_source  # imports torch
 
-    source_of(run, layer=bool(layer))
+    model_source(run, layer=bool(layer))
     key, request = diagnosis_key(run, what, layer), run.request
     command = ["diagnose", "--json", *options]
     command += ["--layers", layer] if layer else []

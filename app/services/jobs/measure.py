@@ -5,7 +5,7 @@ from pathlib import Path
 import trim
 from trim.evaluation.settings import EvaluationText
 from trim.progress import Progress
-from trim.pruning.events import to_json
+from trim.pruning.events import event_to_json
 from trim.runs.writer import log_event, update_metrics
 
 DENSE = "dense_perplexities"  # key in metrics.json; its entries have the form of those of "perplexities"
@@ -17,15 +17,15 @@ def measure(folder: Path, *, windows: int, length: int) -> None:
     Raises:
         TrimError: the text, the model or the run cannot be used.
     """
-    from trim.evaluation.workbench import Workbench, source_of  # imports torch
+    from trim.evaluation.workbench import Workbench, model_source  # imports torch
 
     run = trim.open_run(folder)
     text = EvaluationText(run.request.corpus, windows, length)
 
     def log(progress: Progress) -> None:
-        log_event(folder, to_json(progress))
+        log_event(folder, event_to_json(progress))
 
     workbench = Workbench(device=run.request.device, dtype=run.request.dtype, progress=log)
     trim.evaluate(folder, [text], workbench=workbench, progress=log)
-    dense = trim.evaluate(source_of(run), [text], workbench=workbench, progress=log)
+    dense = trim.evaluate(model_source(run), [text], workbench=workbench, progress=log)
     update_metrics(folder, {DENSE: [entry.to_json() for entry in dense]})

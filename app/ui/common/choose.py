@@ -12,7 +12,7 @@ from app.services.runs.uploads import store_text
 from app.ui.common.address import Bind
 from app.ui.common.segments import segments
 from app.ui.common.text import plain
-from trim.names import block_of
+from trim.names import block_index
 
 # Bound widgets show their plain values: what a widget shows is what the address holds.
 TEXT_WORDS = {
@@ -149,7 +149,7 @@ def layer_paths(names: Sequence[str], block: int) -> list[str]:
 
 
 def _blocks(names: Sequence[str]) -> int:
-    return 1 + max(block_of(name) for name in names)
+    return 1 + max(block_index(name) for name in names)
 
 
 def choose_layer(names: Sequence[str], source: str) -> tuple[str, str]:

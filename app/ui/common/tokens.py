@@ -11,7 +11,7 @@ from app.ui.common.text import plain
 from diagnostics.figures.diagnoses import token_scatter_figure
 from diagnostics.figures.theme import PALETTES, faded
 from diagnostics.format import change, number
-from trim.evaluation.diagnose_text import tokens_finding, tokens_of
+from trim.evaluation.diagnose_text import measured_tokens, tokens_finding
 from trim.runs.shapes import TokenFacts
 
 COST = "The text goes once through the dense and once through the pruned model."
@@ -32,7 +32,7 @@ def token_card(facts: TokenFacts, file_name: str) -> None:
     """Show the losses of all tokens."""
 
     def view() -> View:
-        tokens = tokens_of(facts)
+        tokens = measured_tokens(facts)
         dense, pruned = (np.array([getattr(each, name) for each in tokens]) for name in ("dense", "pruned"))
         return View(
             token_scatter_figure(
@@ -97,7 +97,7 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
 
 def token_table(facts: TokenFacts) -> None:
     """List tokens with the text before them, those that lost most first; a click on a heading sorts."""
-    tokens = sorted(tokens_of(facts), key=lambda each: -np.nan_to_num(each.difference, nan=np.inf))
+    tokens = sorted(measured_tokens(facts), key=lambda each: -np.nan_to_num(each.difference, nan=np.inf))
     st.dataframe(
         [
             {

@@ -13,7 +13,7 @@ from diagnostics.figures.diagnoses import cost_scatter_figure
 from diagnostics.format import change
 from diagnostics.model_map import ModelMap
 from diagnostics.numeric import rank_correlation
-from trim.evaluation.diagnose_text import costs_of, layers_finding
+from trim.evaluation.diagnose_text import added_losses, layers_finding
 from trim.runs.folder import Run
 from trim.runs.shapes import LayerCostFacts
 
@@ -62,7 +62,7 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
 
 def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:
     """Return a map with the costs of its layers."""
-    costs = costs_of(facts)
+    costs = added_losses(facts)
     layers = tuple(
         replace(
             each,

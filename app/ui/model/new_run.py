@@ -18,7 +18,7 @@ from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.prefill import BUDGET_FILE, P, fill_as_published
 from trim.methods.choices import BUDGETS
 from trim.runs.method_settings import BUDGET_METHODS, OPTIMAL, MethodSettings
-from trim.runs.options import idle_options, options, settings_of
+from trim.runs.options import idle_options, make_settings, options
 from trim.runs.settings import SEARCH, TEXT, PruneSettings
 
 MEASURE_WINDOWS, MEASURE_LENGTH = 16, 512
@@ -83,7 +83,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> tuple[PruneSettings, s
     _model_facts(str(chosen["model"]))
     chosen["budget"] = _budget_file(runs) if budget == BUDGET_FILE else budget
     methods = {"allocation": chosen["allocation"], "budget": chosen["budget"]}
-    chosen |= _method_fields(settings_of(MethodSettings, methods))
+    chosen |= _method_fields(make_settings(MethodSettings, methods))
     chosen["refit"] = _field("refit")
     with st.expander("All options", icon=":material/tune:"):
         chosen |= _other_fields(devices)
@@ -99,7 +99,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> tuple[PruneSettings, s
             columns[0].number_input("Windows for perplexity", 1, 4096, MEASURE_WINDOWS, key=f"{P}m_windows"),
             columns[1].number_input("Tokens in each", 2, 32768, MEASURE_LENGTH, key=f"{P}m_length"),
         )
-    settings = settings_of(PruneSettings, chosen)
+    settings = make_settings(PruneSettings, chosen)
     return settings, title.strip() or settings.name, measure
 
 
@@ -145,7 +145,7 @@ def _method_fields(chosen: MethodSettings) -> dict[str, object]:
             columns = iter(st.columns(4))
         with next(columns):
             more[name] = _field(name)
-        chosen = settings_of(MethodSettings, {**vars(chosen), name: more[name]})
+        chosen = make_settings(MethodSettings, {**vars(chosen), name: more[name]})
     return more
 
 

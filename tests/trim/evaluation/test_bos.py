@@ -12,7 +12,7 @@ from app.services.results.sweep_curves import texts as sweep_texts
 from app.services.runs.commands import arguments, reproduce
 from tests.trim import rough, tiny
 from trim.cli import main
-from trim.evaluation.entries import entry_of
+from trim.evaluation.entries import find_entry
 from trim.sweeps.results import results_markdown
 
 WITH = trim.EvaluationText("demo", windows=2, length=16)
@@ -50,8 +50,8 @@ def test_results_say_how_their_windows_began_and_stay_apart(folder, tmp_path, ca
     assert (with_token.bos, without.bos) == (True, False)
     assert with_token.result.perplexity != without.result.perplexity
     entries = trim.open_run(run.path).metrics["perplexities"]
-    assert entry_of(entries, WITH) == with_token.to_json()
-    assert entry_of(entries, WITHOUT) == without.to_json()
+    assert find_entry(entries, WITH) == with_token.to_json()
+    assert find_entry(entries, WITHOUT) == without.to_json()
     run = trim.open_run(run.path)
     assert [text_of(each) for each in run.metrics["perplexities"]] == [
         "demo, 2 windows of 16 tokens, each after BOS",
@@ -76,7 +76,7 @@ def test_a_tokenizer_that_adds_none_has_one_kind_of_result(tmp_path):
     (result,) = trim.evaluate(run.path, [WITH])
     assert result.bos is None
     entries = trim.open_run(run.path).metrics["perplexities"]
-    assert entry_of(entries, WITHOUT) == entry_of(entries, WITH) == result.to_json()
+    assert find_entry(entries, WITHOUT) == find_entry(entries, WITH) == result.to_json()
 
 
 def test_tables_and_curves_of_sweeps_name_it(folder, tmp_path):

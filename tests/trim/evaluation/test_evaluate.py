@@ -13,8 +13,8 @@ from torch.nn.functional import cross_entropy
 import trim
 from tests.trim import rough, tiny
 from trim.cli import main
-from trim.evaluation.entries import entry_of, format_perplexity
-from trim.evaluation.workbench import pruned, source_of
+from trim.evaluation.entries import find_entry, format_perplexity
+from trim.evaluation.workbench import model_source, pruned
 
 LENGTH = 32
 TEXT = trim.EvaluationText("demo", windows=3, length=LENGTH)
@@ -129,8 +129,8 @@ def test_a_run_and_its_export_agree_and_the_run_keeps_the_result(run, folder, tm
     assert of_run.result != dense.result
     (entry,) = trim.open_run(run.path).metrics["perplexities"]
     assert entry["perplexity"] == of_run.result.perplexity
-    assert entry == entry_of([entry], trim.EvaluationText("demo"))
-    assert entry_of([entry], trim.EvaluationText("wikitext2")) is None
+    assert entry == find_entry([entry], trim.EvaluationText("demo"))
+    assert find_entry([entry], trim.EvaluationText("wikitext2")) is None
     trim.evaluate(run.path, [TEXT])  # again: replaced, not added
     trim.evaluate(run.path, [trim.EvaluationText("demo", windows=2, length=LENGTH)])
     metrics = trim.open_run(run.path).metrics
@@ -150,7 +150,7 @@ def test_a_changed_model_is_refused(run, folder, tmp_path, monkeypatch):
     other = tiny.folder(tmp_path / "other", seed=1)
     record = dataclasses.replace(run.record, request=dataclasses.replace(run.request, model=str(other)))
     with pytest.raises(trim.ModelError, match="has changed since"):
-        source_of(dataclasses.replace(run, record=record))
+        model_source(dataclasses.replace(run, record=record))
 
 
 def test_default_windows_are_as_long_as_the_model_reads(folder, tmp_path):

@@ -11,7 +11,7 @@ import torch
 import trim
 from tests.trim import rough, tiny
 from trim.cli import main
-from trim.evaluation.diagnose_text import finding, tokens_of
+from trim.evaluation.diagnose_text import finding, measured_tokens
 from trim.evaluation.diagnoses import token_pieces
 from trim.runs.recording import apply_record
 from trim.runs.writer import RunWriter
@@ -149,7 +149,7 @@ def test_diagnoses_are_kept_with_the_run(run, text, capsys):
         [23, 23],
     ]
     assert sum(map(sum, tokens["dense"])) / 46 == pytest.approx(found["layers"]["dense_loss"], rel=1e-5)
-    assert sum(token.difference for token in tokens_of(tokens)) == pytest.approx(
+    assert sum(token.difference for token in measured_tokens(tokens)) == pytest.approx(
         sum(map(sum, tokens["pruned"])) - sum(map(sum, tokens["dense"])), abs=1e-9
     )
     for what in found:

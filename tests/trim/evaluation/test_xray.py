@@ -16,7 +16,7 @@ from tests.trim import tiny
 from tests.trim.models import gguf_files
 from trim.cli import main
 from trim.evaluation import xray_layer
-from trim.evaluation.xray_text import findings, to_json
+from trim.evaluation.xray_text import findings, xray_to_json
 from trim.methods.least_squares import TextProducts
 from trim.methods.solve import solve
 from trim.models.gguf_header import read_gguf_header
@@ -138,11 +138,11 @@ def test_reading_in_parts_gives_the_same_numbers_and_can_be_cancelled(dense, pru
     weights = load_file(folder / "model.safetensors")
     stacked = torch.stack([weights[f"model.layers.{block}.mlp.up_proj.weight"] for block in range(3)])
     save_file(weights | {"model.layers.0.experts": stacked}, folder / "model.safetensors", {"format": "pt"})
-    whole = to_json(trim.xray(folder, dense))
+    whole = xray_to_json(trim.xray(folder, dense))
     assert {layer["groups_that_break_it"] for layer in whole["layers"]} == {1}
     monkeypatch.setattr(xray_layer, "_PART_NUMBERS", 96)  # three rows
     reported = []
-    parts = to_json(trim.xray(folder, dense, progress=reported.append))
+    parts = xray_to_json(trim.xray(folder, dense, progress=reported.append))
     for layer, other in zip(whole["layers"], parts["layers"], strict=True):
         for key, value in (layer.pop("parent") or {}).items():
             assert other["parent"][key] == pytest.approx(value, rel=1e-6)
@@ -181,7 +181,7 @@ def test_moved_revived_and_damaged_weights_are_reported(dense, pruned, tmp_path)
     text = " ".join(findings(found))
     assert "Kept weights changed in 2 of 21 layers, most in 1.mlp.up_proj" in text
     assert "2 weights are NaN or infinite, in 1.mlp.up_proj." in text
-    json.dumps(to_json(found), allow_nan=False)
+    json.dumps(xray_to_json(found), allow_nan=False)
     before, after = (
         load_file(each / "model.safetensors")[moved].double().numpy() for each in (dense, tmp_path / "pruned")
     )

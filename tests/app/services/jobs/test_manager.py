@@ -22,7 +22,7 @@ from tests.waiting import wait_until
 from trim.cli import make_parser
 from trim.cli.options import chosen_fields
 from trim.cli.prune import OPTIONS
-from trim.runs.options import settings_of
+from trim.runs.options import make_settings
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
@@ -255,7 +255,7 @@ EVERYTHING = [
 def test_the_command_means_the_same_settings(settings):
     chosen = PruneSettings("demo", **settings)
     parsed = make_parser().parse_args(["prune", *arguments(chosen), "--out", "x"])
-    assert settings_of(PruneSettings, {"model": parsed.model, **chosen_fields(parsed, OPTIONS)}) == chosen
+    assert make_settings(PruneSettings, {"model": parsed.model, **chosen_fields(parsed, OPTIONS)}) == chosen
 
 
 def test_the_command_as_text():

@@ -6,14 +6,14 @@ import pytest
 
 from app.services.jobs.progress import read_progress
 from trim.progress import Progress
-from trim.pruning.events import Began, Finished, Note, Stopped, to_json
+from trim.pruning.events import Began, Finished, Note, Stopped, event_to_json
 
 NOON = datetime.datetime(2026, 11, 1, 12, 0, 0, tzinfo=datetime.UTC)
-BEGAN = to_json(Began(10, 70, 0, 32, 2, "memory"))
+BEGAN = event_to_json(Began(10, 70, 0, 32, 2, "memory"))
 
 
 def step(what: str, done: float, left: float | None) -> dict:
-    return {"time": NOON.isoformat(), **to_json(Progress(what, done, 10, left))}
+    return {"time": NOON.isoformat(), **event_to_json(Progress(what, done, 10, left))}
 
 
 def test_nothing_reported_yet():
@@ -25,7 +25,7 @@ def test_in_the_middle():
     events = [
         BEGAN,
         step("Block 3: writing", 4, 90.0),
-        to_json(Note("memory ran out")),
+        event_to_json(Note("memory ran out")),
         step("Pruning 4.x", 4.5, 100),
     ]
     progress = read_progress(events, NOON + datetime.timedelta(seconds=30))
@@ -36,12 +36,12 @@ def test_in_the_middle():
 
 
 def test_stopped_resumed_measured_and_finished():
-    events = [BEGAN, step("Pruning 0.x", 0, None), to_json(Stopped("KeyboardInterrupt"))]
+    events = [BEGAN, step("Pruning 0.x", 0, None), event_to_json(Stopped("KeyboardInterrupt"))]
     assert read_progress(events, NOON).ended == "KeyboardInterrupt"
     events += [BEGAN, step("Block 0: applying its finished masks", 1, None)]
     progress = read_progress(events, NOON)
     assert (progress.ended, progress.now.fraction, progress.now.seconds_left) == ("", 0.1, None)
-    events.append(to_json(Finished(0.5, 3.0)))
+    events.append(event_to_json(Finished(0.5, 3.0)))
     assert read_progress(events, NOON).ended == "finished"
     assert read_progress([*events, step("Measuring perplexity", 0, None)], NOON).ended == ""
 
