@@ -22,7 +22,7 @@ from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
 GPU_BATCH_TOKENS = 32768
-GPU_EXPERTS_NUMBERS = 2**29  # in the hidden states of a batch, where each token reaches a few of many experts
+GPU_EXPERTS_ELEMENTS = 2**29  # of the hidden states of a batch, where each token reaches a few of many experts
 
 T = TypeVar("T")
 
@@ -50,7 +50,7 @@ def default_batch(
     if device.type == "cpu":
         tokens = cpu_tokens
     elif experts_width:
-        tokens = max(tokens, GPU_EXPERTS_NUMBERS // experts_width)
+        tokens = max(tokens, GPU_EXPERTS_ELEMENTS // experts_width)
     return max(1, min(calibration.windows, tokens // calibration.length))
 
 

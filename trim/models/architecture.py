@@ -57,7 +57,7 @@ def check_config(config: "PretrainedConfig") -> None:
         raise unsupported(
             name,
             Reason.ENCODER,
-            "it speaks what it writes; save its thinker alone, with save_pretrained, and prune that",
+            "it also speaks; save only its text model (thinker) with save_pretrained, and prune that",
         )
     try:
         text = config.get_text_config()
