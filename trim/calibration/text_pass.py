@@ -22,7 +22,9 @@ from trim.models.streamed import StreamedModel
 
 CPU_BATCH_TOKENS = 4096  # in one forward pass: enough to keep two cores busy
 GPU_BATCH_TOKENS = 32768
-GPU_EXPERTS_ELEMENTS = 2**29  # of the hidden states of a batch, where each token reaches a few of many experts
+GPU_EXPERTS_ELEMENTS = (
+    2**29
+)  # of the hidden states of a batch, where each token reaches a few of many experts
 
 T = TypeVar("T")
 

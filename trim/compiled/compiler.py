@@ -136,7 +136,7 @@ def _warn(error: Exception, seconds: float) -> None:
     if not _warned:
         _warned = True
         warnings.warn(
-            f"compiled functions cannot be kept in {_folder().parent} ({type(error).__name__}), so each process "
+            f"compiled functions cannot be cached in {_folder().parent} ({type(error).__name__}), so each process "
             f"compiles them again, {seconds:.0f} s and more; make room on that disk, or set TRIM_CACHE to a folder "
             "that can be written",
             CacheWarning,
