@@ -72,7 +72,7 @@ def sorted_row_sparsity(
     figure = frame(
         theme,
         title="How far apart are the rows' sparsities?",
-        subtitle="Rows in ascending order of row sparsity. A flat line treats all rows alike.",
+        subtitle="Rows in ascending order of row sparsity. A flat line prunes the same share of every row.",
         x_title="rows, sparsest last (share of all rows)",
         y_title=ROW_SPARSITY_UPRIGHT,
         legend=True,

@@ -10,7 +10,7 @@ MAX_SPREADS = 4
 METHODS_IN_A_FEW_WORDS = {
     "trim": "TRIM: row sparsities learned from how much of its output each row keeps",
     "optimal": "Optimal: the row sparsities of least error",
-    "uniform": "Uniform: all rows alike",
+    "uniform": "Uniform: the same share of every row",
 }
 
 DISTANCE_FORMULA = r"""

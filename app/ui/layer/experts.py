@@ -87,7 +87,7 @@ def experts_card(shown: ShownLayer) -> None:
 def experts_finding(found: HeadNumbers, quantity: RowQuantity, index: int) -> str:
     """Describe an expert's rank among the others, and the share of the variance that is between experts."""
     if found.between is None:
-        return "All rows of all experts are alike."
+        return f"The {quantity.name} is the same in all rows of all experts."
     finite = np.flatnonzero(np.isfinite(found.means))
     order = finite[np.argsort(-found.means[finite], kind="stable")].tolist()
     high, low = order[0], order[-1]

@@ -178,7 +178,7 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
 def gap_rows_finding(gap: AllocationGap, scatter: RowScatter) -> str:
     """Describe which rows TRIM prunes too much or too little."""
     if not gap.over:
-        return "TRIM and the optimum prune every row alike."
+        return "TRIM and the optimum prune the same number of weights of every row."
     over, under = gap.over[0], gap.under[0]
     sentence = (
         f"The optimum takes {percent(gap.misplaced_share)} of the weights from other rows. Row {over.row}: "

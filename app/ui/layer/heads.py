@@ -121,7 +121,7 @@ def heads_finding(sets: list[HeadNumbers], quantity: RowQuantity, of: str) -> st
     for each in sets:
         begin = f"{each.label}: " if several else ""
         if each.between is None:
-            sentences.append(f"{begin}all {of}s are alike.")
+            sentences.append(f"{begin}all {of}s are equal.")
             continue
         names = [name.partition(" (")[0] for name in each.names]
         high, low = int(np.nanargmax(each.means)), int(np.nanargmin(each.means))

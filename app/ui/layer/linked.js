@@ -392,7 +392,7 @@ class Chart {
 
   // ------------------------------------------------------------------------------------ rows and lights
 
-  // Whether it was sent where each row is.
+  // Whether the positions of the rows were sent.
   get known() { return Boolean(this.linked.content.arrays.gini_bin); }
   get histograms() { return this.panel.marks.filter((mark) => mark.bins); }
 

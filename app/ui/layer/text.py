@@ -33,7 +33,7 @@ _SPARSEGPT_FORMULA = (
     "sparsities are an outcome."
 )
 _OWN_FORMULA = "An allocation that was added to this copy of TRIM Lab."
-_PATTERN_FORMULA = "An n:m pattern: n zeros in every m weights, alike in every row."
+_PATTERN_FORMULA = "An n:m pattern: n zeros in every m weights, the same in every row."
 _FORMULAS = {
     "trim": ROW_SPARSITY_FORMULA,
     "optimal": OPTIMAL_FORMULA,

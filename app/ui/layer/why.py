@@ -54,7 +54,7 @@ def _rows(view: LayerView, rate: float | None) -> str:
     live = view.cosines[0].cosine[~view.dead_rows]
     if not live.size:
         return "No row has any output on this text."
-    kept = f"Pruned alike, they keep a cosine of {between(number(live.min(), 3), number(live.max(), 3))}."
+    kept = f"At the same sparsity, they keep a cosine of {between(number(live.min(), 3), number(live.max(), 3))}."
     if rate is None:
         return f"{kept} Neither pruning those harder that keep more (η > 0) nor those that keep less (η < 0) helps."
     sparsity = view.allocation("trim").row_sparsity
@@ -71,7 +71,7 @@ def _guide(view: LayerView, rate: float | None) -> tuple[str, str]:
     found = rank_correlation(view.cosines[0].cosine, taken)
     if found is None:
         if np.ptp(view.allocation("optimal").counts) <= 1:
-            return "The optimum", "It prunes all rows alike."
+            return "The optimum", "It prunes the same share of every row."
         return "The optimum", "It cannot go by the cosine, in which no two rows differ."
     written = f"(rank correlation of cosine and pruned weights {change(found.coefficient)})"
     if abs(found.coefficient) < WEAK:

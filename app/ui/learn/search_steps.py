@@ -18,8 +18,8 @@ WIDTHS = tuple(np.arange(0, 0.2001, 0.005).round(3).tolist())
 
 BUDGET_FORMULA = r"""
 OWL (arXiv 2310.05175): the outlier share of a block is the share of its scores above $M = 5$ times their mean. Mapped
-linearly to $[0, 2\lambda]$ it is what the block keeps more; all layers are then shifted alike, so that the model's
-sparsity stays the target.
+linearly to $[0, 2\lambda]$, it is the share that the block keeps in addition; all layers are then shifted by the same
+amount, so that the model's sparsity stays the target.
 """
 
 
@@ -254,7 +254,7 @@ BUDGETS = Step(
     "(groups of layers) with many **outliers** (scores above five times the mean) lose less; λ says how far apart "
     "they may be. The model's sparsity stays.",
     "Budgets say how much each layer loses, TRIM how much each row of it. OWL spares layers with many outliers.",
-    "At λ = 0 all are alike.",
+    "At λ = 0 all budgets are equal.",
     "λ = 0 is uniform. Ask for the order of the blocks before moving to 0.2: the outliers are written below.",
     Check(
         "Budget and TRIM: who decides what?",

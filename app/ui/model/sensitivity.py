@@ -95,7 +95,7 @@ def sensitivity_finding(found: SensitivityStatistics) -> str:
 def shares_finding(name: str, found: SensitivityStatistics) -> str:
     """Describe how well the Gini alone, and both, explain a run's order of rows."""
     if not np.isfinite(found.by_gini).any():
-        return f"{name} prunes all rows of a layer alike."
+        return f"{name} prunes the same share of all rows of a layer."
     return (
         f"{name}: Gini alone explains {percent(float(np.nanmedian(found.by_gini)), 0)} of the order of a layer's row "
         f"sparsities in the median, with sensitivity {percent(float(np.nanmedian(found.by_both)), 0)}."

@@ -29,7 +29,7 @@ def test_heads():
     assert finding.endswith("chance would leave 33.3%. Pruned nearly whole, to 95% or more: key head 1.")
     two = [by_head(label, values - 0.3, names) for label in ("TRIM", "Optimal")]
     assert heads_finding(two, ROW_SPARSITY, "row").count("No head loses 95% of its weights or more.") == 2
-    assert heads_finding([by_head("wanda", np.ones(4), names)], GINI, "column") == "All columns are alike."
+    assert heads_finding([by_head("wanda", np.ones(4), names)], GINI, "column") == "All columns are equal."
 
 
 def test_experts():
@@ -45,7 +45,7 @@ def test_experts():
     )
     assert (
         experts_finding(by_head("TRIM", np.ones(4), ["0", "1"]), GINI, 0)
-        == "All rows of all experts are alike."
+        == "The Gini is the same in all rows of all experts."
     )
 
 
@@ -98,4 +98,4 @@ def test_sensitivity():
         "sensitivity 100%."
     )
     flat = sensitivity_statistics([LayerRows("0.q_proj", gini, np.exp(gini), np.full(30, 0.7))])
-    assert shares_finding("TRIM", flat) == "TRIM prunes all rows of a layer alike."
+    assert shares_finding("TRIM", flat) == "TRIM prunes the same share of all rows of a layer."
