@@ -41,7 +41,7 @@ class Structure:
     def __bool__(self) -> bool:
         return bool(self.dense or self.parts)
 
-    def of(self, layer: str) -> tuple[RowPart, ...]:
+    def layer_parts(self, layer: str) -> tuple[RowPart, ...]:
         """Return the parts of a layer; empty if they are not known."""
         return self.parts.get(layer, self.parts.get(layer.partition(".")[2], ()))
 

@@ -99,14 +99,14 @@ def solve_layer(
     rows, columns = dense.shape
     total = total_count(sparsity, rows, columns, max_row_sparsity=1.0)
     solution = SOLVERS[method](dense, text, total, sensitivity=sensitivity, progress=progress)
-    energy = _squares(dense, text)
+    energy = _output_energy(dense, text)
 
     def relative(error: Tensor) -> np.ndarray:
         shares: np.ndarray = torch.where(energy > 0, error / energy, torch.nan).cpu().numpy()
         return shares
 
     def mask_error(keep: Tensor) -> np.ndarray:
-        return relative(_squares(dense * ~keep.to(dense.device), text))
+        return relative(_output_energy(dense * ~keep.to(dense.device), text))
 
     masked = dense * solution.keep
     moved, norm = (
@@ -118,7 +118,7 @@ def solve_layer(
         method,
         solution.keep,
         solution.weight,
-        relative(_squares(dense - solution.weight, text)),
+        relative(_output_energy(dense - solution.weight, text)),
         mask_error(solution.keep),
         {name: mask_error(keep) for name, keep in (masks or {}).items()},
         torch.where(norm > 0, moved / norm, torch.nan).cpu().numpy(),
@@ -128,6 +128,6 @@ def solve_layer(
     )
 
 
-def _squares(weight: Tensor, text: TextProducts) -> Tensor:
+def _output_energy(weight: Tensor, text: TextProducts) -> Tensor:
     """Return each row's squared output, summed over the tokens of the text, (D,) float64."""
     return (full_product(weight, text.gram) * weight).sum(dim=1, dtype=torch.float64).clamp_min(0)

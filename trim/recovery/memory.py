@@ -16,7 +16,7 @@ _RESERVE = 0.05  # the additional share for libraries and fragmentation
 
 
 @dataclass(frozen=True)
-class Sizes:
+class ModelSizes:
     """The sizes that the memory of a recovery depends on.
 
     Attributes:
@@ -50,7 +50,7 @@ class Sizes:
 
 
 @dataclass(frozen=True)
-class Plan:
+class MemoryPlan:
     """The passes of a training step.
 
     Attributes:
@@ -64,7 +64,7 @@ class Plan:
     bytes: int
 
 
-def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -> Plan:
+def plan_memory(sizes: ModelSizes, windows: int, length: int, device: torch.device) -> MemoryPlan:
     """Choose the largest pass that fits; blocks are computed again only if a single window does not fit otherwise.
 
     Args:
@@ -85,7 +85,7 @@ def plan_memory(sizes: Sizes, windows: int, length: int, device: torch.device) -
                 (sizes.fixed_bytes + sizes.pass_bytes(count * length, checkpointing)) * (1 + _RESERVE)
             )
             if needed <= free:
-                return Plan(count, checkpointing, needed)
+                return MemoryPlan(count, checkpointing, needed)
             count //= 2
     where = "this machine" if device.type == "cpu" else f"the GPU ({device})"
     half = ", or a 16-bit type (--dtype bfloat16)" if sizes.itemsize == 4 else ""

@@ -19,7 +19,7 @@ from trim.models.towers import output_head
 from trim.names import MODELS, absolute
 from trim.progress import Meter, ProgressListener
 from trim.pruning.export import apply_run, require_masks
-from trim.recovery.memory import Sizes
+from trim.recovery.memory import ModelSizes
 from trim.runs.folder import Run, is_run, open_run
 from trim.runs.json_files import incomplete
 from trim.runs.recovery import is_recovery, open_recovery
@@ -32,7 +32,7 @@ MIN_COSINE = 0.3  # of the kept weights and the parent's; unrelated weights have
 
 
 @dataclass(frozen=True, eq=False)
-class Pair:
+class ModelPair:
     """A pruned model and its dense parent, not loaded yet.
 
     Attributes:
@@ -55,7 +55,7 @@ class Pair:
     dense_weights: str
     sparse_weights: str
     trained: tuple[str, ...]
-    sizes: Sizes
+    sizes: ModelSizes
 
     def load(
         self, device: torch.device, dtype: torch.dtype, progress: ProgressListener | None
@@ -75,7 +75,7 @@ def open_pair(
     parent: str | Path | None,
     dtype: torch.dtype,
     progress: ProgressListener | None = None,
-) -> Pair:
+) -> ModelPair:
     """Find both models and check that one was made from the other.
 
     Args:
@@ -129,7 +129,7 @@ def open_pair(
     blocks = find_blocks(module)
     linear = [part for block in blocks for part in block.modules() if isinstance(part, nn.Linear)]
     config = module.config.get_text_config()
-    sizes = Sizes(
+    sizes = ModelSizes(
         sum(each.numel() for each in parameters.values()),
         count - zeros,
         sum(part.in_features + part.out_features for part in linear),
@@ -138,7 +138,7 @@ def open_pair(
         config.vocab_size,
         dtype.itemsize,
     )
-    return Pair(
+    return ModelPair(
         str(run.path.resolve()) if run else absolute(sparse, MODELS),
         run,
         title,

@@ -18,7 +18,7 @@ from trim.pruning.source import corpus_windows
 from trim.recovery.events import FactListener
 from trim.recovery.folder import RecoveryWriter, has_leftovers
 from trim.recovery.memory import plan_memory
-from trim.recovery.pair import Pair, open_pair, recovery_dtype
+from trim.recovery.pair import ModelPair, open_pair, recovery_dtype
 from trim.recovery.run import run_recovery
 from trim.recovery.text import RecoveryText
 from trim.recovery.training import ResolvedSettings
@@ -78,7 +78,7 @@ def recover(
     dtype = recovery_dtype(chosen.dtype, device)
     pair = open_pair(sparse, parent, dtype, progress)
     chosen = _resolved(chosen, pair, device, dtype, tokens)
-    resolved = ResolvedSettings.of(chosen)
+    resolved = ResolvedSettings.from_request(chosen)
     plan = plan_memory(pair.sizes, resolved.batch, resolved.length, device)
     windows = tokens
     if windows is None:
@@ -91,7 +91,7 @@ def recover(
             bos=pair.run.request.bos if pair.run else True,
             progress=progress,
         )
-    text = RecoveryText.of(windows, device, calibration_windows(resolved.corpus, pair, progress))
+    text = RecoveryText.split(windows, device, calibration_windows(resolved.corpus, pair, progress))
     facts = RecoveryTextFacts(
         resolved.corpus, text_sha256(windows), resolved.length, len(text.training), len(text.held_out)
     )
@@ -136,13 +136,13 @@ def resume_recovery(
         dtype = recovery_dtype(record.request.dtype, device)
         pair = open_pair(record.sparse, record.parent, dtype, progress)
         _require_same(recovery, pair, device, dtype)
-        resolved = ResolvedSettings.of(record.request)
+        resolved = ResolvedSettings.from_request(record.request)
         plan = plan_memory(pair.sizes, resolved.batch, resolved.length, device)
         plan = dataclasses.replace(plan, windows=record.compute.batch or plan.windows)
         return run_recovery(writer, pair, plan, begin, progress, listener)
 
 
-def _require_same(recovery: Recovery, pair: Pair, device: torch.device, dtype: torch.dtype) -> None:
+def _require_same(recovery: Recovery, pair: ModelPair, device: torch.device, dtype: torch.dtype) -> None:
     """Require that everything that decides the result is as it was when the recovery began."""
     record = recovery.record
     now = compute_facts(device, dtype, record.compute.batch, record.compute.threads)
@@ -161,7 +161,7 @@ def _require_same(recovery: Recovery, pair: Pair, device: torch.device, dtype: t
 
 
 def _resolved(
-    chosen: RecoverSettings, pair: Pair, device: torch.device, dtype: torch.dtype, tokens: Tensor | None
+    chosen: RecoverSettings, pair: ModelPair, device: torch.device, dtype: torch.dtype, tokens: Tensor | None
 ) -> RecoverSettings:
     """Fill in the settings whose defaults depend on the pruned model and the device.
 
@@ -193,7 +193,7 @@ def _resolved(
     )
 
 
-def calibration_windows(corpus: str, pair: Pair, progress: ProgressListener | None) -> Tensor | None:
+def calibration_windows(corpus: str, pair: ModelPair, progress: ProgressListener | None) -> Tensor | None:
     """Draw the calibration windows of the run again, if they come from the same text; None: they do not."""
     if pair.run is None or pair.run.text.given or absolute(pair.run.request.corpus, CORPORA) != corpus:
         return None

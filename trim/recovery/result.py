@@ -20,9 +20,9 @@ from trim.names import one_line
 from trim.progress import ProgressListener
 from trim.pruning.export import changed_part, copy_model, disk_errors_named, hub_card
 from trim.recovery.kept import KeptWeights
-from trim.recovery.pair import Pair
+from trim.recovery.pair import ModelPair
 from trim.runs.json_files import incomplete
-from trim.runs.recovery import MOVED_FILE, Recovery, Zeros
+from trim.runs.recovery import MOVED_FILE, Recovery, ZeroCounts
 
 
 def write_moved(path: Path, student: Model, kept: KeptWeights, before: Tensor, after: Tensor) -> None:
@@ -39,13 +39,13 @@ def write_moved(path: Path, student: Model, kept: KeptWeights, before: Tensor, a
 
 def write_model(
     out: Path,
-    pair: Pair,
+    pair: ModelPair,
     kept: KeptWeights,
     before: Tensor,
     after: Tensor,
     card: str,
     progress: ProgressListener | None,
-) -> Zeros:
+) -> ZeroCounts:
     """Write the folder of the recovered model; it is complete or absent.
 
     Args:
@@ -69,7 +69,7 @@ def write_model(
     for name in pair.trained:
         for stored in tensors.places(name):
             trained.setdefault(stored.name, []).append((name, stored))
-    counts: Zeros = {"zeros": 0, "of": 0, "rounded": 0}
+    counts: ZeroCounts = {"zeros": 0, "of": 0, "rounded": 0}
 
     def change(tensor: str, place: TensorPlace, file: BufferedRandom) -> None:
         for name, stored in trained[tensor]:

@@ -23,8 +23,8 @@ from trim.recovery import events
 from trim.recovery.events import FactListener, Listener
 from trim.recovery.folder import RecoveryWriter
 from trim.recovery.kept import KeptWeights
-from trim.recovery.memory import Plan
-from trim.recovery.pair import Pair, recovery_dtype
+from trim.recovery.memory import MemoryPlan
+from trim.recovery.pair import ModelPair, recovery_dtype
 from trim.recovery.result import model_card, write_model, write_moved
 from trim.recovery.sampling import sample_text
 from trim.recovery.text import RecoveryText
@@ -40,8 +40,8 @@ _REPORT_EVERY_SECONDS = 1.0
 
 def run_recovery(
     writer: RecoveryWriter,
-    pair: Pair,
-    plan: Plan,
+    pair: ModelPair,
+    plan: MemoryPlan,
     begin: float,
     progress: ProgressListener | None,
     listener: FactListener | None,
@@ -52,7 +52,7 @@ def run_recovery(
     """
     recovery = writer.recovery
     record, request = recovery.record, recovery.record.request
-    resolved = ResolvedSettings.of(request)
+    resolved = ResolvedSettings.from_request(request)
     device = choose_device(request.device)
     dtype = recovery_dtype(request.dtype, device)
     emit: Listener = logged(writer, progress, listener)
@@ -200,7 +200,7 @@ def _metrics(training: Training) -> RecoveryMetrics:
 
 
 @contextlib.contextmanager
-def _ready(dense: Model, student: Model, plan: Plan, device: torch.device) -> Iterator[None]:
+def _ready(dense: Model, student: Model, plan: MemoryPlan, device: torch.device) -> Iterator[None]:
     """Prepare both models: fused kernels on a GPU, and blocks that are computed again if memory is short."""
     with contextlib.ExitStack() as stack:
         for model in (dense, student):

@@ -27,7 +27,7 @@ class RecoveryText:
     sampled: Tensor
 
     @classmethod
-    def of(cls, windows: Tensor, device: torch.device, seen: Tensor | None = None) -> "RecoveryText":
+    def split(cls, windows: Tensor, device: torch.device, seen: Tensor | None = None) -> "RecoveryText":
         """Hold some windows out, and drop those that share text with them: windows of one text may overlap.
 
         The windows that share least with the calibration text are held out. On that text a pruned model is closer to

@@ -43,7 +43,7 @@ class ResolvedSettings:
     sampled: float
 
     @classmethod
-    def of(cls, request: RecoverSettings) -> "ResolvedSettings":
+    def from_request(cls, request: RecoverSettings) -> "ResolvedSettings":
         """Read them from the recorded settings of a recovery.
 
         Raises:
@@ -149,7 +149,7 @@ class Training:
         self.kept, self.text, self.state = kept, text, state
         self.best = kept.values.to("cpu", copy=True)
         self._dense, self._student = dense, student
-        self._request, self._resolved = request, ResolvedSettings.of(request)
+        self._request, self._resolved = request, ResolvedSettings.from_request(request)
         self._size, self._in_one_pass = size, in_one_pass
         self._looks = LOOKS[dense.device.type]
         self._budget = 60 * request.minutes if request.steps is None else None

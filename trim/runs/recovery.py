@@ -80,7 +80,7 @@ class HeldOut(TypedDict):
     perplexity: float
 
 
-class Zeros(TypedDict):
+class ZeroCounts(TypedDict):
     """The zeros among the weights of the blocks' matrices, and the kept weights that the files' type rounds to 0."""
 
     zeros: Count
@@ -100,7 +100,7 @@ class RecoveryMetrics(TypedDict, total=False):
     seconds: Annotated[float, Limits(0)]
     training_seconds: Annotated[float, Limits(0)]
     sparsity: Share
-    weights: Zeros
+    weights: ZeroCounts
     trained: Count
     perplexities: list[PerplexityEntry]
     dense_perplexities: list[PerplexityEntry]

@@ -181,7 +181,7 @@ class Study:
             RowAllocation(method, METHOD_LABELS[method], pruned, self.columns)
             for method, pruned in counts.items()
         )
-        parts = self.origin.structure.of(self.key.layer)
+        parts = self.origin.structure.layer_parts(self.key.layer)
         return LayerView(
             key=(self.key, result.settings, best.row_weights),
             name=self.key.layer,

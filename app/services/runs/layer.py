@@ -240,7 +240,7 @@ def _search_view(record: LayerRecord, row_measure: str) -> SearchView | None:
 
 def _parts(run: Run, record: LayerRecord) -> tuple[RowPart, ...]:
     """Return the parts of a layer's rows as the run recorded them."""
-    parts = run.structure.of(record.name)
+    parts = run.structure.layer_parts(record.name)
     if any(max(part.starts, default=0) + part.rows > record.rows for part in parts):
         raise RunError(f"{run.path / 'config.json'} is damaged: {record.name} has fewer rows than its parts")
     return parts

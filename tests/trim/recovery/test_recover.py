@@ -272,7 +272,7 @@ def test_the_divergence_and_its_gradient_are_those_of_the_definition():
 def test_held_out_windows_share_nothing_with_the_others_and_each_is_read_in_its_turn():
     long = torch.arange(400)
     windows = long[torch.tensor([0, 100, 8, 300, 90, 200, 250, 120])[:, None] + torch.arange(32)]
-    text = RecoveryText.of(windows, torch.device("cpu"))
+    text = RecoveryText.split(windows, torch.device("cpu"))
     assert torch.equal(text.held_out, windows[:1])
     assert {int(each[0]) for each in text.training} == {
         100,
@@ -291,7 +291,7 @@ def test_held_out_windows_share_nothing_with_the_others_and_each_is_read_in_its_
 def test_held_out_windows_share_least_with_what_the_model_was_pruned_on(run, dense):
     windows = torch.arange(400)[torch.tensor([0, 100, 200, 300])[:, None] + torch.arange(32)]
     seen = torch.arange(400)[torch.tensor([4, 110, 200])[:, None] + torch.arange(20)]
-    text = RecoveryText.of(windows, torch.device("cpu"), seen)
+    text = RecoveryText.split(windows, torch.device("cpu"), seen)
     assert [int(each[0]) for each in torch.cat([text.held_out, text.training])] == [300, 0, 100, 200]
     request = run.request
     tokenizer = load_tokenizer(dense)
@@ -322,7 +322,7 @@ def test_what_the_model_writes_begins_as_texts_do_or_as_the_text(dense):
 
 
 def test_memory_decides_how_much_is_computed_at_once(monkeypatch):
-    sizes = memory.Sizes(10**6, 10**5, 10**4, 4, 100, 1000, 4)
+    sizes = memory.ModelSizes(10**6, 10**5, 10**4, 4, 100, 1000, 4)
 
     def free(bytes: float) -> Callable[[torch.device], int]:
         return lambda device: int(bytes)
