@@ -46,7 +46,7 @@ class LayerInputs:
     tokens: int | None = None
 
     @property
-    def too_few(self) -> bool:
+    def too_few_tokens(self) -> bool:
         """Return whether the layer is an expert's that received fewer than `MIN_TOKENS`."""
         return self.tokens is not None and self.tokens < MIN_TOKENS
 
@@ -141,8 +141,8 @@ class InputListener:
         finally:
             self._last = self._dense = self._chosen = self._writer_inputs = None
 
-    def end(self, stream: Tensor) -> None:
-        """Receive the block's output, (batch, length, hidden): the stream that the writer's output is added to."""
+    def receive_output(self, stream: Tensor) -> None:
+        """Take the block's output (batch, length, hidden): with a writer, the stream before the writer's output."""
         dense_stream = None if self._dense is None else self._dense.stream
         if self.writer is None or dense_stream is None or self._writer_inputs is None:
             return
@@ -296,7 +296,7 @@ class InputListener:
                 self._sums[name, held_out] = sums
 
     def add(self, other: "InputListener") -> None:
-        """Continue what another listener gathered with the windows that come next."""
+        """Append the statistics of another listener, of the windows that follow."""
         self._groups = self._groups or other._groups
         for name, squares in other._squares.items():
             self._squares.setdefault(name, []).extend(squares)

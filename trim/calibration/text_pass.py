@@ -110,7 +110,7 @@ class TextPass:
             listener = InputListener(self.calibration, layers, products, writer)
             for part in self._parts(0, self.batch):
                 with listener.listening(part, None if dense_batches is None else dense_batches(part)):
-                    listener.end(self.output(index, block, part))
+                    listener.receive_output(self.output(index, block, part))
             return listener
 
         advice = "" if products is None else ", or go without --refit or solved weights"

@@ -73,7 +73,7 @@ class Method:
         than the layer has inputs, the kept weights are not changed, and instead of a solver each row loses the same
         number of its lowest scores.
         """
-        if received.too_few:
+        if received.too_few_tokens:
             return replace(self, score="magnitude", allocation="uniform", refit=False, sensitivity=None)
         if received.tokens is None or received.tokens >= len(received.input_norm) or received.text is None:
             return self

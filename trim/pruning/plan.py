@@ -104,7 +104,7 @@ def _outlier_shares(inputs: PlanInputs) -> list[float]:
         scores = [
             SCORES["wanda"](layer.weight, received[name].input_norm)
             for name, layer in layers.items()
-            if not received[name].too_few
+            if not received[name].too_few_tokens
         ]
         shares.append(outlier_share(scores, inputs.settings.owl_multiple) if scores else math.nan)
 

@@ -142,7 +142,7 @@ def _price(
     An expert's errors are sums over fewer vectors than those of other layers, and are scaled to the same number. A
     sensitivity is a sum over the expert's own tokens; without one, its errors are scaled by its share of the tokens.
     """
-    if received.too_few:
+    if received.too_few_tokens:
         return PriceSummary(np.empty(0, np.int64), np.empty(0, np.int64))
     settings, calibration = inputs.settings, inputs.calibration
     if received.tokens is not None:
