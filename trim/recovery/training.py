@@ -151,9 +151,9 @@ class Training:
         self._dense, self._student = dense, student
         self._request, self._resolved = request, ResolvedSettings.from_request(request)
         self._size, self._in_one_pass = size, in_one_pass
-        self._looks = LOOKS[dense.device.type]
-        self._budget = 60 * request.minutes if request.steps is None else None
-        self._resumed_at, self._before = time.monotonic(), state.seconds
+        self._planned_looks = LOOKS[dense.device.type]
+        self._planned_seconds = 60 * request.minutes if request.steps is None else None
+        self._begin, self._seconds_before = time.monotonic(), state.seconds
         self._loss_before_last: Tensor | None = None
         self._last_loss: Tensor | None = None  # may still be computed on the GPU
         self._look_seconds = 0.0
@@ -162,17 +162,17 @@ class Training:
 
     def count_seconds(self) -> float:
         """Update the seconds of the training, and return them."""
-        self.state.seconds = self._before + time.monotonic() - self._resumed_at
+        self.state.seconds = self._seconds_before + time.monotonic() - self._begin
         return self.state.seconds
 
     @property
     def seconds_left(self) -> float | None:
         """Estimate the seconds until the end; None: not known yet."""
-        if self._budget is not None:
-            return max(0.0, self._budget - self.count_seconds())
+        if self._planned_seconds is not None:
+            return max(0.0, self._planned_seconds - self.count_seconds())
         if self._timed_from is None or self.state.done <= self._timed_from[0]:
             return None
-        return self._pace() * (self.state.planned - self.state.done) + self._looks_left()
+        return self._pace() * (self.state.planned - self.state.done) + self._seconds_of_looks()
 
     def run(
         self,
@@ -195,11 +195,15 @@ class Training:
             self._look(measured)
         while state.position < 1 and not state.ended:
             self._one_step()
-            if self._budget is not None and state.planned == UNKNOWN_STEPS and state.done > PACE_STEPS:
-                self._replan(self._budget)
-            due = state.position >= 1 or int(state.position * self._looks) > state.looks
+            if (
+                self._planned_seconds is not None
+                and state.planned == UNKNOWN_STEPS
+                and state.done > PACE_STEPS
+            ):
+                self._replan(self._planned_seconds)
+            due = state.position >= 1 or int(state.position * self._planned_looks) > state.looks
             if due and self._is_finite():
-                state.looks = int(state.position * self._looks)
+                state.looks = int(state.position * self._planned_looks)
                 self._look(measured)
                 if self._is_finite() and not self._restart_if_worse(note):
                     self._stop_if_stalled(note)
@@ -237,17 +241,20 @@ class Training:
         """Return whether the loss before the last is finite; reading the last one would wait for the GPU."""
         return self._loss_before_last is None or bool(self._loss_before_last.isfinite())
 
-    def _replan(self, budget: float) -> None:
+    def _replan(self, planned_seconds: float) -> None:
+        """Plan the number of steps from the time of the first ones."""
         if self._last_loss is not None:
             self._last_loss.item()  # wait for the GPU, so that the time is right
-        self.state.replan(budget - self.count_seconds() - self._looks_left(), self._pace())
+        self.state.replan(planned_seconds - self.count_seconds() - self._seconds_of_looks(), self._pace())
 
     def _pace(self) -> float:
+        """Return the seconds of a step."""
         steps, seconds = self._timed_from or (0, 0.0)
         return max((self.state.seconds - seconds) / max(1, self.state.done - steps), 1e-6)
 
-    def _looks_left(self) -> float:
-        return self._look_seconds * (self._looks - self.state.looks)
+    def _seconds_of_looks(self) -> float:
+        """Return the seconds of the remaining looks."""
+        return self._look_seconds * (self._planned_looks - self.state.looks)
 
     @torch.no_grad()
     def _look(self, measured: Callable[[HeldOut, bool], None]) -> None:
@@ -282,10 +289,12 @@ class Training:
             self.best.copy_(self.kept.values)
         measured(now, best)
         self._look_seconds = self.count_seconds() - begin
-        if self._budget is not None and state.planned != UNKNOWN_STEPS and state.position < 1:
+        if self._planned_seconds is not None and state.planned != UNKNOWN_STEPS and state.position < 1:
             if self._timed_from is not None and state.done > self._timed_from[0]:
                 pace = (begin - self._timed_from[1]) / (state.done - self._timed_from[0])
-                state.replan(self._budget - self.count_seconds() - self._looks_left(), max(pace, 1e-6))
+                state.replan(
+                    self._planned_seconds - self.count_seconds() - self._seconds_of_looks(), max(pace, 1e-6)
+                )
             self._timed_from = (state.done, self.count_seconds())
 
     def _restart_if_worse(self, note: Callable[[str], None]) -> bool:

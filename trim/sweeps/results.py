@@ -69,7 +69,8 @@ def _basename(source: str) -> str:
 
 
 def _method(outcome: CellOutcome) -> dict[str, object]:
-    method = {name: value for name, value in outcome.cell.method.items() if name in _METHOD}
+    """Return the options of a cell except seed and target, without the folder of a budget file."""
+    method = {name: value for name, value in outcome.cell.grid_values.items() if name in _METHOD}
     return method | {"budget": Path(str(method["budget"])).name}
 
 
@@ -80,7 +81,7 @@ def _cell(outcome: CellOutcome) -> dict:
     return {
         "id": outcome.cell.id,
         **_method(outcome),
-        "seed": outcome.cell.method["seed"],
+        "seed": outcome.cell.grid_values["seed"],
         "target": outcome.cell.target,
         "model_sparsity": metrics.get("sparsity", {}).get("realised"),
         "seconds": metrics.get("seconds"),

@@ -34,6 +34,10 @@ def shared_fields(shared: Mapping[str, object] | PruneSettings) -> dict[str, obj
     return {name: value for name in SHARED if (value := getattr(shared, name)) != declared[name].default}
 
 
+def _grid_values(settings: PruneSettings, idle: frozenset[str]) -> dict[str, object]:
+    return {name: None if name in idle else getattr(settings, name) for name in GRID}
+
+
 @dataclass(frozen=True)
 class Cell:
     """One pruning of a sweep.
@@ -50,15 +54,15 @@ class Cell:
 
     @property
     def target(self) -> float:
-        """The requested sparsity of the model, which every cell of a sweep has."""
+        """Return the requested sparsity of the model, which every cell of a sweep has."""
         if self.settings.target is None:
             raise SettingsError(f"{self.id} has no target")
         return self.settings.target
 
     @property
-    def method(self) -> dict[str, object]:
-        """The fields of the grid, None where idle."""
-        return {name: None if name in self.idle else getattr(self.settings, name) for name in GRID}
+    def grid_values(self) -> dict[str, object]:
+        """Return the value of each option of `GRID`, None where it is idle."""
+        return _grid_values(self.settings, self.idle)
 
 
 @dataclass(frozen=True)
@@ -131,7 +135,7 @@ class SweepSettings:
             idle = idle_options(settings)
             if "tune" in idle:
                 settings = dataclasses.replace(settings, tune=False)
-            key = tuple(None if name in idle else getattr(settings, name) for name in GRID)
+            key = tuple(_grid_values(settings, idle).values())
             if key in made:
                 continue
             made.add(key)
