@@ -11,7 +11,7 @@ from trim.matmul import sum_dtype
 def size_of_inputs(vectors: Tensor) -> Tensor:
     """Measure each feature over vectors (L, N): Σ x_j², (N,) float64; on a GPU √(Σ x_j²), in float32 or wider.
 
-    Neither makes a wider copy of the vectors where one can be avoided; `input_norms` takes both.
+    Vectors in float32, and all on a GPU, are not copied in a wider type. `input_norms` takes either result.
     """
     if vectors.is_cuda:
         norm: Tensor = torch.linalg.vector_norm(vectors, dim=0, dtype=sum_dtype(vectors))

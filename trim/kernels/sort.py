@@ -81,12 +81,13 @@ def _thread_bits(place_bits: int) -> int:
 
 
 def _sort_long_rows(weight: Tensor, score: Tensor, order: Tensor, sorted_weight: Tensor) -> None:
-    """Sort rows that no program can hold, as `sort_rows` does, 64 at a time."""
+    """Sort rows that are too long for one program's shared memory, as `sort_rows` does, 64 at a time."""
     columns = score.shape[1]
-    for some in zip(*(values.split(64) for values in (weight, score, order, sorted_weight)), strict=True):
-        sorted_columns = torch.argsort(some[1], dim=1, stable=True)
-        some[2][:, :columns] = sorted_columns
-        some[3][:, :columns] = some[0].gather(1, sorted_columns)
+    blocks = zip(*(values.split(64) for values in (weight, score, order, sorted_weight)), strict=True)
+    for weight_block, score_block, order_block, sorted_block in blocks:
+        sorted_columns = torch.argsort(score_block, dim=1, stable=True)
+        order_block[:, :columns] = sorted_columns
+        sorted_block[:, :columns] = weight_block.gather(1, sorted_columns)
     order[:, columns:] = 0
     sorted_weight[:, columns:] = 0
 
