@@ -249,7 +249,7 @@ class App(Kind):
                 return 1
         job = next((entry.id for entry in store.runs() if entry.id.startswith("job-")), None)
         if job is None:
-            job = jobs.start([str(self.root / "model"), "--target", "0.5", *TEXT], "job", (2, 16))
+            job = jobs.prune([str(self.root / "model"), "--target", "0.5", *TEXT], "job", (2, 16))
         elif jobs.outcome(job)[1] != 0:
             jobs.resume(job)
         with (self.root / "run.zip").open("rb") as archive:

@@ -35,7 +35,7 @@ import sys
 from pathlib import Path
 from app.services.jobs.manager import RunJobs
 jobs = RunJobs(lambda: Path(sys.argv[1]))
-print(jobs.start(sys.argv[3:], sys.argv[2]), flush=True)
+print(jobs.prune(sys.argv[3:], sys.argv[2]), flush=True)
 import time; time.sleep(600)
 """
 
@@ -69,7 +69,7 @@ def test_the_disk_is_full(runs, monkeypatch):
     usage = shutil.disk_usage(runs)
     monkeypatch.setattr("app.services.jobs.manager.shutil.disk_usage", lambda _: usage._replace(free=0))
     with pytest.raises(trim.TrimError, match=r"is full: 0 bytes are free.*Delete runs"):
-        RunJobs(lambda: runs).start(["demo"], "no room")
+        RunJobs(lambda: runs).prune(["demo"], "no room")
     assert [path.name for path in runs.iterdir() if not path.name.startswith(".")] == ["mine"]
     monkeypatch.setattr("trim.files.os.fsync", Mock(side_effect=OSError(28, "No space left on device")))
     test = visit("runs", run="mine")

@@ -136,7 +136,7 @@ def test_every_service_that_changes_something_asks_the_guard(seminar, tmp_path, 
     layer = study()
     outcome = layer.outcome(trim.SearchSettings(0.5))
     attempts = {
-        "Pruning": lambda: jobs.start(["demo"], "mine too"),
+        "Pruning": lambda: jobs.prune(["demo"], "mine too"),
         "Resuming": lambda: jobs.resume("mine"),
         "Continuing a prompt": lambda: jobs.run_command("key", "a prompt", ["generate"]),
         "Continuing": lambda: continuations.begin_continuations(
@@ -172,7 +172,7 @@ def test_the_presenter_opens_only_the_models_of_the_seminar(seminar, tmp_path):
     for attempt in (
         lambda: Laboratory().description(str(tmp_path)),
         lambda: Laboratory().model(ModelKey("someone/else")),
-        lambda: jobs.start([str(tmp_path)], "a path"),
+        lambda: jobs.prune([str(tmp_path)], "a path"),
     ):
         with pytest.raises(PresenterNeededError, match="limited to the models of this seminar: demo"):
             attempt()
@@ -185,7 +185,7 @@ def test_one_job_at_a_time_whatever_its_kind(seminar, tmp_path):
         jobs.turn(Job()),
         pytest.raises(trim.TrimError, match="layer is being prepared"),
     ):
-        jobs.start(["demo"], "meanwhile")
+        jobs.prune(["demo"], "meanwhile")
 
 
 def test_jobs_do_not_receive_the_code(seminar, tmp_path, monkeypatch):
@@ -200,7 +200,7 @@ def test_jobs_do_not_receive_the_code(seminar, tmp_path, monkeypatch):
     monkeypatch.setattr("app.services.jobs.manager.subprocess.Popen", refuse)
     seminar.unlock(CODE)
     with pytest.raises(trim.TrimError, match="cannot be started"):
-        RunJobs(lambda: tmp_path).start(["demo"], "mine")
+        RunJobs(lambda: tmp_path).prune(["demo"], "mine")
     assert told
     assert not [name for name in told if name.startswith(("TRIM_SEMINAR", "TRIM_PRESENTER"))]
 

@@ -52,7 +52,7 @@ class RunJobs(JobFolder):
 
     # ------------------------------------------------------------------------------------ start and stop
 
-    def start(self, command: list[str], title: str, measure: tuple[int, int] | None = None) -> str:
+    def prune(self, command: list[str], title: str, measure: tuple[int, int] | None = None) -> str:
         """Prune a model, and return the new run's id.
 
         Args:
@@ -68,17 +68,17 @@ class RunJobs(JobFolder):
         with self._starting():
             path = new_run_path(self.folder(), title)
             after = [["measure", str(path), *map(str, measure)]] if measure else []
-            prune = ["prune", *command, "--out", str(path), f"--name={title}"]
-            self._launch(path.name, "prune", title, [prune], after)
+            arguments = ["prune", *command, "--out", str(path), f"--name={title}"]
+            self._launch(path.name, "prune", title, [arguments], after)
         return path.name
 
-    def recover(self, run: Run, minutes: float, measure: list[str] | None = None) -> str:
+    def recover(self, run: Run, minutes: float, evaluate: list[str] | None = None) -> str:
         """Train a pruned model for some minutes, and return the new recovery's id.
 
         Args:
             run: the run that pruned the model.
             minutes: the time of training.
-            measure: options of `python -m trim evaluate` for a measurement afterwards; None: do not measure.
+            evaluate: options of `python -m trim evaluate` for a measurement afterwards; None: do not measure.
 
         Raises:
             JobError: another job runs, or the disk is full.
@@ -87,10 +87,10 @@ class RunJobs(JobFolder):
         with self._starting():
             path = new_run_path(self.folder(), f"{run.name} recovered")
             title = f"{run.name}, recovered {minutes:g} min"
-            recover = ["recover", str(run.path.resolve()), "--minutes", f"{minutes:g}"]
-            recover += ["--out", str(path), f"--name={title}"]
-            after = [["evaluate", str(path), *measure]] if measure else []
-            self._launch(path.name, "recover", title, [recover], after)
+            arguments = ["recover", str(run.path.resolve()), "--minutes", f"{minutes:g}"]
+            arguments += ["--out", str(path), f"--name={title}"]
+            after = [["evaluate", str(path), *evaluate]] if evaluate else []
+            self._launch(path.name, "recover", title, [arguments], after)
         return path.name
 
     def resume(self, run_id: str, *, repair: bool = False) -> None:
@@ -106,17 +106,17 @@ class RunJobs(JobFolder):
         SEMINAR.require("Resuming a run", model)
         with self._starting():
             before = self.record(run_id)
-            resume = ["resume", str(path), *(["--repair"] if repair else [])]
+            arguments = ["resume", str(path), *(["--repair"] if repair else [])]
             kind = "recover" if isinstance(run, Recovery) else "prune"
-            self._launch(run_id, kind, run.name, [resume], before.after if before else [])
+            self._launch(run_id, kind, run.name, [arguments], before.after if before else [])
 
     def run_command(
-        self, key: str, title: str, command: list[str], what: str = "Continuing a prompt"
+        self, job_id: str, title: str, command: list[str], what: str = "Continuing a prompt"
     ) -> None:
         """Run a command of `python -m trim` that writes no run; `printed` returns what it has printed.
 
         Args:
-            key: the job's id.
+            job_id: the job's id.
             title: the job's title on pages.
             command: the command's arguments.
             what: the action, for a reader of a seminar who may not do it.
@@ -126,7 +126,7 @@ class RunJobs(JobFolder):
         """
         SEMINAR.require(what)
         with self._starting():
-            self._launch(key, "write", title, [command], [])
+            self._launch(job_id, "write", title, [command], [])
 
     def cancel(self, job_id: str) -> None:
         """Ask a job to stop after its current step; a second call stops it at once.

@@ -18,10 +18,10 @@ TARGETS = (50, 60, 70, 80, 90)  # percent
 
 
 def other_targets(
-    of: Compared, picks: Sequence[Pick], compared: Sequence[Compared], write: Callable[[list[Pick]], None]
+    slot: Compared, picks: Sequence[Pick], compared: Sequence[Compared], write: Callable[[list[Pick]], None]
 ) -> None:
     """Show a button for each target that is not compared yet, or a link if the layer is not in memory."""
-    origin = of.source.live
+    origin = slot.source.live
     if isinstance(origin, LiveOrigin) and study_in_memory(origin.key) is not None:
         compared_already = {
             (each.first.own.method, round(100 * target))
@@ -44,13 +44,15 @@ def other_targets(
                         args=(origin, method, target, picks, write),
                     )
     else:
-        open_live(of, "Other targets: open A live")
+        open_live(slot, "Other targets: open A live")
 
 
-def open_live(of: Compared, label: str) -> None:
+def open_live(slot: Compared, label: str) -> None:
     """Show a link to a layer of the dense model, unless the slot holds several layers."""
-    if of.single is not None and "*" not in of.pick.layer:
-        live_link(of.source.request, of.pick.layer, of.sparsity, score=of.single.score_name, label=label)
+    if slot.single is not None and "*" not in slot.pick.layer:
+        live_link(
+            slot.source.request, slot.pick.layer, slot.sparsity, score=slot.single.score_name, label=label
+        )
 
 
 def _add(

@@ -68,13 +68,13 @@ def signal_section(shown: ShownLayer) -> None:
         signal_card(found, shown.rows, shown.file_name)
 
     def options() -> list[str] | None:
-        drawn = _ask_draws(None)
-        if drawn.of == "texts":
-            return ["--texts", *drawn.texts] if drawn.texts else None
-        chosen = ["--draws", str(drawn.draws)]
-        if drawn.of == "windows":
+        draws = _ask_draws(None)
+        if draws.kind == "texts":
+            return ["--texts", *draws.texts] if draws.texts else None
+        chosen = ["--draws", str(draws.number)]
+        if draws.kind == "windows":
             return [*chosen, "--other-windows"]
-        return chosen + (["--vectors", str(drawn.vectors)] if drawn.vectors else [])
+        return chosen + (["--vectors", str(draws.vectors)] if draws.vectors else [])
 
     diagnosis(run, "signal", "Is it signal?", COST, show, options, name)
 
@@ -83,15 +83,15 @@ def signal_section(shown: ShownLayer) -> None:
 class Draws:
     """The choice of draws: what they vary, their number, the vectors in each (None: all), or the texts."""
 
-    of: Drawn
-    draws: int = DRAWS
+    kind: Drawn
+    number: int = DRAWS
     vectors: int | None = None
     texts: tuple[str, ...] = ()
 
 
 def _ask_draws(captured: int | None) -> Draws:
     """Ask what each draw varies; `captured`: the number of captured vectors, if it is known."""
-    of = segments(
+    kind = segments(
         "Drawn again",
         KINDS,
         "signal_kind",
@@ -99,7 +99,7 @@ def _ask_draws(captured: int | None) -> Draws:
         format_func=KINDS.__getitem__,
         labelled=True,
     )
-    if of == "texts":
+    if kind == "texts":
         given = st.text_input(
             "Other texts",
             key="signal_texts",
@@ -108,10 +108,10 @@ def _ask_draws(captured: int | None) -> Draws:
             help="Names or files, with commas between them: each is a draw, and its own text another.",
         )
         texts = tuple(filter(None, (text.strip() for text in given.split(","))))
-        return Draws(of, 1 + len(texts), captured, texts)
+        return Draws(kind, 1 + len(texts), captured, texts)
     draws = st.number_input("Draws", 2, 100, DRAWS, key="signal_draws", width=140)
-    if of == "windows":
-        return Draws(of, draws, captured)
+    if kind == "windows":
+        return Draws(kind, draws, captured)
     vectors = st.number_input(
         "Vectors in each",
         1,
@@ -122,7 +122,7 @@ def _ask_draws(captured: int | None) -> Draws:
         placeholder="as many",
         help="As many as the layer received: how certain it is now. Fewer or more: how that would change.",
     )
-    return Draws(of, draws, vectors)
+    return Draws(kind, draws, vectors)
 
 
 def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: str) -> None:
@@ -132,16 +132,21 @@ def _live_section(study: Study, outcome: Outcome, rows: list[int], file_name: st
     if not presenter_only("Measuring uncertainty"):
         return
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        drawn = _ask_draws(study.vectors)
+        draws = _ask_draws(study.vectors)
         pressed = st.button(
             "Measure",
             type="primary",
             icon=":material/speed:",
             key="measure_signal",
-            disabled=drawn.draws < 2,
+            disabled=draws.number < 2,
         )
     key = SignalKey(
-        study.key, outcome.result.settings, drawn.of, drawn.draws, drawn.vectors or study.vectors, drawn.texts
+        study.key,
+        outcome.result.settings,
+        draws.kind,
+        draws.number,
+        draws.vectors or study.vectors,
+        draws.texts,
     )
     laboratory_ = laboratory()
     if not (pressed or laboratory_.started(key)):

@@ -53,7 +53,7 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
         )
     if st.button("Start", type="primary", icon=":material/play_arrow:", key=f"{P}start"):
         with errors_shown():
-            run_id = JOBS.start(arguments(settings), title, measure)
+            run_id = JOBS.prune(arguments(settings), title, measure)
             st.session_state.update(started_run=run_id, fold_new_run=True)
             st.rerun()
 

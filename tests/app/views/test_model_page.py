@@ -252,7 +252,7 @@ def test_starting(runs, monkeypatch):
     started = []
 
     class Jobs:
-        def start(self, *arguments):
+        def prune(self, *arguments):
             started.append(arguments)
             if len(started) > 1:
                 raise JobError("“<b>x</b>” is being computed, and one job at a time is.")

@@ -78,10 +78,10 @@ def some_blocks(state) -> bool:
 
 
 def test_a_run_with_its_perplexities(jobs, command, tmp_path):
-    run_id = jobs.start(command("short"), "A <b>name</b>", measure=(3, 32))
+    run_id = jobs.prune(command("short"), "A <b>name</b>", measure=(3, 32))
     assert jobs.running().title == "A <b>name</b>"
     with pytest.raises(JobError, match="one job at a time"):
-        jobs.start(command("short"), "Another")
+        jobs.prune(command("short"), "Another")
     assert wait_for(jobs, run_id, ended).status == "complete", jobs.output(run_id)
     assert jobs.running() is None
     run = trim.open_run(tmp_path / "runs" / run_id)
@@ -100,7 +100,7 @@ def test_a_run_with_its_perplexities(jobs, command, tmp_path):
 
 
 def test_cancelled_and_resumed(jobs, command, tmp_path):
-    run_id = jobs.start(command("long", windows=16, length=64), "long")
+    run_id = jobs.prune(command("long", windows=16, length=64), "long")
     state = wait_for(jobs, run_id, some_blocks)
     assert state.status == "running"
     assert state.memory_bytes > 10e6
@@ -120,7 +120,7 @@ def test_cancelled_and_resumed(jobs, command, tmp_path):
 
 
 def test_killed_from_outside(jobs, command):
-    run_id = jobs.start(command("long", windows=32, length=128), "long")
+    run_id = jobs.prune(command("long", windows=32, length=128), "long")
     wait_for(jobs, run_id, some_blocks)
     psutil.Process(jobs.running().pid).kill()
     state = wait_for(jobs, run_id, ended)
@@ -147,7 +147,7 @@ def test_a_job_that_has_ended_when_it_is_looked_at(jobs, monkeypatch):
 
 
 def test_a_job_that_ends_while_it_is_cancelled(jobs, command, monkeypatch):
-    run_id = jobs.start(command("long", windows=32, length=128), "long")
+    run_id = jobs.prune(command("long", windows=32, length=128), "long")
 
     def ended(process: psutil.Process, **_options: object) -> list:
         process.kill()
@@ -180,14 +180,14 @@ def test_two_starts_at_once(jobs, command, tmp_path):
 
     def start(one: RunJobs) -> str | None:
         with contextlib.suppress(JobError):
-            return one.start(command("long"), "long")
+            return one.prune(command("long"), "long")
 
     with ThreadPoolExecutor() as pool:
         assert sum(map(bool, pool.map(start, same))) == 1
 
 
 def test_a_refusal_is_the_librarys_own(jobs, command):
-    run_id = jobs.start(command("short", layers=("*.attention.*",)), "wrong")
+    run_id = jobs.prune(command("short", layers=("*.attention.*",)), "wrong")
     state = wait_for(jobs, run_id, ended)
     assert state.status == "failed"
     assert state.message.startswith("the model has no layer that matches '*.attention.*'")
@@ -196,7 +196,7 @@ def test_a_refusal_is_the_librarys_own(jobs, command):
 
 
 def test_a_text_too_short_to_measure_on(jobs, command):
-    run_id = jobs.start(command("short"), "whole", measure=(5000, 64))
+    run_id = jobs.prune(command("short"), "whole", measure=(5000, 64))
     state = wait_for(jobs, run_id, ended)
     assert state.status == "complete"
     assert "windows" in state.message
