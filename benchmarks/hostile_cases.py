@@ -317,7 +317,7 @@ def look(folder: Path, *, charts: bool) -> None:
     for entry in entries:
         jobs.state(entry.id)
         jobs.record(entry.id)
-        jobs.outcome(entry.id)
+        jobs.command_state(entry.id)
     sweeps = store.sweeps()
     for sweep in (entry.sweep for entry in sweeps if entry.sweep is not None):
         sweep.outcomes()

@@ -250,7 +250,7 @@ class App(Kind):
         job = next((entry.id for entry in store.runs() if entry.id.startswith("job-")), None)
         if job is None:
             job = jobs.prune([str(self.root / "model"), "--target", "0.5", *TEXT], "job", (2, 16))
-        elif jobs.outcome(job)[1] != 0:
+        elif jobs.end(job)[0] != 0:
             jobs.resume(job)
         with (self.root / "run.zip").open("rb") as archive:
             path = importing.import_run(archive, folder, lambda run_id: (folder / run_id).exists(), "run.zip")
@@ -260,7 +260,7 @@ class App(Kind):
                 files.delete(entry)
         while jobs.running() is not None:
             time.sleep(0.01)
-        return 0 if jobs.outcome(job)[1] == 0 else 3
+        return 0 if jobs.end(job)[0] == 0 else 3
 
 
 def kill_job(folder: Path) -> None:
