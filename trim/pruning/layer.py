@@ -66,16 +66,20 @@ class Method:
         """The name of the allocation in records: "pattern" for a pattern, unless a solver chooses within it."""
         return "pattern" if self.pattern and self.allocation not in SOLVERS else self.allocation
 
-    def for_inputs(self, received: LayerInputs) -> "Method":
+    def for_inputs(self, layer_inputs: LayerInputs) -> "Method":
         """Return the method for a layer with these inputs: another one only for an expert that received few tokens.
 
         With fewer than `MIN_TOKENS` tokens, each row loses the same number of its smallest weights. With fewer tokens
         than the layer has inputs, the kept weights are not changed, and instead of a solver each row loses the same
         number of its lowest scores.
         """
-        if received.too_few_tokens:
+        if layer_inputs.too_few_tokens:
             return replace(self, score="magnitude", allocation="uniform", refit=False, sensitivity=None)
-        if received.tokens is None or received.tokens >= len(received.input_norm) or received.text is None:
+        if (
+            layer_inputs.tokens is None
+            or layer_inputs.tokens >= len(layer_inputs.input_norm)
+            or layer_inputs.text is None
+        ):
             return self
         allocation = "uniform" if self.allocation in SOLVERS else self.allocation
         return replace(self, allocation=allocation, refit=False)
@@ -83,7 +87,7 @@ class Method:
 
 def group_layers(
     layers: Mapping[str, nn.Linear],
-    received: Mapping[str, LayerInputs],
+    layer_inputs: Mapping[str, LayerInputs],
     totals: Mapping[str, int],
     method: Method,
 ) -> list[list[str]]:
@@ -94,14 +98,18 @@ def group_layers(
     """
     groups: dict[object, list[str]] = {}
     for name, layer in layers.items():
-        own, shape, inputs = method.for_inputs(received[name]), layer.weight.shape, received[name].inputs
+        own, shape, inputs = (
+            method.for_inputs(layer_inputs[name]),
+            layer.weight.shape,
+            layer_inputs[name].inputs,
+        )
         alone = (
             not has_kernels(layer.weight.device)
             or totals[name] == 0
             or own.allocation not in ALLOCATIONS_OF_LAYERS
             or own.pattern is not None
             or own.layer_quality in DIRECT_QUALITIES
-            or received[name].text is not None
+            or layer_inputs[name].text is not None
         )
         padded = 0 if alone or not inputs.shape[1] else padded_vectors(inputs.shape[1], inputs.dtype)
         key = name if alone else (own.allocation, own.score, shape, padded)
@@ -125,7 +133,7 @@ def should_overlap(groups: Sequence[Sequence[str]], layers: Mapping[str, nn.Line
 
 def prune_layers(
     layers: Mapping[str, nn.Linear],
-    received: Mapping[str, LayerInputs],
+    layer_inputs: Mapping[str, LayerInputs],
     totals: Mapping[str, int],
     method: Method,
     listener: Listener,
@@ -134,7 +142,7 @@ def prune_layers(
 
     Args:
         layers: by names such as "15.mlp.gate_proj", with their dense weights, on the device.
-        received: their inputs on the calibration text.
+        layer_inputs: their inputs on the calibration text.
         totals: how many weights each layer loses.
         method: how layers are pruned.
         listener: called with notes for the user.
@@ -147,9 +155,9 @@ def prune_layers(
         NotEnoughMemoryError: the curves do not fit.
     """
     names = list(layers)
-    first, weights, inputs = names[0], [layer.weight for layer in layers.values()], received[names[0]]
+    first, weights, inputs = names[0], [layer.weight for layer in layers.values()], layer_inputs[names[0]]
     method = method.for_inputs(inputs)
-    samples = [_sample(name, layer.weight, received[name]) for name, layer in layers.items()]
+    samples = [_sample(name, layer.weight, layer_inputs[name]) for name, layer in layers.items()]
     with memory_for_curves(first, weights[0], inputs):
         sensitivities = [method.sensitivity[name] for name in names] if method.sensitivity else None
         scored = scored_layers(samples, method.score, sensitivities)
@@ -176,7 +184,7 @@ def prune_layers(
             quality_measure=method.layer_quality,
             keep=keep,
             change=change,
-            tokens=[received[name].tokens for name in names],
+            tokens=[layer_inputs[name].tokens for name in names],
         )
         apply_masks(
             weights, keep.view(len(names), *weights[0].shape), None if change is None else change.weights
@@ -184,11 +192,11 @@ def prune_layers(
     return records
 
 
-def _sample(name: str, weight: Tensor, received: LayerInputs) -> LayerSample:
-    vectors = received.inputs
+def _sample(name: str, weight: Tensor, layer_inputs: LayerInputs) -> LayerSample:
+    vectors = layer_inputs.inputs
     if not vectors.shape[1]:  # an expert that receives no token: its rows have no output
-        vectors = received.input_norm[:, None]
-    return LayerSample(name, weight, vectors, received.input_norm)
+        vectors = layer_inputs.input_norm[:, None]
+    return LayerSample(name, weight, vectors, layer_inputs.input_norm)
 
 
 def _solve(
@@ -207,13 +215,13 @@ def _solve(
 
 
 def _refit(
-    name: str, weight: Tensor, keep: Tensor, received: LayerInputs, tune: bool, listener: Listener
+    name: str, weight: Tensor, keep: Tensor, layer_inputs: LayerInputs, tune: bool, listener: Listener
 ) -> Tensor | None:
     """Refit the kept weights, (D, N) float16; None where the refit has the larger error on the windows held out.
 
     `tune`: tuning is judged on those windows too, so the refitted weights must not see them.
     """
-    text, held_out = received.text, received.held_out
+    text, held_out = layer_inputs.text, layer_inputs.held_out
     if text is None or held_out is None:  # an expert may receive no token of the windows held out
         return None
     dense = weight.float()
@@ -230,13 +238,14 @@ def _refit(
 
 
 def memory_for_curves(
-    name: str, weight: Tensor, received: LayerInputs
+    name: str, weight: Tensor, layer_inputs: LayerInputs
 ) -> contextlib.AbstractContextManager[None]:
     """Raise NotEnoughMemoryError with advice if the curves of a layer do not fit into memory."""
+    (rows, columns), vectors = weight.shape, layer_inputs.inputs.shape[1]
     return memory_errors_named(
-        f"{name} ({weight.shape[0]:,} × {weight.shape[1]:,}, {received.inputs.shape[1]:,} input vectors) does not fit "
-        "into memory with its curves; keep fewer input vectors (--vectors, --windows) or use another --device"
-        + ("" if received.text is None else ", or leave --refit or solved weights out")
+        f"{name} ({rows:,} × {columns:,}, {vectors:,} input vectors) does not fit into memory with its curves; keep "
+        "fewer input vectors (--vectors, --windows) or use another --device"
+        + ("" if layer_inputs.text is None else ", or leave --refit or solved weights out")
     )
 
 

@@ -92,7 +92,7 @@ def prune_blocks(
                         if dense:
                             dense.propagate(index, block, entry["dense_propagated"])
                     continue
-                records, received = pruner.prune(index, block, layers)
+                records, layer_inputs = pruner.prune(index, block, layers)
                 if method.tune:
                     records.take(wait=True)
                 facts: dict[str, object] = {"propagated": []}
@@ -101,7 +101,7 @@ def prune_blocks(
                     facts["dense_propagated"] = dense.propagate(index, block)
                 if dense and method.tune:
                     meter.report(f"Block {index}: tuning its kept weights")
-                    facts |= tune_records(index, block, records.made, received, text, dense, listener)
+                    facts |= tune_records(index, block, records.made, layer_inputs, text, dense, listener)
                 if index < last:
                     meter.report(f"Block {index}: passing the pruned outputs on")
                     facts["propagated"] = text.propagate(index, block)
@@ -212,13 +212,13 @@ class _BlockPruner:
         require_finite({name: layer.weight for name, layer in layers.items()})
         few: list[str] = []
         pruned = 0
-        for group, received in self._captured(index, block, layers):
+        for group, layer_inputs in self._captured(index, block, layers):
             chosen = {name: layers[name] for name in group}
-            parts = group_layers(chosen, received, self.budgets.totals, self.method)
+            parts = group_layers(chosen, layer_inputs, self.budgets.totals, self.method)
             together = should_overlap(parts, chosen)
             waiting: list[Callable[[], Pruned]] = []
             for part in parts:
-                work = functools.partial(self._prune, part, chosen, received)
+                work = functools.partial(self._prune, part, chosen, layer_inputs)
                 waiting.append(self.workers.submit(work).result if together else work)
             for part, result in zip(parts, waiting, strict=True):
                 more = f" and {len(part) - 1} more of its shape" if len(part) > 1 else ""
@@ -227,9 +227,11 @@ class _BlockPruner:
                 records.add(self.workers.submit(make), seconds)
                 records.take(wait=False)
                 pruned += len(part)
-                few += [name for name in part if self.method.for_inputs(received[name]) is not self.method]
+                few += [
+                    name for name in part if self.method.for_inputs(layer_inputs[name]) is not self.method
+                ]
                 if self.method.tune:
-                    vectors |= {name: replace(received[name], text=None, held_out=None) for name in part}
+                    vectors |= {name: replace(layer_inputs[name], text=None, held_out=None) for name in part}
         if few:
             self.listener(
                 Note(
@@ -242,12 +244,12 @@ class _BlockPruner:
 
     @torch.inference_mode()
     def _prune(
-        self, names: list[str], layers: dict[str, nn.Linear], received: dict[str, LayerInputs]
+        self, names: list[str], layers: dict[str, nn.Linear], layer_inputs: dict[str, LayerInputs]
     ) -> Pruned:
         """Prune layers together, and halve the group whenever memory does not hold its curves."""
         begin, chosen = time.perf_counter(), {name: layers[name] for name in names}
         try:
-            make = prune_layers(chosen, received, self.budgets.totals, self.method, self.listener)
+            make = prune_layers(chosen, layer_inputs, self.budgets.totals, self.method, self.listener)
         except NotEnoughMemoryError:
             if len(names) == 1:
                 raise
@@ -255,7 +257,7 @@ class _BlockPruner:
             return make, time.perf_counter() - begin
         torch.cuda.empty_cache()  # outside of except: the traceback holds the tensors that filled the memory
         half = len(names) // 2
-        makes = [self._prune(part, layers, received)[0] for part in (names[:half], names[half:])]
+        makes = [self._prune(part, layers, layer_inputs)[0] for part in (names[:half], names[half:])]
         return lambda: [record for make in makes for record in make()], time.perf_counter() - begin
 
     def _captured(
@@ -268,12 +270,12 @@ class _BlockPruner:
         groups = text.input_groups(index, block, layers) if by_group else [list(layers)]
         if products is not None:
             groups = [part for group in groups for part in _in_memory(group, layers)]
-        received: dict[str, LayerInputs] = {}
+        layer_inputs: dict[str, LayerInputs] = {}
         norms: dict[str, Tensor] = {}  # of the dense block, if only input vectors are captured again
         if self.recalculate == "vectors" and dense is None:
             self.meter.report(f"Block {index}: reading the calibration text")
-            received = text.capture(index, block, layers, None if with_experts else products)
-            norms = {name: inputs.input_norm for name, inputs in received.items()}
+            layer_inputs = text.capture(index, block, layers, None if with_experts else products)
+            norms = {name: inputs.input_norm for name, inputs in layer_inputs.items()}
         for group in groups:
             # The inputs of the first group are captured already: no layer of the block is pruned yet.
             if not norms or group != groups[0] or (with_experts and products is not None):
@@ -284,10 +286,10 @@ class _BlockPruner:
                 if dense and products and products.stream and len(group) == 1:
                     writer = text.residual_writer(index, block, group[0])
                 dense_batches = dense.dense_batches(index, block, chosen, writer) if dense else None
-                received = text.capture(index, block, chosen, products, dense_batches, writer)
+                layer_inputs = text.capture(index, block, chosen, products, dense_batches, writer)
             if norms:
-                received = {name: replace(received[name], input_norm=norms[name]) for name in group}
-            yield group, received
+                layer_inputs = {name: replace(layer_inputs[name], input_norm=norms[name]) for name in group}
+            yield group, layer_inputs
 
 
 class _Now(Executor):

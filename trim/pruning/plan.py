@@ -35,7 +35,7 @@ def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, 
     return {name: model.layers[name] for name in chosen}
 
 
-def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:
+def plan_budgets(plan_inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:
     """Plan how many weights each layer loses.
 
     `sensitivity`: each layer's row weights, for optimal budgets; None: all rows have the same weight.
@@ -44,8 +44,8 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
         SettingsError: the target is out of reach, or a layer does not fit the pattern.
         NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
     """
-    model, settings, shapes = inputs.model, inputs.settings, inputs.shapes
-    inputs.listener(Progress(f"Setting the layers' budgets ({settings.budget})"))
+    model, settings, shapes = plan_inputs.model, plan_inputs.settings, plan_inputs.shapes
+    plan_inputs.listener(Progress(f"Setting the layers' budgets ({settings.budget})"))
     weights = {name: rows * columns for name, (rows, columns) in shapes.items()}
     requested = read_budgets(Path(settings.budget), shapes) if settings.budget.endswith(".json") else {}
     target = settings.target_sparsity
@@ -66,10 +66,10 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
             "owl_multiple": settings.owl_multiple,
             "layers": list(shapes),
             "model": weights_key(model.files),
-            "text": inputs.calibration.sha256,
-            "compute": [str(model.device), str(model.dtype), inputs.batch],
+            "text": plan_inputs.calibration.sha256,
+            "compute": [str(model.device), str(model.dtype), plan_inputs.batch],
         }
-        shares = cached_numbers(key, lambda: _outlier_shares(inputs))
+        shares = cached_numbers(key, lambda: _outlier_shares(plan_inputs))
         requested = owl_budgets(shares, shapes, target, settings.owl_width)
     elif settings.budget == "alphapruning":
         key = {
@@ -78,15 +78,15 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
             "model": weights_key(model.files),
             "compute": [str(model.device)],
         }
-        exponents = cached_numbers(key, lambda: _exponents(inputs))
+        exponents = cached_numbers(key, lambda: _exponents(plan_inputs))
         requested = alpha_budgets(exponents, shapes, target, settings.alpha_width)
     elif settings.budget == "optimal":
-        return optimal_budgets(inputs, target, sensitivity)
+        return optimal_budgets(plan_inputs, target, sensitivity)
     elif settings.budget == "uniform":
         requested = dict.fromkeys(shapes, target)
     budgets = project_budgets(requested, shapes, target, settings.row_cap, method=settings.budget)
     if budgets.clipped:
-        inputs.listener(
+        plan_inputs.listener(
             Note(
                 f"{len(budgets.clipped)} of {len(shapes)} layers cannot be as sparse or as dense as {settings.budget} "
                 f"requests ({budgets.clipped[0]}, …); the others make up for it, and the model stays at its target"
@@ -95,37 +95,37 @@ def plan_budgets(inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = Non
     return budgets
 
 
-def _outlier_shares(inputs: PlanInputs) -> list[float]:
+def _outlier_shares(plan_inputs: PlanInputs) -> list[float]:
     """Measure OWL's outlier share of each block, from one pass of the text through the dense model."""
     shares = []
 
-    def visit(layers: dict[str, nn.Linear], received: dict[str, LayerInputs]) -> None:
+    def visit(layers: dict[str, nn.Linear], layer_inputs: dict[str, LayerInputs]) -> None:
         # OWL counts outliers of Wanda's score, whichever score the weights are pruned by.
         scores = [
-            SCORES["wanda"](layer.weight, received[name].input_norm)
+            SCORES["wanda"](layer.weight, layer_inputs[name].input_norm)
             for name, layer in layers.items()
-            if not received[name].too_few_tokens
+            if not layer_inputs[name].too_few_tokens
         ]
-        shares.append(outlier_share(scores, inputs.settings.owl_multiple) if scores else math.nan)
+        shares.append(outlier_share(scores, plan_inputs.settings.owl_multiple) if scores else math.nan)
 
-    inputs.visit_blocks(visit)
+    plan_inputs.visit_blocks(visit)
     return shares
 
 
-def _exponents(inputs: PlanInputs) -> list[float]:
+def _exponents(plan_inputs: PlanInputs) -> list[float]:
     """Compute each block's mean tail exponent."""
     means = []
     blocks: dict[int, list[str]] = {}
-    for name in inputs.shapes:
+    for name in plan_inputs.shapes:
         blocks.setdefault(block_index(name), []).append(name)
-    meter = Meter(inputs.listener, of=len(blocks))
+    meter = Meter(plan_inputs.listener, of=len(blocks))
     for done, (index, names) in enumerate(blocks.items()):
         meter.report(f"Setting the layers' budgets (alphapruning): block {index}", done)
         exponents = []
         for name in names:
-            weight = inputs.model.weight(name).to(inputs.model.device)
+            weight = plan_inputs.model.weight(name).to(plan_inputs.model.device)
             require_finite({name: weight})
-            exponents.append(tail_exponent(squared_singular_values(weight), inputs.settings.alpha_fit))
+            exponents.append(tail_exponent(squared_singular_values(weight), plan_inputs.settings.alpha_fit))
         defined = [value for value in exponents if not math.isnan(value)]
         means.append(sum(defined) / len(defined) if defined else math.nan)
     return means

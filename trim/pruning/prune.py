@@ -175,18 +175,18 @@ def _complete(
     with fixed_threads(threads), torch.inference_mode(), end_reported(emit):
         shapes = chosen_layers(source.settings.layers, source.model)
         settings = source.settings
-        inputs = PlanInputs(
+        plan_inputs = PlanInputs(
             source.model, source.calibration, settings, shapes, batch, writer.path, activation_bytes, emit
         )
-        sensitivity, budgets = _plan(run, writer, inputs)
+        sensitivity, budgets = _plan(run, writer, plan_inputs)
         with contextlib.ExitStack() as stack:
             if settings.needs_dense_pass and activation_bytes is not None:
                 # Two passes share the memory.
-                inputs = dataclasses.replace(inputs, activation_bytes=activation_bytes // 2)
-            text = stack.enter_context(inputs.text())
+                plan_inputs = dataclasses.replace(plan_inputs, activation_bytes=activation_bytes // 2)
+            text = stack.enter_context(plan_inputs.text())
             dense = None
             if settings.needs_dense_pass:
-                dense = DensePass(stack.enter_context(inputs.text(alongside=text)))
+                dense = DensePass(stack.enter_context(plan_inputs.text(alongside=text)))
             emit(
                 Began(
                     len(source.model.blocks),
@@ -224,15 +224,15 @@ def _complete(
         return writer.finish(metrics)
 
 
-def _plan(run: Run, writer: RunWriter, inputs: PlanInputs) -> tuple[dict[str, Tensor] | None, Budgets]:
+def _plan(run: Run, writer: RunWriter, plan_inputs: PlanInputs) -> tuple[dict[str, Tensor] | None, Budgets]:
     """Return the sensitivities (None: not needed) and budgets with which the run began, or plan them."""
     sensitivity = load_sensitivity(writer.path / SENSITIVITY_FILE)
-    if sensitivity is None and inputs.settings.needs_sensitivity:
-        sensitivity = plan_sensitivity(inputs)
+    if sensitivity is None and plan_inputs.settings.needs_sensitivity:
+        sensitivity = plan_sensitivity(plan_inputs)
         save_sensitivity(writer.path / SENSITIVITY_FILE, sensitivity)
-    budgets = _saved_budgets(run, inputs.shapes)
+    budgets = _saved_budgets(run, plan_inputs.shapes)
     if budgets is None:
-        budgets = plan_budgets(inputs, sensitivity)
+        budgets = plan_budgets(plan_inputs, sensitivity)
         writer.write_budgets(budgets.to_json())
     return sensitivity, budgets
 

@@ -50,7 +50,7 @@ def tune_records(
     index: int,
     block: nn.Module,
     records: dict[str, LayerRecord],
-    received: Mapping[str, LayerInputs],
+    layer_inputs: Mapping[str, LayerInputs],
     text: TextPass,
     dense: DensePass,
     listener: Listener,
@@ -61,7 +61,7 @@ def tune_records(
         index: the block's index in the model.
         block: with the pruned weights of the records.
         records: its layers' records; those whose weights were changed are replaced.
-        received: the input vectors of each layer.
+        layer_inputs: the input vectors of each layer.
         text: the pass through the pruned model, before the block.
         dense: the pass through the dense model, after the block.
         listener: receives the progress.
@@ -79,7 +79,7 @@ def tune_records(
             Note(f"block {index}: tuned weights lose more on the windows held out; they stay as they were")
         )
     for name, layer in linear_layers(block, index, tuned.weights).items():
-        changed, vectors = round_to_float16(name, tuned.weights[name]), received[name]
+        changed, vectors = round_to_float16(name, tuned.weights[name]), layer_inputs[name]
         weight = dense.weight(layer)
         records[name] = with_weights(
             records[name], weight, changed, vectors.inputs, vectors.target_outputs(weight)
