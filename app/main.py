@@ -7,7 +7,7 @@ import streamlit as st
 from app.services.server.memory import freeze_gc
 from app.services.server.turns import PAGES
 from app.ui.common.address import store_address
-from app.ui.common.early import import_first_page, prepare_first_move
+from app.ui.common.early import import_first_page, sweep_shipped_layer
 from app.ui.common.frame import frame
 from app.ui.common.open_figure import figure_closed
 from app.ui.common.parts import controls_in
@@ -52,7 +52,7 @@ with PAGES.turn():
         page.run()
     finally:  # not before: the page need not wait for it
         if page is pages[0]:
-            prepare_first_move()
+            sweep_shipped_layer()
         freeze_gc()
     if presenting():
         links_between(pages)

@@ -197,7 +197,7 @@ for page, title in (("runs", "pruned here"), ("model", "whole model take")):
     assert title in test.title[0].value
     nothing_heavy(page)
 from app.ui.common import early
-early.prepare_first_move = lambda: None  # which loads the model once the page is drawn
+early.sweep_shipped_layer = lambda: None  # which loads the model once the page is drawn
 test = AppTest.from_file({str(ROOT / "app/main.py")!r}, default_timeout=60).run()
 assert not test.exception, test.exception
 message = test.get("bidi_component")[0].proto.bytes

@@ -14,7 +14,7 @@ from app.ui.common.segments import segments
 from app.ui.common.selection import choose_rows
 from app.ui.common.slots import live_pick, set_slots, slot_address, slots
 from app.ui.common.studio import set_caption_settings
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import study_in_memory
 from app.ui.compare.cards import distribution_card, pair_cards, pairable, quantities, sweep_card
 from app.ui.compare.slots import slot_bar
@@ -104,7 +104,7 @@ def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:
         with st.container(border=True, key="card-block-errors"):
             st.markdown("**Where does error build up?**")
             st.caption("It was not measured for any of these runs yet.")
-            label = f"Measure it for {plain(runs[0].name)}"
+            label = f"Measure it for {literal(runs[0].name)}"
             link("model", label, "speed", run=runs[0].id, model_part="Errors by block")
 
 
@@ -157,7 +157,7 @@ if not picks:
 else:
     compared = read(picks)
     if compared:
-        common.caption(plain(in_common(compared)))
+        common.caption(literal(in_common(compared)))
     slot_bar(picks, chosen, compared, entries, write)
     if compared:
         with guarded():

@@ -30,7 +30,7 @@ from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.seminar import open_study
 from app.ui.common.slots import add_to_compare, live_pick
 from app.ui.common.studio import set_caption_settings
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import (
     NothingToShow,
     laboratory,
@@ -125,7 +125,7 @@ def target_and_charts(
     try:
         outcome = study.outcome(settings(target / 100, options), sensitivity)
     except trim.TrimError as error:
-        messages.error(plain(error), icon=":material/error:")
+        messages.error(literal(error), icon=":material/error:")
         latest = study.latest
         if latest is None:
             return
@@ -181,13 +181,13 @@ def load(key: ModelKey) -> trim.Model:
         description = result_or_stop(laboratory_.description(key.source), key.source)
         if description.download_bytes:
             with st.container(border=True):
-                st.markdown(f"**{plain(description.title)}**")
+                st.markdown(f"**{literal(description.title)}**")
                 st.markdown(
-                    f"{plain(description.architecture)}, {description.parameters / 1e6:,.0f} million parameters in "
+                    f"{literal(description.architecture)}, {description.parameters / 1e6:,.0f} million parameters in "
                     f"{description.blocks} blocks. It is not on this machine yet: "
                     f"**{format_bytes(description.download_bytes)}** would be downloaded from the Hub."
                 )
-                st.caption(plain(description.layers_text))
+                st.caption(literal(description.layers_text))
                 if not st.button("Download and load", type="primary", icon=":material/download:"):
                     raise NothingToShow
     return result_or_stop(laboratory_.model(key), key)
@@ -235,7 +235,7 @@ def sensitivity_of(study: Study) -> np.ndarray | None:
 def heading(study: Study) -> None:
     """Show which layer this is, and whether it is live."""
     with st.container(horizontal=True, vertical_alignment="center", gap="medium", key="heading"):
-        st.title(plain(study.key.layer), anchor=False, width="content")
+        st.title(literal(study.key.layer), anchor=False, width="content")
         show_live_status(study)
 
 
@@ -252,8 +252,8 @@ def _gains(study: Study) -> Gains | None:
 def about(study: Study) -> None:
     """Describe the layer's model and calibration text."""
     st.caption(
-        f"{plain(study.origin.model.title)} · {study.rows:,} rows of {study.columns:,} weights · "
-        f"{study.vectors:,} calibration vectors ({plain(Path(study.key.sample.corpus).name)})"
+        f"{literal(study.origin.model.title)} · {study.rows:,} rows of {study.columns:,} weights · "
+        f"{study.vectors:,} calibration vectors ({literal(Path(study.key.sample.corpus).name)})"
     )
 
 

@@ -8,7 +8,7 @@ from app.services.server.access import SEMINAR
 from app.services.server.faults import explain
 from app.services.server.room import ROOM
 from app.ui.common.present import presenting
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.learn.course import course
 from app.ui.learn.lesson import lesson
 from app.ui.learn.page import choose_run, first_frame, show
@@ -31,7 +31,7 @@ def number_in_address(name: str, lowest: int, highest: int) -> int:
     if text.isascii() and text.isdigit() and lowest <= int(text) <= highest:
         return int(text)
     st.warning(
-        f"The address asks for {name} {plain(text[:40])}; there are the {name}s {lowest} to {highest}.",
+        f"The address asks for {name} {literal(text[:40])}; there are the {name}s {lowest} to {highest}.",
         icon=":material/link_off:",
     )
     return lowest
@@ -42,7 +42,7 @@ def picture_of(step: Step) -> Picture | None:
     try:
         return step.picture()
     except Exception as error:  # a damaged run must not stop the lecture
-        st.error(plain(explain(error)), icon=":material/error:")
+        st.error(literal(explain(error)), icon=":material/error:")
         return None
 
 

@@ -20,7 +20,7 @@ from app.ui.common.guard import guarded
 from app.ui.common.parts import OVERVIEW, choose_part
 from app.ui.common.seminar import presenter_only
 from app.ui.common.studio import set_caption_settings
-from app.ui.common.text import distinct, plain
+from app.ui.common.text import distinct, literal
 from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.cards import (
     COSTS,
@@ -73,7 +73,7 @@ def new_run(entries: list[StoredRun]) -> None:
             prefill(source)
             st.session_state["new_run"] = True
         except TrimError as error:
-            st.warning(plain(error), icon=":material/link_off:")
+            st.warning(literal(error), icon=":material/link_off:")
     elif not entries:
         st.session_state.setdefault("new_run", True)
     if st.session_state.pop("fold_new_run", False):
@@ -99,9 +99,9 @@ def heading(run: Run, shown: ModelMap) -> None:
         text,
         f"computed on {run.compute.device}",
     ]
-    st.caption(plain(" · ".join(map(str, facts))))
+    st.caption(literal(" · ".join(map(str, facts))))
     if note := run.notes["note"]:
-        st.caption(plain(note))
+        st.caption(literal(note))
     sparsity = run.metrics.get("sparsity", {})
     requested = sparsity.get("requested", request.target_sparsity)
     counts = shown.outcome_counts()
@@ -241,7 +241,7 @@ def perplexity_part(run: Run, shown: ModelMap, others: list[Run], file_name: str
     """Draw the perplexities and settings of the runs."""
     runs, maps = [run], []
     for other in others:
-        with guarded(f"{plain(other.name)}: "):
+        with guarded(f"{literal(other.name)}: "):
             maps.append(model_map(other))
             runs.append(other)
     recovered = [recovery for each in runs for recovery in recoveries_of(each)]

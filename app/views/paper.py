@@ -10,7 +10,7 @@ from app.services.runs.store import STORE
 from app.ui.common.cards import card
 from app.ui.common.guard import guarded
 from app.ui.common.studio import set_caption_settings
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.paper import Redrawn, figure_1, figure_2, figure_3a, figure_3b, figure_3c, figure_4, redrawn
 from trim.runs.folder import Run
 
@@ -28,7 +28,7 @@ def show(number: str, made_of: Hashable, draw: Callable[[], Redrawn | None], mis
         left, picture = st.columns([2, 3], gap="large")
         with left:
             st.markdown(f"**The paper.** {figure.paper}")
-            st.markdown(f"**Where ours differs.** {plain(figure.differs)}")
+            st.markdown(f"**Where ours differs.** {literal(figure.differs)}")
         with picture:
             card(f"paper_{number}", figure.views, file_name="paper", shared=figure)
 
@@ -76,7 +76,7 @@ if not runs:
     )
     st.stop()
 run, layer_name, runs_3c = choose(runs)
-st.caption(plain(f"{run.name} · {run.model.title}"))
+st.caption(literal(f"{run.name} · {run.model.title}"))
 set_caption_settings(run.model.title, f"layer {layer_name}", f"run {run.name}")
 
 

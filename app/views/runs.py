@@ -9,7 +9,7 @@ from app.services.runs.store import STORE
 from app.ui.common.address import show_refused
 from app.ui.common.guard import errors_shown
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.runs.details import show_run
 from app.ui.runs.recovery import show_recovery
 from app.ui.runs.sweeps import sweep_table
@@ -38,9 +38,9 @@ def import_box() -> None:
 def report_last_action() -> None:
     """Report the last action once."""
     if name := st.session_state.pop("deleted", None):
-        st.toast(f"{plain(name)} was deleted.", icon=":material/delete:")
+        st.toast(f"{literal(name)} was deleted.", icon=":material/delete:")
     if run_id := st.session_state.pop("imported", None):
-        st.toast(f"Imported as {plain(run_id)}.", icon=":material/check:")
+        st.toast(f"Imported as {literal(run_id)}.", icon=":material/check:")
 
 
 st.title("What has been pruned here?")
@@ -53,7 +53,7 @@ entries = {entry.id: entry for entry in STORE.runs()}
 trained = {entry.path.name: entry for entry in recoveries()}
 import_box()
 if STORE.shipped_problem:
-    st.warning(plain(STORE.shipped_problem), icon=":material/inventory_2:")
+    st.warning(literal(STORE.shipped_problem), icon=":material/inventory_2:")
 if not entries and not trained:
     st.info(
         "No run here yet. Keep a layer from the Layer page, prune a model on the Model page, or import a run.",

@@ -15,7 +15,7 @@ from app.ui.common.present import link
 from app.ui.common.selection import choose_rows, rows_label
 from app.ui.common.slots import add_to_compare
 from app.ui.common.studio import set_caption_settings
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.layer.linked import linked_charts
 from app.ui.layer.more import MORE, ShownLayer, more_section
 from app.ui.layer.parts import LIVE_PARTS, PARTS, open_part, target_bar
@@ -28,8 +28,8 @@ from trim.runs.record import LayerRecord
 
 def heading(run: Run, record: LayerRecord, label: str) -> None:
     """Show the names of the layer and the run."""
-    st.title(plain(record.name))
-    st.markdown(f"The layer as the run **{plain(run.name)}** recorded it. No model is loaded.")
+    st.title(literal(record.name))
+    st.markdown(f"The layer as the run **{literal(run.name)}** recorded it. No model is loaded.")
     how = "solved with the mask" if record.allocation in SOLVERS else "refitted"
     refitted = (
         ""
@@ -37,8 +37,8 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
         else f" · kept weights {how}, which leaves {percent(record.error_left)} of the output error of the mask alone"
     )
     st.caption(
-        f"{plain(run.model.title)} · {record.rows:,} rows of {record.columns:,} weights · "
-        f"{record.vectors:,} calibration vectors · score {plain(record.score)} · allocation {plain(label)}"
+        f"{literal(run.model.title)} · {record.rows:,} rows of {record.columns:,} weights · "
+        f"{record.vectors:,} calibration vectors · score {literal(record.score)} · allocation {literal(label)}"
         + refitted
     )
     with guarded():
@@ -49,7 +49,7 @@ def heading(run: Run, record: LayerRecord, label: str) -> None:
                 if math.isfinite(cost)
                 else "the loss is not finite"
             )
-            st.caption(plain(f"Pruned alone {cost_text}, on {format_text(facts['text'])}."))
+            st.caption(literal(f"Pruned alone {cost_text}, on {format_text(facts['text'])}."))
 
 
 def side_bar(run: Run, name: str) -> None:
@@ -91,7 +91,7 @@ def page() -> None:
     messages = st.container()
     with target_bar(), st.container(horizontal=True, vertical_alignment="center", gap="small", key="parts"):
         part = choose_part([each for each in PARTS if each not in LIVE_PARTS])
-        with st.popover(plain(rows_label()), type="tertiary", icon=":material/checklist:"):
+        with st.popover(literal(rows_label()), type="tertiary", icon=":material/checklist:"):
             rows = choose_rows(view.rows, lambda: view, messages=messages)
         live_link(
             run.request,
@@ -112,5 +112,5 @@ try:
     page()
 except Exception as error:
     st.title("This layer cannot be shown")
-    st.error(plain(explain(error)), icon=":material/error:")
+    st.error(literal(explain(error)), icon=":material/error:")
     link("model", "To the Model page", "grid_on")

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.services.layer.keys import AgreementKey, ModelKey, SampleKey, TokensKey, XrayKey
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.xray import agreement_table, layer_card, map_card
 from trim.evaluation.xray_text import by_kind, findings, xray_to_json
@@ -47,8 +47,8 @@ def ask() -> XrayKey | None:
 def show(found: Xray, key: XrayKey) -> None:
     """Show the findings."""
     file_name = "xray-" + re.sub(r"\W+", "-", found.title)
-    st.subheader(plain(found.title))
-    st.markdown("\n".join(f"- {plain(sentence)}" for sentence in findings(found)))
+    st.subheader(literal(found.title))
+    st.markdown("\n".join(f"- {literal(sentence)}" for sentence in findings(found)))
     left, right = st.columns(2)
     with left:
         map_card(found, file_name)

@@ -28,7 +28,7 @@ from app.services.server.access import (
     PresenterNeededError,
     Seminar,
 )
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from tests.app.page import ROOT, linked, run_page, visit
 from tests.app.small import study
 from tests.app.small_runs import make_run
@@ -236,7 +236,7 @@ def test_folders_with_blanks_are_hidden_as_well(seminar, tmp_path, monkeypatch):
 
 
 def test_text_on_pages_has_no_path(seminar):
-    assert "srv" not in plain("broken: /srv/lab/model.gguf")
+    assert "srv" not in literal("broken: /srv/lab/model.gguf")
 
 
 # ---------------------------------------------------------------------------------------------------- pages
@@ -283,7 +283,7 @@ def test_readers_explore_what_the_presenter_has_open(seminar, own_runs, monkeypa
     layer = study()
     monkeypatch.setattr(Laboratory, "open_studies", lambda _: [layer])
     test = visit("", target="40", iterations="99")
-    assert test.title[0].value == plain("0.mlp.gate_proj")
+    assert test.title[0].value == literal("0.mlp.gate_proj")
     assert [panel["name"] for panel in linked(test)[0]["panels"]] == [
         "gini",
         "cosine",

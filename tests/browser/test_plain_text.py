@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page
 
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from tests.browser.harness import running_app
 
 pytestmark = pytest.mark.browser
@@ -56,7 +56,7 @@ def as_shown(text: str) -> str:
 @pytest.fixture(scope="module")
 def shown(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
     folder = tmp_path_factory.mktemp("plain")
-    (folder / "texts.json").write_text(json.dumps([plain(text) for text in TEXTS]), encoding="utf-8")
+    (folder / "texts.json").write_text(json.dumps([literal(text) for text in TEXTS]), encoding="utf-8")
     script = Path(folder / "page.py")
     script.write_text(
         "import json, pathlib\n"

@@ -8,7 +8,7 @@ from typing import Literal
 
 import streamlit as st
 
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 
 # The argument `bind` of Streamlit's widgets: whether the address holds the value.
 Bind = Literal["query-params"] | None
@@ -36,7 +36,7 @@ def show_refused() -> None:
     st.session_state["reported_address"], st.session_state["address"] = address, {}
     if refused:
         st.warning(
-            f"The address asks for {plain(', '.join(refused))}, which this page cannot show; it shows its own "
+            f"The address asks for {literal(', '.join(refused))}, which this page cannot show; it shows its own "
             "values instead.",
             icon=":material/link_off:",
         )

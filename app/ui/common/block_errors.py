@@ -7,7 +7,7 @@ import streamlit as st
 
 from app.services.results.perplexities import method_of
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from diagnostics.figures.diagnoses import BlockErrorLine, BlockQuantity, block_error_figure
 from trim.evaluation.diagnose_text import blocks_finding
 from trim.runs.folder import Run
@@ -68,4 +68,4 @@ def block_errors_card(runs: Sequence[Run], file_name: str) -> None:
     variants = {label: lambda quantity=quantity: view(quantity) for label, quantity in VARIANTS.items()}
     card("block_errors", variants, file_name=file_name)
     if left_out := [run.name for run in runs if run not in same_text]:
-        st.caption(plain(f"Not measured on this text: {', '.join(left_out)}."))
+        st.caption(literal(f"Not measured on this text: {', '.join(left_out)}."))

@@ -18,7 +18,7 @@ from app.ui.common.present import LARGER, presenting
 from app.ui.common.segments import segments
 from app.ui.common.selection import forget_selection
 from app.ui.common.studio import save_button, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from diagnostics.figures.frame import enlarged
 from diagnostics.format import plain_text
 
@@ -97,12 +97,12 @@ def card(
         drawn = draw() if shared is None else _shared((key, chosen, shared), draw)
         view, height = drawn.view, drawn.height
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key=f"signs-{key}"):
-            st.markdown(f"**{plain(drawn.title)}**" if title is None else title)
+            st.markdown(f"**{literal(drawn.title)}**" if title is None else title)
             with st.popover("Formula", type="tertiary", icon=":material/function:"):
                 st.markdown(view.formula)
             save_button(variants[chosen], f"{file_name}-{key.removeprefix(f'{file_name}_')}", key)
         if drawn.subtitle and not brief:
-            st.caption(plain(drawn.subtitle))
+            st.caption(literal(drawn.subtitle))
         selects = on_select if chosen in selectable else None
         if selects is None:
             forget_selection(key)
@@ -116,7 +116,7 @@ def card(
             on_select=selects or "ignore",
             selection_mode=("points", "box"),
         )
-        st.caption(plain(view.finding))
+        st.caption(literal(view.finding))
         if missing is not None:
             st.caption(missing)
 

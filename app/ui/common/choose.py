@@ -11,7 +11,7 @@ from app.services.layer.keys import FIRST_LAYER, ModelKey, SampleKey
 from app.services.runs.uploads import store_text
 from app.ui.common.address import Bind
 from app.ui.common.segments import segments
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim.names import block_index
 
 # Bound widgets show their plain values: what a widget shows is what the address holds.
@@ -107,7 +107,7 @@ def text_box(key: str, bind: Bind = None) -> str | None:
         ".jsonl or .parquet file, or upload one below.",
     )
     if corpus in texts:
-        st.caption(plain(texts[corpus]))
+        st.caption(literal(texts[corpus]))
     return corpus
 
 

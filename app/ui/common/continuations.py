@@ -3,7 +3,7 @@
 import streamlit as st
 
 from app.services.runs.layer import METHOD_LABELS
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim.runs.folder import Run
 
 MAX_COLUMNS = 4
@@ -15,12 +15,12 @@ def continuations_card(run: Run) -> None:
         with st.container(border=True):
             st.markdown("**What does the model still say?**")
             st.caption(
-                f"“{plain(entry['prompt'])}” and the most probable words that follow, "
+                f"“{literal(entry['prompt'])}” and the most probable words that follow, "
                 f"at most {entry.get('new_tokens', '?')} tokens, from each model at the same model sparsity."
             )
             texts = list(entry["texts"].items())
             for start in range(0, len(texts), MAX_COLUMNS):
                 columns = st.columns(MAX_COLUMNS)
                 for column, (name, text) in zip(columns, texts[start:], strict=False):
-                    column.markdown(f"**{plain(METHOD_LABELS.get(name, name.capitalize()))}**")
-                    column.markdown(plain(text) or ":gray[nothing]")
+                    column.markdown(f"**{literal(METHOD_LABELS.get(name, name.capitalize()))}**")
+                    column.markdown(literal(text) or ":gray[nothing]")

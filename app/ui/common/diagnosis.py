@@ -13,7 +13,7 @@ from app.ui.common.jobs import running_job
 from app.ui.common.live_link import prune_again
 from app.ui.common.open_figure import rerun_page
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim.evaluation.diagnose_text import format_text
 from trim.runs.diagnosis_files import read_layer_diagnoses
 from trim.runs.folder import Run
@@ -55,7 +55,7 @@ def diagnosis(
         _watch(key)
         return
     if job is not None and job.message:
-        st.warning(plain(job.message), icon=":material/warning:")
+        st.warning(literal(job.message), icon=":material/warning:")
     if not found:
         st.markdown(f"**{question}**")
     if not (has_masks(run) or (layer and run.kind == "layer")):
@@ -130,4 +130,4 @@ def _watch(key: str) -> None:
 
 def measured_on(text: MeasuredText) -> None:
     """Describe the text of a diagnosis."""
-    st.caption(plain(f"Measured on {format_text(text)}, {text['dtype']}."))
+    st.caption(literal(f"Measured on {format_text(text)}, {text['dtype']}."))

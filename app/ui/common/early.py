@@ -39,7 +39,7 @@ def import_first_page() -> None:
 
 
 @functools.cache
-def prepare_first_move() -> None:
+def sweep_shipped_layer() -> None:
     """Sweep the shipped layer in the background, once: its first view needs no curves, but another target does."""
     timer = threading.Timer(_WAIT, _sweep)
     timer.daemon = True

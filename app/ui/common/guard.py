@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import streamlit as st
 
 from app.services.server.faults import explain
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim.errors import TrimError
 
 
@@ -16,7 +16,7 @@ def errors_shown() -> Iterator[None]:
     try:
         yield
     except (TrimError, OSError) as error:
-        st.error(plain(error), icon=":material/error:")
+        st.error(literal(error), icon=":material/error:")
 
 
 @contextlib.contextmanager
@@ -25,4 +25,4 @@ def guarded(before: str = "", **texts: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        st.error(before + plain(explain(error, **texts)), icon=":material/error:")
+        st.error(before + literal(explain(error, **texts)), icon=":material/error:")

@@ -6,7 +6,7 @@ from app.services.jobs.manager import JOBS
 from app.services.jobs.records import JobState
 from app.ui.common.guard import errors_shown
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim.names import format_bytes
 from trim.progress import Progress
 
@@ -25,9 +25,9 @@ def running_job(job_id: str, state: JobState, kind: str, *, first: str, kept: st
     with st.container(border=True, key=f"{kind}-progress"):
         progress = state.progress
         now = Progress(f"Starting: {first}") if progress is None else progress.now
-        st.progress(now.fraction or 0.0, text=plain(now))
+        st.progress(now.fraction or 0.0, text=literal(now))
         for note in () if progress is None else progress.notes:
-            st.caption(plain(note))
+            st.caption(literal(note))
         if state.memory_bytes is not None:
             st.caption(f"{format_bytes(state.memory_bytes)} of memory")
         if not state.ours:

@@ -28,14 +28,14 @@ def present() -> None:
     st.html(_STYLE)
 
 
-def kept() -> dict[str, str]:
+def presenter_parameters() -> dict[str, str]:
     """Return the part of the address that links within the app pass on: presenter mode, if it is on."""
     return {"present": "1"} if presenting() else {}
 
 
 def link(page: str, label: str, icon: str, *, help: str | None = None, **parameters: str) -> None:
     """Show a link to another page, which stays in presenter mode; `parameters`: what its address asks for."""
-    address = parameters | kept()
+    address = parameters | presenter_parameters()
     st.page_link(f"views/{page}.py", label=label, icon=f":material/{icon}:", help=help, query_params=address)
 
 
@@ -43,4 +43,4 @@ def links_between(pages: Sequence[st.Page]) -> None:
     """Show a row of links to the pages, which stay in presenter mode, as there is no side bar."""
     with st.container(horizontal=True, horizontal_alignment="center", gap="small", key="presenter-pages"):
         for page in pages:
-            st.page_link(page, query_params=kept())
+            st.page_link(page, query_params=presenter_parameters())

@@ -12,7 +12,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.guard import guarded
 from app.ui.common.jobs import running_job, stopped_job
 from app.ui.common.open_figure import rerun_page
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from diagnostics.figures.recovery import held_out_figure, rows_moved_figure
 from diagnostics.format import number, percent
 from trim.runs.recovery import Recovery, is_recovery, open_recovery
@@ -41,7 +41,7 @@ def recovery_views(recovery: Recovery) -> None:
     if not recovery.complete:
         _stopped(recovery, state)
     elif state.message:
-        st.warning(f"The recovery is complete; after it: {plain(state.message)}", icon=":material/warning:")
+        st.warning(f"The recovery is complete; after it: {literal(state.message)}", icon=":material/warning:")
     if recovery.metrics.get("curve"):
         left, right = st.columns(2)
         with left:
@@ -58,7 +58,7 @@ def watch_recovery(recovery_id: str) -> None:
     if state.active:
         _live(recovery_id)
     elif state.message:
-        st.error(plain(state.message), icon=":material/error:")
+        st.error(literal(state.message), icon=":material/error:")
 
 
 @st.fragment(run_every=POLL_SECONDS)
@@ -84,7 +84,7 @@ def _stopped(recovery: Recovery, state: JobState) -> None:
     stopped_job(
         recovery.id,
         "recovery",
-        title=f"**This recovery stopped.** {plain(state.message)}",
+        title=f"**This recovery stopped.** {literal(state.message)}",
         resumed="It resumes where it was stopped; one that was killed, at most a minute before.",
     )
 

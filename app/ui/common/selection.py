@@ -15,7 +15,7 @@ from streamlit.delta_generator import DeltaGenerator
 
 from app.services.runs.layer import LayerView
 from app.ui.common.parts import rerun_control
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 
 MAX_ROWS = 200
 PICKS: dict[str, Callable[[LayerView], np.ndarray]] = {
@@ -189,5 +189,5 @@ def choose_rows(
     try:
         return parse_rows(text, count)
     except RowsError as error:
-        (messages or left).markdown(f":red[{plain(error)}]")
+        (messages or left).markdown(f":red[{literal(error)}]")
         return []

@@ -12,7 +12,7 @@ from app.services.jobs.manager import JOBS
 from app.services.server.access import MAX_CODE_CHARACTERS, SEMINAR
 from app.ui.common.guard import errors_shown
 from app.ui.common.present import link, presenting
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import NothingToShow, laboratory
 
 if TYPE_CHECKING:  # it computes, and imports torch
@@ -83,9 +83,9 @@ def _queue() -> None:
     if not lines:
         st.caption(":material/hourglass_empty: Nothing is being computed.")
         return
-    st.caption(f":material/hourglass_top: Being computed: {plain(lines[0])}")
+    st.caption(f":material/hourglass_top: Being computed: {literal(lines[0])}")
     for position, line in enumerate(lines[1:], 1):
-        st.caption(f"{position} waiting: {plain(line)}")
+        st.caption(f"{position} waiting: {literal(line)}")
 
 
 def open_study() -> Study:

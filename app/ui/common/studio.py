@@ -15,7 +15,7 @@ import streamlit as st
 from app.services.results.pictures import NO_BROWSER, PICTURES, PictureError, PictureFormat, browser_path
 from app.ui.common.open_figure import figure_closed, figure_opened
 from app.ui.common.segments import segments
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from diagnostics.export import arrays_npz, table_csv
 from diagnostics.figures.printed import (
     INCH,
@@ -189,7 +189,7 @@ def _downloads(figure: go.Figure, view: View, caption: str, file_name: str) -> N
 def _queue() -> None:
     """Show why the last picture failed, or how many others are ahead."""
     for reason in st.session_state[_FAILED]:
-        st.error(plain(reason), icon=":material/error:")
+        st.error(literal(reason), icon=":material/error:")
     if (waiting := PICTURES.waiting) > 1:
         st.caption(f":material/hourglass_top: {waiting} pictures are being made; yours waits for its turn.")
 

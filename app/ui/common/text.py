@@ -13,7 +13,7 @@ _READ_LATER = re.compile(
 _WORD_JOINER = "\u2060"  # has no width and breaks no line
 
 
-def plain(text: object) -> str:
+def literal(text: object) -> str:
     """Escape text so that Markdown shows it literally: no emphasis, link, picture, formula, colour or icon.
 
     White space becomes single blanks, as on any page. Readers of a seminar see no path on the server.

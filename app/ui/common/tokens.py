@@ -7,7 +7,7 @@ import numpy as np
 import streamlit as st
 
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from diagnostics.figures.diagnoses import token_scatter_figure
 from diagnostics.figures.theme import PALETTES, faded
 from diagnostics.format import change, number
@@ -85,7 +85,7 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
     for column, (name, facts) in zip(st.columns(len(runs)), runs, strict=True):
         added = np.array(facts["pruned"][window], dtype=float) - np.array(facts["dense"][window], dtype=float)
         with column:
-            st.caption(f"{plain(name)}: {change(added.mean(), 3)} nats per token in this window")
+            st.caption(f"{literal(name)}: {change(added.mean(), 3)} nats per token in this window")
             with st.container(
                 border=True, height=TEXT_HEIGHT, key=f"tokens-text-{runs.index((name, facts))}"
             ):

@@ -13,7 +13,7 @@ from app.services.layer.laboratory import Laboratory
 from app.services.layer.shipped import ShippedLayer, shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.open_figure import rerun_page
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim import TrimError
 
 R = TypeVar("R")
@@ -59,7 +59,7 @@ def result_or_stop(job: Job[R], key: Hashable, title: str = "Preparing the layer
     except Cancelled:
         st.info("Cancelled.", icon=":material/cancel:")
     except TrimError as error:
-        st.error(plain(error), icon=":material/error:")
+        st.error(literal(error), icon=":material/error:")
     except Exception:
         laboratory().forget(key)  # unexpected: a reload of the page tries again
         raise
@@ -87,7 +87,7 @@ def _progress(job: Job, title: str, shown: object = None) -> None:
         return
     with st.container(border=True):
         st.markdown(f"**{title}**")
-        st.progress(job.progress.fraction or 0.0, text=plain(job.progress))
+        st.progress(job.progress.fraction or 0.0, text=literal(job.progress))
         st.caption("Only the first time; after that everything comes from the cache.")
         if st.button("Cancel", icon=":material/cancel:"):
             job.cancel()

@@ -20,7 +20,7 @@ from app.ui.common.agreement import AGREEMENT_FORMULA, agreement_views
 from app.ui.common.cards import View, card, theme
 from app.ui.common.curves import curves_text, curves_view
 from app.ui.common.selection import SelectionSource, chosen_data, on_chart, rows_for
-from app.ui.common.text import distinct, plain
+from app.ui.common.text import distinct, literal
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions, RowNumbers, distributions
@@ -222,7 +222,7 @@ def _by_layer(first: Compared, other: Compared) -> View:
 
 def _cannot(why: str) -> None:
     with st.container(border=True, height="stretch", key="card-compare_pair"):
-        st.info(plain(why), icon=":material/link_off:")
+        st.info(literal(why), icon=":material/link_off:")
 
 
 def _rows_card(first: Compared, other: Compared, pair: AllocationComparison, rows: list[int]) -> None:

@@ -10,7 +10,7 @@ from app.services.results.picks import EVERY_BLOCK, LETTERS, Pick, kinds, relate
 from app.services.runs.store import StoredRun
 from app.ui.common.slots import slots
 from app.ui.common.studio import theme
-from app.ui.common.text import distinct, plain
+from app.ui.common.text import distinct, literal
 from app.ui.compare.targets import open_live, other_targets
 from diagnostics.figures.theme import slot_style
 from trim.runs.folder import Run
@@ -71,7 +71,7 @@ def slot_bar(
             with st.container(key=f"slot-{letter}", width="content"):
                 # Keyed by its pick: when a slot is removed, the next one takes its place with a closed box.
                 box = st.popover(
-                    plain(shown[slot].label if slot in shown else f"{letter} cannot be read"),
+                    literal(shown[slot].label if slot in shown else f"{letter} cannot be read"),
                     key=f"box-{letter}-{picks[slot]}",
                 )
             with box:

@@ -7,7 +7,7 @@ import streamlit as st
 from app.services.results.compared import Compared, Setting, comparison, settings
 from app.services.server.access import SEMINAR
 from app.services.server.lru import SharedCache
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.compare import text as compare_text
 from diagnostics.comparison import AllocationComparison
 from diagnostics.format import change, percent
@@ -44,7 +44,7 @@ def _setting(line: Setting, letters: Sequence[str]) -> str:
     for letter, value in zip(letters, line.values, strict=True):
         slots.setdefault(value, []).append(letter)
     values = [
-        f"**{' '.join(having)}** {plain(value)}" if line.differs else plain(value)
+        f"**{' '.join(having)}** {literal(value)}" if line.differs else literal(value)
         for value, having in slots.items()
     ]
     return f"| {line.name} | {' · '.join(values)} |"
@@ -61,7 +61,7 @@ def distances(compared: Sequence[Compared], pair: AllocationComparison | None) -
     st.markdown("**How far apart?**")
     st.markdown("\n".join(compare_text.distance_lines(pairs)))
     if pair is not None:
-        st.caption(plain(compare_text.distance_text(pair)))
+        st.caption(literal(compare_text.distance_text(pair)))
     with st.popover("KS, W₁, Spearman", type="tertiary", icon=":material/function:"):
         st.markdown(compare_text.DISTANCE_FORMULA)
 
@@ -71,7 +71,7 @@ def moved_table(pair: AllocationComparison) -> None:
     if not pair.moved:
         return
     first, second = pair.first.label, pair.second.label
-    lines = [f"| row | {plain(first)} | {plain(second)} | points |", "|---|---|---|---|"]
+    lines = [f"| row | {literal(first)} | {literal(second)} | points |", "|---|---|---|---|"]
     lines += [
         f"| {move.row} | {percent(move.first)} | {percent(move.second)} | {change(100 * move.change, 3)} |"
         for move in pair.moved

@@ -10,7 +10,7 @@ from app.services.results.picks import Pick
 from app.services.runs.layer import METHOD_LABELS
 from app.ui.common.live_link import live_link
 from app.ui.common.slots import LiveOrigin, live_pick
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import study_in_memory
 from trim.errors import TrimError
 
@@ -65,6 +65,6 @@ def _add(
     try:
         outcome = study.outcome(dataclasses.replace(origin.settings, target_sparsity=target / 100))
     except TrimError as error:
-        st.toast(plain(error), icon=":material/error:")
+        st.toast(literal(error), icon=":material/error:")
     else:
         write([*picks, live_pick(study, outcome, method)])

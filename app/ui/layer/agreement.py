@@ -13,7 +13,7 @@ from app.ui.common.agreement import agreement_views
 from app.ui.common.cards import card
 from app.ui.common.diagnosis import diagnosis
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.layer.live import is_live
 from app.ui.layer.solved import solution_of
@@ -52,7 +52,7 @@ def agreement_section(shown: ShownLayer) -> None:
     except NothingToShow:
         return
     except TrimError as error:
-        st.info(plain(error), icon=":material/info:")
+        st.info(literal(error), icon=":material/info:")
         return
     card(
         "masks_agree",
@@ -68,7 +68,7 @@ def _stored_section(shown: ShownLayer) -> None:
     run, name = shown.stored
 
     def show(found: list[AgreementFacts]) -> None:
-        st.caption(plain(agreements_finding(found)))
+        st.caption(literal(agreements_finding(found)))
         facts = st.selectbox(
             "The run's mask and that of",
             sorted(found, key=lambda each: -each["whole"]),

@@ -11,7 +11,7 @@ import streamlit as st
 from app.services.runs.layer import LayerView, SearchView
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.layer import text
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
 from diagnostics.concentration import gini_of_kept, gini_statistics, lorenz_curves
@@ -199,7 +199,7 @@ def search_card(view: LayerView, rows: list[int], file_name: str) -> None:
     search = view.search
     if search is None:
         st.info(
-            f"Nothing was searched: this layer's rows were set by {plain(view.own.label)}.",
+            f"Nothing was searched: this layer's rows were set by {literal(view.own.label)}.",
             icon=":material/info:",
         )
         return

@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.services.runs.layer import LayerView
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import NothingToShow
 from app.ui.layer.more import ShownLayer
 from app.ui.layer.related import related_views
@@ -54,10 +54,10 @@ def channels_card(shown: ShownLayer) -> None:
     except NothingToShow:
         return
     except (RunError, StopIteration) as error:
-        st.info(plain(error) or "Its layers were not all pruned by one method.", icon=":material/info:")
+        st.info(literal(error) or "Its layers were not all pruned by one method.", icon=":material/info:")
         return
     if len(pruned) < 2:
-        st.info(plain(missing), icon=":material/info:")
+        st.info(literal(missing), icon=":material/info:")
         return
     names = list(pruned)
     pairs = [(a, b) for index, a in enumerate(names) for b in names[index + 1 :]]

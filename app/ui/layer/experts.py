@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import NothingToShow
 from app.ui.layer.more import ShownLayer
 from app.ui.layer.related import related_views
@@ -48,7 +48,7 @@ def experts_card(shown: ShownLayer) -> None:
     except NothingToShow:
         return
     except RunError as error:
-        st.info(plain(error), icon=":material/info:")
+        st.info(literal(error), icon=":material/info:")
         return
     if len(views) < 2:
         st.info("The other experts of this block are not in this run.", icon=":material/info:")

@@ -8,7 +8,7 @@ import streamlit as st
 from app.services.runs.layer import LayerView
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.layer import text
 from diagnostics.concentration import gini
 from diagnostics.figures.distributions import COSINE, GINI, ROW_SPARSITY, RowQuantity
@@ -47,7 +47,7 @@ def heads_card(view: LayerView, file_name: str) -> None:
     assert heads is not None, "the list of views asks"
     found, missing = _numbers(view, heads)
     if not found:
-        st.info(plain(missing), icon=":material/info:")
+        st.info(literal(missing), icon=":material/info:")
         return
     of = heads.axis.removesuffix("s")
 

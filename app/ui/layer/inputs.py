@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.services.runs.layer import LayerView
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import NothingToShow
 from app.ui.layer.more import ShownLayer
 from app.ui.layer.related import related_views
@@ -43,7 +43,7 @@ def inputs_card(shown: ShownLayer) -> None:
             for each in view.learned or view.allocations
         ]
     except RunError as error:
-        st.info(plain(error), icon=":material/info:")
+        st.info(literal(error), icon=":material/info:")
         return
     variants: dict[str, Callable[[], View]] = {}
     if view.input_norm is not None:
@@ -62,7 +62,7 @@ def inputs_card(shown: ShownLayer) -> None:
     except NothingToShow:
         return
     except RunError as error:
-        st.info(plain(error), icon=":material/info:")
+        st.info(literal(error), icon=":material/info:")
 
 
 def _kept(view: LayerView, method: str) -> np.ndarray:

@@ -9,7 +9,7 @@ import streamlit as st
 from app.services.runs.layer import LayerView
 from app.ui.common import explanations
 from app.ui.common.cards import View, card, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.layer import text
 from app.ui.layer.cards import paths_view, row_numbers
 from diagnostics.allocation import RowAllocation, pool_mask
@@ -147,10 +147,10 @@ def mask_section(view: LayerView, rows: list[int], file_name: str) -> None:
             try:
                 keep = view.masks[allocation.method]()
             except RunError as error:
-                st.info(plain(error), icon=":material/info:")
+                st.info(literal(error), icon=":material/info:")
                 continue
             drawn = partial(_mask, keep, allocation, rows)
-            label = plain(allocation.label)
+            label = literal(allocation.label)
             card(
                 f"mask_{allocation.method}",
                 {"Mask": drawn},

@@ -11,7 +11,7 @@ from app.ui.common.present import link
 from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
 from app.ui.common.slots import compare_link
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import laboratory
 
 if TYPE_CHECKING:  # it computes, and imports torch
@@ -34,6 +34,6 @@ def keep_controls(study: "Study", outcome: "Outcome", shown: LayerView) -> None:
             signal, layer = laboratory().measured_signal(study.key, outcome.result.settings), study.key.layer
             name = name or f"{layer} at {shown.target:.0%}, {label}"
             folder = keep(study, outcome, labels[label], name, signal)
-            st.success(f"Kept in {plain(folder)}", icon=":material/check:")
+            st.success(f"Kept in {literal(folder)}", icon=":material/check:")
             link("stored_layer", "Open what was kept", "layers", run=folder.name, layer=layer)
             compare_link([Pick(folder.name, layer)])

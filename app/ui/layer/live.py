@@ -13,7 +13,7 @@ from app.services.layer.shipped import shipped_layer
 from app.services.layer.study import Study
 from app.ui.common.address import repeat_notices
 from app.ui.common.open_figure import rerun_page
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import laboratory
 from diagnostics.format import percent
 
@@ -35,7 +35,9 @@ def show_live_status(study: Study) -> None:
         else:
             st.fragment(partial(_load_model, study.key), run_every=POLL_SECONDS)()
     if isinstance(shipped, str) and study.key.model.source == "demo":
-        st.caption(f":material/warning: {plain(shipped)} The page was empty until the live model was loaded.")
+        st.caption(
+            f":material/warning: {literal(shipped)} The page was empty until the live model was loaded."
+        )
 
 
 def _load_model(key: StudyKey) -> None:
@@ -49,7 +51,7 @@ def _load_model(key: StudyKey) -> None:
     if not job.done:
         share = "" if job.progress.fraction is None else f" ({percent(job.progress.fraction, 0)})"
         with st.container(horizontal=True, vertical_alignment="center", gap="small", key="coming"):
-            st.caption(f"{shipped} Live model: {plain(f'{job.progress}{share}')}.")
+            st.caption(f"{shipped} Live model: {literal(f'{job.progress}{share}')}.")
             if st.button("Cancel", icon=":material/cancel:", type="tertiary"):
                 job.cancel()
                 st.rerun(scope="fragment")
@@ -71,5 +73,5 @@ def _reason(job: Job) -> str:
     except Cancelled:
         return "it was cancelled."
     except Exception as error:
-        return plain(error)
+        return literal(error)
     return ""

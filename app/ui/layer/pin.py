@@ -14,7 +14,7 @@ from app.services.layer.keys import FIRST_LAYER, FIRST_TARGET_PERCENT, ModelKey,
 from app.services.layer.study import Outcome, Study
 from app.services.server.access import SEMINAR
 from app.ui.common.search_options import IN_ADDRESS, SearchOptions, default_options, settings
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import laboratory, result_or_progress, study_in_memory
 
 PARAMETER = "pin"
@@ -199,7 +199,7 @@ def _study(key: StudyKey, shown: Study) -> Study | None:
 
 def _warn(reason: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", key="no-pin"):
-        st.warning(f"Nothing is pinned. {plain(reason)}", icon=":material/keep_off:")
+        st.warning(f"Nothing is pinned. {literal(reason)}", icon=":material/keep_off:")
         if st.button("Remove the pin", type="tertiary"):
             st.query_params.pop(PARAMETER, None)
             st.rerun()

@@ -12,7 +12,7 @@ from app.ui.common.cards import View, card, theme
 from app.ui.common.diagnosis import diagnosis
 from app.ui.common.segments import segments
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.common.waiting import NothingToShow, laboratory, result_or_stop
 from app.ui.layer.live import is_live
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
@@ -63,7 +63,7 @@ def signal_section(shown: ShownLayer) -> None:
         found = signal_from_json(facts, columns)
         of = ", ".join(found.titles) if facts["drawn"] == "texts" else KINDS[facts["drawn"]].lower()
         st.caption(
-            plain(f"Drawn again: {of}; {facts['vectors']:,} vectors in each of {len(found.rates)} draws.")
+            literal(f"Drawn again: {of}; {facts['vectors']:,} vectors in each of {len(found.rates)} draws.")
         )
         signal_card(found, shown.rows, shown.file_name)
 

@@ -7,7 +7,7 @@ from app.ui.common.cards import View
 from app.ui.common.guard import guarded
 from app.ui.common.present import link
 from app.ui.common.studio import open_studio, set_caption_settings, theme
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.learn.lesson import lesson
 from app.ui.learn.step import Check, Picture, Step
 from diagnostics.figures.drawn_figure import drawn_figure
@@ -28,7 +28,7 @@ def first_frame(picture: Picture | None) -> int:
     frame = control.frame(value)
     if frame is None:
         st.warning(
-            f"The address asks for {plain(f'{control.key}={value}'[:60])}, which this step cannot show; it shows "
+            f"The address asks for {literal(f'{control.key}={value}'[:60])}, which this step cannot show; it shows "
             "its own value instead.",
             icon=":material/link_off:",
         )
@@ -72,7 +72,7 @@ def show(number: int, step: Step, last: bool, picture: Picture | None) -> None:
             st.info(step.empty, icon=":material/info:")
         else:
             if picture.missing:
-                st.warning(plain(picture.missing), icon=":material/info:")
+                st.warning(literal(picture.missing), icon=":material/info:")
             name = step.name.lower()
             request = lesson("page", [(number, step, picture)], frame=frame, key=f"lesson_{name}")
             saved = request.saved

@@ -13,10 +13,10 @@ from app.services.runs.recoveries import recovered_bars
 from app.ui.common.cards import View, card, theme
 from app.ui.common.explanations import MAP_FORMULAS
 from app.ui.common.maps import map_finding
-from app.ui.common.present import kept, link
+from app.ui.common.present import link, presenter_parameters
 from app.ui.common.selection import chosen_data
 from app.ui.common.slots import add_to_compare
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.model.text import PERPLEXITY_FORMULA, lanes_finding
 from diagnostics.figures.model_map import model_map_figure
 from diagnostics.figures.outcome_gini import outcome_gini_figure
@@ -250,7 +250,10 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
     """Open a layer by a click; list several for a box; offer a list for the keyboard."""
     clicked = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
     if len(clicked) == 1:
-        st.switch_page("views/stored_layer.py", query_params={"run": run_id, "layer": clicked[0], **kept()})
+        st.switch_page(
+            "views/stored_layer.py",
+            query_params={"run": run_id, "layer": clicked[0], **presenter_parameters()},
+        )
     if not shown.layers:
         return
     names = clicked or list(shown.by_name)
@@ -266,7 +269,7 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
             key="layer_to_open",
         )
         if chosen is not None:
-            link("stored_layer", f"Open {plain(chosen)}", "layers", run=run_id, layer=chosen)
+            link("stored_layer", f"Open {literal(chosen)}", "layers", run=run_id, layer=chosen)
             add_to_compare(lambda: [Pick(run_id, chosen)], "add_layer_to_compare")
         if len(clicked) > 1:
             st.button(

@@ -16,7 +16,7 @@ from app.ui.common.guard import errors_shown
 from app.ui.common.live_link import prune_again
 from app.ui.common.open_figure import rerun_page
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim.evaluation.settings import Sampling
 from trim.runs.folder import Run
 from trim.runs.recovery import Recovery
@@ -46,7 +46,7 @@ def continue_prompt_views(runs: Sequence[Run], recovered: Sequence[Recovery]) ->
         _form([*able, *recovered])
         if unable:
             names = ", ".join(run.name for run in unable)
-            st.caption(f"Without masks of this model, or incomplete, and so left out: {plain(names)}.")
+            st.caption(f"Without masks of this model, or incomplete, and so left out: {literal(names)}.")
 
 
 @st.fragment
@@ -104,8 +104,8 @@ def _texts(key: str, runs: Sequence[Run | Recovery]) -> None:
     titles = {"dense": "Dense"} | {run.id: run.name for run in runs}
     if continuations.texts or continuations.active:
         for column, (target, title) in zip(st.columns(len(titles)), titles.items(), strict=True):
-            column.markdown(f"**{plain(title)}**")
+            column.markdown(f"**{literal(title)}**")
             text = continuations.texts.get(target)
-            column.markdown(":gray[…]" if text is None else plain(text) or ":gray[nothing]")
+            column.markdown(":gray[…]" if text is None else literal(text) or ":gray[nothing]")
     if continuations.message:
-        st.error(plain(continuations.message), icon=":material/error:")
+        st.error(literal(continuations.message), icon=":material/error:")

@@ -13,7 +13,7 @@ from app.services.server.access import SEMINAR
 from app.ui.common.choose import DTYPES, model_box, text_box, upload_text
 from app.ui.common.guard import errors_shown
 from app.ui.common.option_fields import option_field
-from app.ui.common.text import distinct, plain
+from app.ui.common.text import distinct, literal
 from app.ui.common.waiting import laboratory, result_or_progress
 from app.ui.model.prefill import BUDGET_FILE, P, fill_as_published
 from trim.methods.choices import BUDGETS
@@ -43,7 +43,7 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
     try:
         settings, title, measure = _fields(devices, runs)
     except trim.TrimError as error:
-        st.error(plain(error), icon=":material/error:")
+        st.error(literal(error), icon=":material/error:")
         return
     shown = format_command(settings, measure=measure, out="runs/NAME")
     st.code(shown, language="bash", wrap_lines=True)
@@ -111,7 +111,7 @@ def _model_facts(source: str) -> None:
         laboratory().description(source), source, "Looking at the model; no weights are read"
     )
     if found is not None:
-        st.caption(plain(f"{found.title}: {found.architecture}, {found.layers_text}"))
+        st.caption(literal(f"{found.title}: {found.architecture}, {found.layers_text}"))
 
 
 def _budget_file(runs: list[StoredRun]) -> str:

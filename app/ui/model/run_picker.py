@@ -6,7 +6,7 @@ import streamlit as st
 
 from app.services.jobs.manager import RunJobs
 from app.services.runs.store import StoredRun
-from app.ui.common.text import distinct, plain
+from app.ui.common.text import distinct, literal
 from trim.errors import RunError
 
 
@@ -54,7 +54,7 @@ def pick_run(listed: dict[str, str], default: str | None) -> str | None:
     requested = st.session_state.pop("started_run", None) or st.query_params.get("run")
     if requested is not None and requested not in labels:
         st.warning(
-            f"There is no run {plain(requested[:60])} of a whole model here; it may have been deleted.",
+            f"There is no run {literal(requested[:60])} of a whole model here; it may have been deleted.",
             icon=":material/link_off:",
         )
     if not labels:

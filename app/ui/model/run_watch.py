@@ -9,7 +9,7 @@ from app.services.jobs.records import JobState
 from app.services.runs.store import STORE
 from app.ui.common.jobs import running_job, stopped_job
 from app.ui.common.open_figure import rerun_page
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from diagnostics.format import percent
 from trim import TrimError
 
@@ -23,11 +23,11 @@ def watch(run_id: str, state: JobState) -> None:
         st.session_state["watched"] = (run_id, _blocks(run_id), time.monotonic())
         _live(run_id)
     elif state.status == "failed":
-        st.error(plain(state.message), icon=":material/error:")
+        st.error(literal(state.message), icon=":material/error:")
     elif state.status == "stopped":
         _stopped(run_id, state)
     elif state.message:
-        st.warning(f"The run is complete; after it: {plain(state.message)}", icon=":material/warning:")
+        st.warning(f"The run is complete; after it: {literal(state.message)}", icon=":material/warning:")
 
 
 @st.fragment(run_every=POLL_SECONDS)
@@ -55,7 +55,7 @@ def _stopped(run_id: str, state: JobState) -> None:
     stopped_job(
         run_id,
         "run",
-        title=f"**This run stopped: {done}.** {plain(state.message)}",
+        title=f"**This run stopped: {done}.** {literal(state.message)}",
         resumed="It resumes at the first block that is not complete, and ends bit for bit as if it had not been "
         "stopped.",
     )

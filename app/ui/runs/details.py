@@ -18,7 +18,7 @@ from app.ui.common.cards import show_facts
 from app.ui.common.continuations import continuations_card
 from app.ui.common.present import link
 from app.ui.common.slots import add_to_compare
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.runs.own import name_and_note, offer_files, show_entry
 from app.ui.runs.table import state_text
 from diagnostics.export import arrays_npz, table_csv
@@ -37,10 +37,10 @@ def show_run(entry: StoredRun, facts: RunFacts) -> None:
 
 
 def _show(entry: StoredRun, run: Run, facts: RunFacts) -> None:
-    st.caption(plain(" · ".join(filter(None, [facts.model, facts.method, state_text(facts), facts.id]))))
+    st.caption(literal(" · ".join(filter(None, [facts.model, facts.method, state_text(facts), facts.id]))))
     _numbers(run, facts)
     if run.structure.dense:
-        st.caption(plain(f"Stays dense: {'; '.join(run.structure.dense)}."))
+        st.caption(literal(f"Stays dense: {'; '.join(run.structure.dense)}."))
     _ways_on(run, facts)
     continuations_card(run)
     left, right = st.columns(2)

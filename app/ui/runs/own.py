@@ -11,7 +11,7 @@ from app.services.runs.files import delete, rename
 from app.services.runs.store import StoredRun
 from app.ui.common.guard import errors_shown, guarded
 from app.ui.common.seminar import presenter_only
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from trim.names import format_bytes
 from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH
 
@@ -22,11 +22,11 @@ Makers = Mapping[str, tuple[str, Callable[[], bytes]]]
 
 def show_entry(entry: StoredRun, facts: RunFacts, show: Callable[[], None] | None) -> None:
     """Show everything below the table; `show` draws a run or a recovery, None: it cannot be read."""
-    st.subheader(plain(facts.name))
+    st.subheader(literal(facts.name))
     if facts.note:
-        st.markdown(plain(facts.note))
+        st.markdown(literal(facts.note))
     if show is None:
-        st.error(plain(facts.problem), icon=":material/broken_image:")
+        st.error(literal(facts.problem), icon=":material/broken_image:")
     else:
         with guarded():
             show()
@@ -88,7 +88,7 @@ def delete_it(entry: StoredRun, facts: RunFacts) -> None:
         return
     with st.popover("Delete", icon=":material/delete:"):
         st.markdown(
-            f"Remove **{plain(facts.name)}** ({format_bytes(facts.size_bytes)}) from the disk? This cannot be undone."
+            f"Remove **{literal(facts.name)}** ({format_bytes(facts.size_bytes)}) from the disk? This cannot be undone."
         )
         if st.button("Delete it", type="primary", key="delete"):
             with errors_shown():

@@ -15,9 +15,9 @@ from app.services.runs.recoveries import as_stored
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR
 from app.ui.common.cards import show_facts
-from app.ui.common.present import kept, link
+from app.ui.common.present import link, presenter_parameters
 from app.ui.common.recovery import recovery_views
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from app.ui.runs.own import Makers, name_and_note, offer_files, show_entry
 from diagnostics.export import arrays_npz
 from diagnostics.format import percent
@@ -36,7 +36,7 @@ def show_recovery(entry: FolderEntry[Recovery], facts: RunFacts) -> None:
 def _show(entry: FolderEntry[Recovery], recovery: Recovery, facts: RunFacts) -> None:
     record, metrics = recovery.record, recovery.metrics
     st.caption(
-        plain(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts · {facts.id}")
+        literal(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts · {facts.id}")
     )
     curve = metrics.get("curve", [])
     trained = f"{metrics.get('steps', 0):,} steps in {metrics.get('training_seconds', 0):,.0f} s"
@@ -90,7 +90,7 @@ def _ways_on(recovery: Recovery, run: str | None) -> None:
         if recovery.has_model and st.button("X-ray its model", icon=":material/radiology:", type="tertiary"):
             key = XrayKey(str(recovery.path.resolve()), recovery.record.parent)
             st.session_state.update(xray_asked=key, xray_checkpoint=key.checkpoint, xray_parent=key.parent)
-            st.switch_page("views/xray.py", query_params=kept())
+            st.switch_page("views/xray.py", query_params=presenter_parameters())
 
 
 def _files(recovery: Recovery, facts: RunFacts) -> None:

@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.services.runs.store import StoredSweep
 from app.services.server.faults import explain
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 from diagnostics.format import percent
 from trim.names import one_line
 from trim.sweeps.folder import Sweep
@@ -32,7 +32,7 @@ def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
             lines.append(_unreadable(entry))
             problem = explain(error)
         if problem:
-            problems.append(f"{plain(entry.id)}: {plain(problem)}")
+            problems.append(f"{literal(entry.id)}: {literal(problem)}")
     st.dataframe(
         {key: [line[key] for line in lines] for key in lines[0]},
         hide_index=True,

@@ -9,7 +9,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 
 from app.services.runs.facts import RunFacts
 from app.ui.common.segments import segments
-from app.ui.common.text import plain
+from app.ui.common.text import literal
 
 KINDS = {"All": "", "Whole models": "model", "Single layers": "layer", "Recovered": "recovery"}
 ROW_PIXELS = 35
@@ -36,7 +36,7 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     ]
     if not found:
         st.info(
-            f"None of the {len(facts):,} runs here matches “{plain(search)}”. Search for fewer words.",
+            f"None of the {len(facts):,} runs here matches “{literal(search)}”. Search for fewer words.",
             icon=":material/search_off:",
         )
         return None
@@ -89,7 +89,7 @@ def _follow_address(all_ids: Sequence[str], ids: Sequence[str]) -> None:
             _move_tick()
         elif requested not in all_ids:
             st.warning(
-                f"There is no run {plain(requested[:60])} here (any more): it may have been deleted or moved.",
+                f"There is no run {literal(requested[:60])} here (any more): it may have been deleted or moved.",
                 icon=":material/link_off:",
             )
     if st.session_state.get("run_shown_here") not in ids:
