@@ -166,14 +166,15 @@ class RowsLesson:
     """The rows of one layer of a stored run.
 
     Attributes:
-        layer: its name.
-        rows, columns: its shape.
-        sparsity: of the layer.
-        rate: TRIM's; None: the layer stayed uniform.
-        gini, row_sparsity: (P,) of some rows, evenly spread over all by Gini.
-        spearman: of the two over all rows; None where one of them is the same in every row.
-        gain: layer quality over uniform's.
-        place: of that gain among `of` layers of the same kind, the largest first.
+        layer: the layer's name.
+        rows, columns: the layer's shape.
+        sparsity: the layer's sparsity.
+        rate: the learning rate that TRIM chose; None: the layer stayed uniform.
+        gini, row_sparsity: (P,), of some rows, evenly spread over all by Gini.
+        spearman: Spearman correlation of the two over all rows; None: one of them is the same in every row.
+        gain: layer quality minus that of uniform.
+        rank: rank of the gain among the layers of the same kind; 1 is the largest.
+        layers: number of layers of the same kind.
     """
 
     layer: str
@@ -185,8 +186,8 @@ class RowsLesson:
     row_sparsity: np.ndarray
     spearman: float | None
     gain: float
-    place: int
-    of: int
+    rank: int
+    layers: int
 
 
 @dataclass(frozen=True)

@@ -88,7 +88,7 @@ def _rows_finding(lesson: RowsLesson) -> str:
     sign = "rows of high cosine give" if lesson.rate > 0 else "rows of low cosine give"
     return (
         f"{name} TRIM chose η = {signed(lesson.rate, 'g')} ({sign}). It raised the layer's quality by "
-        f"{number(lesson.gain)}, number {lesson.place} of the {lesson.of} layers of this kind."
+        f"{number(lesson.gain)}, number {lesson.rank} of the {lesson.layers} layers of this kind."
     )
 
 
