@@ -146,7 +146,7 @@ def test_refusals_of_the_hub(hub, source, monkeypatch):
     hub.refuse(name, 403, "GatedRepo", kind="datasets")
     assert f"https://huggingface.co/datasets/{name}" in refusal(source)
     hub.add(name, {}, kind="datasets")
-    assert "no such file" in refusal(source)
+    assert "lacks a file" in refusal(source)
     monkeypatch.setattr(
         constants, "HUGGINGFACE_CO_URL_TEMPLATE", "http://127.0.0.1:9/{repo_id}/resolve/{revision}/{filename}"
     )
