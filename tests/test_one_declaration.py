@@ -9,7 +9,7 @@ import pytest
 from tests import forks
 from trim.runs.options import Option, idle_options, options
 from trim.runs.settings import PruneSettings
-from trim.sweeps.settings import GRID, SHARED
+from trim.sweeps.settings import GRID_OPTIONS, SHARED_OPTIONS
 
 # The settings class with one more option, in place before anything reads it.
 DECLARED = """
@@ -55,7 +55,7 @@ sweep = SweepSettings("demo", {"target": (0.5,), "allocation": ("trim", "uniform
 ids = [cell.id for cell in sweep.cells]
 assert ids[:2] == ["wanda-trim-uniform-shine0.25-0.5", "wanda-trim-uniform-shine0.75-0.5"], ids
 assert ids[2:] == ["wanda-uniform-uniform-0.5"], ids
-methods = [cell.method for cell in sweep.cells]
+methods = [cell.grid_values for cell in sweep.cells]
 named = {name: value for name, value in methods[0].items() if name not in ("seed", "target")}
 assert _label(named).endswith("shine 0.25")
 assert SweepSettings.from_json(sweep.to_json()) == sweep
@@ -134,7 +134,7 @@ def test_an_option_added_in_one_place_is_seen_everywhere(tmp_path):
 def test_every_field_is_an_option_with_a_help_text():
     known = options(PruneSettings)
     assert list(known) == list(PruneSettings.__dataclass_fields__)
-    assert set(GRID) | set(SHARED) | {"model", "pattern"} == set(known)
+    assert set(GRID_OPTIONS) | set(SHARED_OPTIONS) | {"model", "pattern"} == set(known)
     for each in known.values():
         assert each.help
         assert not each.help.endswith(".")

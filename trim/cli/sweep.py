@@ -23,7 +23,7 @@ from trim.runs.settings import MACHINE, PruneSettings
 from trim.runs.writer import new_run_path
 from trim.sweeps.folder import Sweep, create_sweep, open_sweep
 from trim.sweeps.results import results_markdown
-from trim.sweeps.settings import GRID, SHARED, SweepSettings
+from trim.sweeps.settings import GRID_OPTIONS, SHARED_OPTIONS, SweepSettings
 
 _SWEEP = """\
 Prune one model in many ways and measure the perplexity of each: all combinations of the values given. Combinations that
@@ -66,9 +66,9 @@ def add_sweep(commands: Commands) -> None:
     parser.add_argument("--resume", type=Path, metavar="DIR", help="resume this sweep, as it was begun")
     add_as_published(parser)
     grid = parser.add_argument_group("what varies: one or more values each")
-    add_grid(grid, GRID)
+    add_grid(grid, GRID_OPTIONS)
     add_text_options(parser.add_argument_group("evaluation texts"), prefix="evaluation-")
-    machine = add_options(parser, SHARED)[MACHINE]
+    machine = add_options(parser, SHARED_OPTIONS)[MACHINE]
     machine.add_argument(
         "--keep-masks", action="store_true", help="so that cells can be exported; ten times the disk"
     )
@@ -106,12 +106,12 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
         return open_sweep(chosen.resume)
     if chosen.model is None:
         raise SettingsError("name the model to prune, or the sweep to resume (--resume DIR)")
-    grid, shared = chosen_grid(chosen), chosen_fields(chosen, SHARED)
+    grid, shared = chosen_grid(chosen), chosen_fields(chosen, SHARED_OPTIONS)
     if chosen.as_published:
         published = published_fields({*grid, *shared})
         print_published(published)
-        grid |= {name: (value,) for name, value in published.items() if name in GRID}
-        shared |= {name: value for name, value in published.items() if name in SHARED}
+        grid |= {name: (value,) for name, value in published.items() if name in GRID_OPTIONS}
+        shared |= {name: value for name, value in published.items() if name in SHARED_OPTIONS}
     if chosen.evaluation_corpus is None:
         chosen.evaluation_corpus = [shared.get("corpus", PruneSettings.corpus)]
     texts = chosen_texts(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation-")

@@ -16,10 +16,10 @@ from trim.runs.options import options
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import write_json
 from trim.sweeps.folder import CellOutcome, Sweep
-from trim.sweeps.settings import GRID
+from trim.sweeps.settings import GRID_OPTIONS
 
 SCHEMA = 1
-_METHOD = tuple(name for name in GRID if name not in ("seed", "target"))
+_METHOD = tuple(name for name in GRID_OPTIONS if name not in ("seed", "target"))
 
 
 def write_results(sweep: Sweep) -> None:
@@ -188,11 +188,13 @@ def results_csv(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
     """Write one line for each cell and text; fields that make no difference to a cell are empty."""
     content = io.StringIO()
     writer = csv.writer(content, lineterminator="\n")
-    writer.writerow(["cell", *GRID, "text", "model_sparsity", "perplexity", "seconds", "done", "problem"])
+    writer.writerow(
+        ["cell", *GRID_OPTIONS, "text", "model_sparsity", "perplexity", "seconds", "done", "problem"]
+    )
     for outcome in outcomes:
         cell = _cell(outcome)
         for text, value in zip(sweep.settings.texts, cell["perplexities"], strict=True):
-            fields = [cell[name] for name in GRID]
+            fields = [cell[name] for name in GRID_OPTIONS]
             rest = [text.title, cell["model_sparsity"], value, cell["seconds"], cell["done"], cell["problem"]]
             writer.writerow([cell["id"], *fields, *rest])
     return content.getvalue()

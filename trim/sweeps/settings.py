@@ -16,11 +16,13 @@ from trim.runs.settings import PruneSettings
 from trim.runs.shapes import SweepOptions
 
 # The options that may have several values; the last one varies fastest.
-GRID = (
+GRID_OPTIONS = (
     *(name for name, each in options(PruneSettings).items() if each.varies and name != "target"),
     "target",
 )
-SHARED = tuple(name for name in options(PruneSettings) if name not in (*GRID, "model", "pattern"))
+SHARED_OPTIONS = tuple(
+    name for name in options(PruneSettings) if name not in (*GRID_OPTIONS, "model", "pattern")
+)
 MAX_COMBINATIONS = 10_000
 # The options that are in the name of every cell.
 _ALWAYS_NAMED = ("score", "allocation", "budget", "target")
@@ -31,11 +33,13 @@ def shared_fields(shared: Mapping[str, object] | PruneSettings) -> dict[str, obj
     if not isinstance(shared, PruneSettings):
         return dict(shared)
     declared = options(PruneSettings)
-    return {name: value for name in SHARED if (value := getattr(shared, name)) != declared[name].default}
+    return {
+        name: value for name in SHARED_OPTIONS if (value := getattr(shared, name)) != declared[name].default
+    }
 
 
 def _grid_values(settings: PruneSettings, idle: frozenset[str]) -> dict[str, object]:
-    return {name: None if name in idle else getattr(settings, name) for name in GRID}
+    return {name: None if name in idle else getattr(settings, name) for name in GRID_OPTIONS}
 
 
 @dataclass(frozen=True)
@@ -61,7 +65,7 @@ class Cell:
 
     @property
     def grid_values(self) -> dict[str, object]:
-        """Return the value of each option of `GRID`, None where it is idle."""
+        """Return the value of each option of `GRID_OPTIONS`, None where it is idle."""
         return _grid_values(self.settings, self.idle)
 
 
@@ -74,9 +78,8 @@ class SweepSettings:
 
     Attributes:
         model: a source for `load_model`. Its path, and those of texts and budget files, become absolute.
-        grid: fields of `PruneSettings` named in `GRID`, with their values.
-        shared: what all cells have in common: settings, or fields named in `SHARED` with their value; the others have
-            their defaults.
+        grid: fields of `PruneSettings` named in `GRID_OPTIONS`, with their values.
+        shared: the settings of all cells, or only the fields named in `SHARED_OPTIONS` that differ from the default.
         texts: the texts on which perplexity is measured.
         cells: the cells to make.
 
@@ -93,7 +96,7 @@ class SweepSettings:
     def __post_init__(self) -> None:
         object.__setattr__(self, "model", absolute(self.model, MODELS))
         shared = shared_fields(self.shared)
-        for given, known in ((self.grid, GRID), (shared, SHARED)):
+        for given, known in ((self.grid, GRID_OPTIONS), (shared, SHARED_OPTIONS)):
             for name in given:
                 if name not in known:
                     raise SettingsError(
@@ -103,7 +106,7 @@ class SweepSettings:
             raise SettingsError("give the sparsity of the model: one or more targets (--targets 0.6 0.7)")
         if not self.texts:
             raise SettingsError("name at least one text to measure perplexity on")
-        grid = {name: tuple(dict.fromkeys(self.grid[name])) for name in GRID if name in self.grid}
+        grid = {name: tuple(dict.fromkeys(self.grid[name])) for name in GRID_OPTIONS if name in self.grid}
         if (combinations := math.prod(map(len, grid.values()))) > MAX_COMBINATIONS:
             raise SettingsError(
                 f"these are {combinations:,} combinations, and a sweep has at most {MAX_COMBINATIONS:,}; "
@@ -149,7 +152,7 @@ class SweepSettings:
     def _name(self, settings: PruneSettings, idle: frozenset[str]) -> str:
         """Return the name of a cell: score, allocation, budget, the options that distinguish it, and the target."""
         parts = [settings.score, settings.allocation, Path(settings.budget).stem]
-        for name in GRID:
+        for name in GRID_OPTIONS:
             value = getattr(settings, name)
             distinguishes = len(self.grid.get(name, ())) > 1 and name not in idle and value is not False
             if distinguishes and name not in _ALWAYS_NAMED:

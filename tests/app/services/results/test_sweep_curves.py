@@ -1,11 +1,11 @@
 """Curves of sweeps are named by what tells them apart."""
 
 from app.services.results.sweep_curves import brief_labels
-from trim.sweeps.settings import GRID
+from trim.sweeps.settings import GRID_OPTIONS
 
 
 def method(**fields):
-    plain = dict.fromkeys(GRID) | {"score": "wanda", "allocation": "trim", "budget": "uniform"}
+    plain = dict.fromkeys(GRID_OPTIONS) | {"score": "wanda", "allocation": "trim", "budget": "uniform"}
     return plain | {"recalculate_inputs": False} | fields
 
 
