@@ -131,7 +131,7 @@ def rows_of(sweep: trim.Sweep, left_out: Sequence[str]) -> list[dict]:
     without = {"without": sorted(left_out)} if left_out else {}
     return [
         {
-            "method": {name: value for name, value in outcome.cell.method.items() if value is not None}
+            "method": {name: value for name, value in outcome.cell.grid_values.items() if value is not None}
             | without,
             "model_sparsity": outcome.run.metrics["sparsity"]["realised"],
             "perplexity": [entry["perplexity"] for entry in outcome.perplexities],
