@@ -22,7 +22,7 @@ from trim.models.checkpoint import quiet
 from trim.models.gguf_config import parameter_names, read_config
 from trim.models.gguf_header import GgufHeader, GgufTensor, cut_short, read_gguf_header
 from trim.models.replaced import replaced
-from trim.models.tensor_files import WEIGHTS
+from trim.models.weight_files import WEIGHTS
 from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:

@@ -17,7 +17,8 @@ from trim.models.dense import stays_dense
 from trim.models.experts import RoutedLinear, routers
 from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_gguf_header
-from trim.models.tensor_files import TensorFiles, weight_files, weights_key
+from trim.models.tensor_files import TensorFiles, weights_key
+from trim.models.weight_files import weight_files
 from trim.names import select_layers
 from trim.progress import Meter, ProgressListener
 

@@ -13,16 +13,9 @@ from trim.models.architecture import blueprint
 from trim.models.gguf import dequantized_folder, lost_tensors
 from trim.models.gguf_header import cut_short, read_gguf_header
 from trim.models.reasons import SUPPORTED
-from trim.models.tensor_files import (
-    INDEX,
-    PICKLES,
-    WEIGHTS,
-    TensorFiles,
-    index_files,
-    pickle_advice,
-    weight_files,
-)
+from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors
+from trim.models.weight_files import INDEX, PICKLES, WEIGHTS, index_files, pickle_advice, weight_files
 from trim.names import RECOVERED_FOLDER, RECOVERY_FILE, local_path, one_line
 from trim.progress import Progress, ProgressListener
 
