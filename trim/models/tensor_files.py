@@ -1,7 +1,7 @@
 """The safetensors files of a model folder, of which each tensor can be read alone.
 
-Tensors are read into memory of their own. The usual reader maps whole files as private memory, which counts against a data limit, so
-that a model larger than that limit could not be opened with it.
+Tensors are read into memory of their own. The usual reader maps whole files as private memory, which counts against a
+data limit, so that a model larger than that limit could not be opened with it.
 """
 
 import contextlib
