@@ -1,6 +1,7 @@
 """The folder of the runs, and lists of the runs, recoveries or sweeps in it."""
 
 import os
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,6 +11,13 @@ from typing import Generic, TypeVar
 from trim.errors import RunError
 from trim.runs.json_files import read_events, read_json
 from trim.runs.shapes import Notes, RecordHead
+
+_ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
+
+
+def is_run_id(text: str) -> bool:
+    """Return whether a text, such as one from an address, can be the name of a run's folder and is not a path."""
+    return _ID.fullmatch(text) is not None
 
 
 class StoredFolder:

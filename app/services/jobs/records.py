@@ -6,7 +6,6 @@ app, and a killed job is recognised.
 
 import hashlib
 import json
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,10 +16,10 @@ from trim.errors import RunError
 from trim.files import remove_temporary
 from trim.runs.fields import Limits
 from trim.runs.json_files import read_json
+from trim.runs.listing import is_run_id
 from trim.runs.writer import remove_unstarted, write_json
 
 MAX_JOBS = 50
-_ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
 _MAX_MESSAGE_CHARACTERS = 2000
 
 
@@ -98,7 +97,7 @@ class JobFolder:
         Raises:
             RunError: the id is not a valid name; ids come from addresses.
         """
-        if not _ID.fullmatch(job_id):
+        if not is_run_id(job_id):
             raise RunError(f"There is no run {job_id[:60]!r}. Choose one on the Runs page.")
         return self.folder() / job_id
 

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import re
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from app.services.server.faults import explain
 from app.services.server.lru import SharedCache, cached
 from trim.errors import RunError
 from trim.runs.folder import Run, open_run
-from trim.runs.listing import runs_folder
+from trim.runs.listing import is_run_id, runs_folder
 from trim.runs.record import LayerRecord
 from trim.sweeps.folder import Sweep, open_sweep
 
@@ -23,7 +22,6 @@ LAYER_CACHE_SIZE = 64
 SWEEP_CACHE_SIZE = 64
 # The files of a run apart from its blocks; after a change in any of them it is read again.
 _READ = ("config.json", "manifest.json", "metrics.json", "diagnoses.json", "notes.json", "budgets.json")
-_ID = re.compile(r"[^\s./\\:\0][^/\\:\0]{0,199}")
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +115,7 @@ class RunStore:
         Raises:
             RunError: no run has this id; it may have been deleted while it was on a page.
         """
-        if _ID.fullmatch(run_id):
+        if is_run_id(run_id):
             for folder, shipped in self._folders():
                 if (entry := self._read(os.path.join(folder, run_id), shipped)) is not None:
                     return entry
