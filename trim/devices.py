@@ -83,9 +83,10 @@ def available_bytes(device: torch.device) -> int:
     return min(int(psutil.virtual_memory().available), _container_bytes())
 
 
-def half_is_free(device: torch.device) -> bool:
-    """Return whether at least half of a GPU's memory is free or could be freed now."""
-    return 2 * available_bytes(device) >= torch.cuda.get_device_properties(device).total_memory
+def half_is_free(device: torch.device, after_bytes: int = 0) -> bool:
+    """Return whether half of a GPU's memory is free, or could be freed now, once `after_bytes` more are used."""
+    free = available_bytes(device) - after_bytes
+    return 2 * free >= torch.cuda.get_device_properties(device).total_memory
 
 
 def _container_bytes() -> int:

@@ -226,7 +226,7 @@ def test_whole_runs(family, dtype, tmp_path, monkeypatch):
 def test_weights_read_ahead_are_those_of_the_files(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, free: bool
 ):
-    monkeypatch.setattr(streamed, "half_is_free", lambda device: free)
+    monkeypatch.setattr(streamed, "half_is_free", lambda device, after_bytes=0: free)
     model = StreamedModel(tiny.folder(tmp_path / "llama"), device=GPU, dtype="float32")
     for index in (0, 1, 2, 1):
         with model.block(index) as block:

@@ -58,12 +58,14 @@ class StreamedModel:
         self.folder = folder
         self.files = TensorFiles(folder)
         self.device = device
+        self._reads_ahead = device.type == "cuda"  # on a CPU the computation would wait for it
         self._last_block = -1
         self._keeping = False
         self._kept: dict[str, Tensor] = {}
         self.module = _skeleton(folder, dtype, device, self.files.main_dtype)
         self.dtype = next(self.module.parameters()).dtype
         self.blocks = find_blocks(self.module)
+        self._used_blocks = len(self.blocks)
         self.routers = routers(self.blocks)
         self._tensors = ModelTensors(self.module, self.files)
         self._prefetcher = Prefetcher(self._tensors, device)
@@ -115,9 +117,14 @@ class StreamedModel:
             self._keeping = False
 
     def release(self, *, after: int = -1) -> None:
-        """Release cached weights of the blocks after block `after`; by default of all, and what was prefetched."""
+        """Release cached weights: by default of all blocks, and what was prefetched.
+
+        `after`: only those of the blocks after this one, which are not prefetched from now on.
+        """
         if after < 0:
             self._prefetcher.release()
+        else:
+            self._used_blocks = after + 1
         for index in range(after + 1, len(self.blocks)):
             for *_, name in named_tensors(self._parts(index)):
                 self._kept.pop(name, None)
@@ -129,9 +136,10 @@ class StreamedModel:
         On a GPU the next block is prefetched: the one after it, or before it where blocks are read backwards. The
         operations between the block's matrix products are fused there (`trim.models.fusion`).
         """
-        ahead = index + (1 if index >= self._last_block else -1)
-        self._last_block = index
         parts = self._parts(index)
+        self._request(parts)
+        ahead = index + (1 if index == 0 or index >= self._last_block else -1)
+        self._last_block = index
         with self._filled(parts), fused(self.blocks[index], self.device):
             self.prefetch(ahead)
             try:
@@ -143,9 +151,13 @@ class StreamedModel:
                 self._kept |= {name: held[leaf].data for _, held, leaf, name in named_tensors(parts)}
 
     def prefetch(self, index: int) -> None:
-        """Begin to read a block's weights, if the block exists and a GPU computes meanwhile."""
-        if self.device.type == "cuda" and 0 <= index < len(self.blocks):
-            names = (name for *_, name in named_tensors(self._parts(index)))
+        """Begin to read a block's weights, if the block is used and a GPU computes meanwhile."""
+        if 0 <= index < self._used_blocks:
+            self._request(self._parts(index))
+
+    def _request(self, parts: list[tuple[str, nn.Module]]) -> None:
+        if self._reads_ahead:
+            names = (name for *_, name in named_tensors(parts))
             self._prefetcher.request([name for name in names if name not in self._kept])
 
     @contextlib.contextmanager
@@ -212,7 +224,7 @@ def _skeleton(
 
 
 class Prefetcher:
-    """Reads tensors ahead, onto a GPU while half of its memory is free, else into memory from which it copies fastest.
+    """Reads tensors ahead, onto a GPU if half of its memory stays free, else into memory from which it copies fastest.
 
     A new request releases the tensors of the last one, so that at most one block's weights wait here.
     """
@@ -229,8 +241,10 @@ class Prefetcher:
         if set(names) == set(self._coming):
             return
         self.release()
-        copying = self._copying if self._copying and half_is_free(self._device) else None
-        for run in self._tensors.runs(names):
+        runs = self._tensors.runs(names)
+        size = sum(place.length for run in runs for place in run.values() if place is not None)
+        copying = self._copying if self._copying and half_is_free(self._device, after_bytes=size) else None
+        for run in runs:
             self._coming |= dict.fromkeys(run, self._reader.submit(self._read, run, copying))
 
     def take(self, name: str) -> Tensor:
@@ -240,7 +254,13 @@ class Prefetcher:
             ModelError: as `ModelTensors.read`.
         """
         coming = self._coming.pop(name, None)
-        return self._tensors.read(name) if coming is None else coming.result().take(name)
+        if coming is None:
+            return self._tensors.read(name)
+        try:
+            return coming.result().take(name)
+        except BaseException:
+            self.release()  # the others that were read with it failed too
+            raise
 
     def release(self) -> None:
         """Release the requested tensors."""

@@ -1,5 +1,7 @@
 """Tensors read ahead are those of the file, whoever asked for them and in which order."""
 
+import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -44,9 +46,10 @@ def test_an_error_reaches_whoever_takes(tensors, tmp_path):
     prefetcher = Prefetcher(tensors, CPU)
     (tmp_path / "llama/model.safetensors").unlink()
     prefetcher.request(NAMES)
-    for name in NAMES:
+    for name in NAMES:  # also when it is read again
         with pytest.raises(ModelError, match="cannot be read any more"):
             prefetcher.take(name)
+    assert not prefetcher._coming
 
 
 @pytest.mark.parametrize("most", [1, 20_000, 2**20])
@@ -87,3 +90,40 @@ def test_scalars_and_empty_tensors(tmp_path):
     for run in joined_in_runs(files.places):
         for name, tensor in files.read_run(run).items():
             assert torch.equal(tensor, given[name])
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2, 0, 1, 2), (0, 1, 2, 2, 1, 0, 0, 1, 2), (2, 0, 1)])
+def test_blocks_are_read_by_other_threads_and_once_for_each_use(tmp_path, monkeypatch, order):
+    model = StreamedModel(tiny.folder(tmp_path / "llama"), device=CPU)
+    model._reads_ahead = True
+    plain, read = TensorFiles.read_run, []
+
+    def watched(files: TensorFiles, run: dict[str, TensorPlace], **options: bool) -> dict[str, torch.Tensor]:
+        read.extend((threading.current_thread().name.split("_")[0], name) for name in run)
+        return plain(files, run, **options)
+
+    monkeypatch.setattr(TensorFiles, "read_run", watched)
+    model.release(after=2)
+    for index in order:
+        with model.block(index) as block:
+            name = f"model.layers.{index}.mlp.up_proj.weight"
+            assert torch.equal(
+                block.mlp.up_proj.weight, load_file(tmp_path / "llama/model.safetensors")[name]
+            )
+    model._prefetcher._reader.shutdown()
+    assert {thread for thread, _ in read} == {"trim-read"}
+    used = Counter(name for _, name in read)
+    assert all(used[f"model.layers.{index}.mlp.up_proj.weight"] >= order.count(index) for index in set(order))
+    assert sum(used.values()) <= 9 * (
+        len(order) + 1
+    )  # one block at most is read in vain, the one before a turn
+
+
+def test_blocks_that_are_not_used_are_not_prefetched(tmp_path):
+    model = StreamedModel(tiny.folder(tmp_path / "llama"), device=CPU)
+    model._reads_ahead = True
+    model.release(after=1)
+    with model.block(0):
+        assert model._prefetcher._coming
+    with model.block(1):
+        assert not model._prefetcher._coming
