@@ -182,3 +182,14 @@ def halving(
 def has_kernels(device: torch.device) -> bool:
     """Return whether the Triton kernels of `trim.kernels` can be used on a device."""
     return device.type == "cuda" and importlib.util.find_spec("triton") is not None
+
+
+@contextlib.contextmanager
+def fixed_threads(threads: int) -> Iterator[None]:
+    """Run torch with a number of threads inside the `with` block; it changes how sums round."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

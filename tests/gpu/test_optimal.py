@@ -118,13 +118,13 @@ def test_whole_models(allocation, budget, dtype, tmp_path):
 
 def test_blocks_that_stay_on_the_device_are_read_once(tmp_path, monkeypatch):
     model = StreamedModel(rough.make_model("llama", tmp_path), device=torch.device("cuda"))
-    read, count = TensorFiles.read_run, []
+    read, count = TensorFiles.read_chunk, []
 
-    def counted(files: TensorFiles, run: dict[str, TensorPlace], **options: Any) -> dict[str, torch.Tensor]:
-        count.extend(run)
-        return read(files, run, **options)
+    def counted(files: TensorFiles, chunk: dict[str, TensorPlace], **options: Any) -> dict[str, torch.Tensor]:
+        count.extend(chunk)
+        return read(files, chunk, **options)
 
-    monkeypatch.setattr(TensorFiles, "read_run", counted)
+    monkeypatch.setattr(TensorFiles, "read_chunk", counted)
 
     def weights() -> list[torch.Tensor]:
         found = []

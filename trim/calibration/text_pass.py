@@ -279,17 +279,6 @@ def text_pass(
         yield TextPass(model, calibration, states, batch, alongside)
 
 
-@contextlib.contextmanager
-def fixed_threads(threads: int) -> Iterator[None]:
-    """Run torch with a number of threads inside the `with` block; it changes how sums round."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
-
-
 class DensePass:
     """A pass of the text through the dense model, alongside the pass through the model that is pruned.
 

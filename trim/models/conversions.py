@@ -35,7 +35,7 @@ _JOINING = {"MergeModulelist", "Concatenate", "ErnieFuseAndSplitTextVisionExpert
 
 @dataclass(frozen=True)
 class StoredTensor:
-    """Where the files hold a tensor of the model, or some of its rows.
+    """The location in the files of a tensor of the model, or of some of its rows.
 
     Attributes:
         name: the name in the files of the tensor that holds it.

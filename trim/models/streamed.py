@@ -21,7 +21,7 @@ from trim.models.conversions import StoredTensor
 from trim.models.experts import routers
 from trim.models.fusion import fused
 from trim.models.tensor_files import TensorFiles
-from trim.models.tensor_names import ModelTensors, Run, named_tensors
+from trim.models.tensor_names import Chunk, ModelTensors, named_tensors
 from trim.models.towers import other_towers, output_head
 
 if TYPE_CHECKING:
@@ -241,11 +241,11 @@ class Prefetcher:
         if set(names) == set(self._coming):
             return
         self.release()
-        runs = self._tensors.runs(names)
-        size = sum(place.length for run in runs for place in run.values() if place is not None)
+        chunks = self._tensors.chunks(names)
+        size = sum(place.length for chunk in chunks for place in chunk.values() if place is not None)
         copying = self._copying if self._copying and half_is_free(self._device, after_bytes=size) else None
-        for run in runs:
-            self._coming |= dict.fromkeys(run, self._reader.submit(self._read, run, copying))
+        for chunk in chunks:
+            self._coming |= dict.fromkeys(chunk, self._reader.submit(self._read, chunk, copying))
 
     def take(self, name: str) -> Tensor:
         """Return a tensor in the type of the file; read it now if it was not requested.
@@ -268,11 +268,11 @@ class Prefetcher:
             coming.cancel()
         self._coming = {}
 
-    def _read(self, run: Run, copying: torch.cuda.Stream | None) -> "_Arrived":
+    def _read(self, chunk: Chunk, copying: torch.cuda.Stream | None) -> "_Arrived":
         if copying is None:
-            return _Arrived(self._tensors.read_run(run, pinned=self._device.type == "cuda"))
+            return _Arrived(self._tensors.read_chunk(chunk, pinned=self._device.type == "cuda"))
         with torch.cuda.stream(copying):
-            tensors = self._tensors.read_run(run, pinned=True, onto=self._device)
+            tensors = self._tensors.read_chunk(chunk, pinned=True, onto=self._device)
             return _Arrived(tensors, copying.record_event())
 
 

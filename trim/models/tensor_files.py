@@ -22,7 +22,7 @@ from trim.models.safetensors_header import DTYPES, TensorPlace, find_tensors
 from trim.models.weight_files import read_weight_map, weight_files
 
 MAX_TENSORS = 100_000  # in one model; the largest mixtures of experts have some 70,000
-RUN_BYTES = 2**25  # of tensors that are read at once
+CHUNK_BYTES = 2**25  # of tensors that are read at once
 ALIGNMENT = 256  # bytes; the libraries of a GPU choose other algorithms for tensors that are less aligned
 _SAMPLE_BYTES = 4096
 
@@ -127,24 +127,24 @@ class TensorFiles:
     def read(self, name: str, offset: int = 0, shape: tuple[int, ...] | None = None) -> Tensor:
         """Read one tensor, or a contiguous part of it, into host memory in the type of the file.
 
-        Arguments and errors: as for `place` and `read_run`.
+        Arguments and errors: as for `place` and `read_chunk`.
         """
-        return self.read_run({name: self.place(name, offset, shape)})[name]
+        return self.read_chunk({name: self.place(name, offset, shape)})[name]
 
-    def read_run(
-        self, run: Mapping[str, TensorPlace], *, pinned: bool = False, onto: torch.device | None = None
+    def read_chunk(
+        self, chunk: Mapping[str, TensorPlace], *, pinned: bool = False, onto: torch.device | None = None
     ) -> dict[str, Tensor]:
         """Read tensors that follow each other in a file into one buffer, of which they are views.
 
         Args:
-            run: their places in order, as `joined_in_runs` returns them.
+            chunk: their places in order, as `joined_in_chunks` returns them.
             pinned: whether to use memory from which a GPU copies asynchronously.
             onto: a GPU to which torch's current stream copies them, if its memory suffices.
 
         Raises:
             ModelError: the file is gone or was written to since it was opened.
         """
-        places = list(run.values())
+        places = list(chunk.values())
         path, begin = places[0].path, places[0].start
         buffer = torch.empty(places[-1].end - begin, dtype=torch.uint8, pin_memory=pinned)
         try:
@@ -165,7 +165,7 @@ class TensorFiles:
                 buffer = buffer.to(onto, non_blocking=True)
         return {
             name: buffer[place.start - begin : place.end - begin].view(place.dtype).view(place.shape)
-            for name, place in run.items()
+            for name, place in chunk.items()
         }
 
     def checksums(self) -> dict[str, str]:
@@ -206,21 +206,21 @@ class TensorFiles:
         return fingerprint(digests)
 
 
-def joined_in_runs(places: Mapping[str, TensorPlace]) -> list[dict[str, TensorPlace]]:
+def joined_in_chunks(places: Mapping[str, TensorPlace]) -> list[dict[str, TensorPlace]]:
     """Join tensors that follow each other in a file, so that they are read at once: a block may have hundreds.
 
-    Each tensor of a run begins at a multiple of `ALIGNMENT`, as one in memory of its own does.
+    Each tensor of a chunk begins at a multiple of `ALIGNMENT`, as one in memory of its own does.
     """
-    runs: list[dict[str, TensorPlace]] = []
+    chunks: list[dict[str, TensorPlace]] = []
     begin = end = None
     for name, place in sorted(places.items(), key=lambda item: (item[1].path, item[1].start)):
         offset = place.start - begin.start if begin else 0
         follows = end is not None and (place.path, place.start) == (end.path, end.end)
-        if not follows or offset % ALIGNMENT or offset + place.length > RUN_BYTES:
+        if not follows or offset % ALIGNMENT or offset + place.length > CHUNK_BYTES:
             begin = place
-            runs.append({})
-        runs[-1][name] = end = place
-    return runs
+            chunks.append({})
+        chunks[-1][name] = end = place
+    return chunks
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

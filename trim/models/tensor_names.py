@@ -13,13 +13,13 @@ from trim.models.conv1d import TransposedLinear
 from trim.models.conversions import Conversion, StoredTensor, match_tensors
 from trim.models.experts import POST_NORM, Experts, MatrixPart, matrix_of
 from trim.models.safetensors_header import TensorPlace
-from trim.models.tensor_files import TensorFiles, joined_in_runs
+from trim.models.tensor_files import TensorFiles, joined_in_chunks
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
 
 # Tensors by the model's names that are read at once, with their places; None: it is made of several.
-Run = Mapping[str, TensorPlace | None]
+Chunk = Mapping[str, TensorPlace | None]
 
 
 class ModelTensors:
@@ -107,12 +107,12 @@ class ModelTensors:
         """Find where the files hold a tensor, or its rows; empty where it is computed from other tensors."""
         return self._stored.get(self._held_as(name), [])
 
-    def runs(self, names: Iterable[str]) -> list[Run]:
-        """Join tensors that `read_run` reads at once."""
+    def chunks(self, names: Iterable[str]) -> list[Chunk]:
+        """Join tensors that `read_chunk` reads at once."""
         places = {name: self._place(name) for name in names}
         whole = {name: place for name, place in places.items() if place is not None}
-        made: list[Run] = [{name: None} for name in places if name not in whole]
-        return [*joined_in_runs(whole), *made]
+        made: list[Chunk] = [{name: None} for name in places if name not in whole]
+        return [*joined_in_chunks(whole), *made]
 
     def read(self, name: str) -> Tensor:
         """Read one tensor by the model's name, in host memory and in the type of the file.
@@ -120,16 +120,16 @@ class ModelTensors:
         Raises:
             ModelError: a file has become shorter.
         """
-        return self.read_run({name: self._place(name)})[name]
+        return self.read_chunk({name: self._place(name)})[name]
 
-    def read_run(
-        self, run: Run, *, pinned: bool = False, onto: torch.device | None = None
+    def read_chunk(
+        self, chunk: Chunk, *, pinned: bool = False, onto: torch.device | None = None
     ) -> dict[str, Tensor]:
-        """Read one of the `runs`; arguments and errors: as for `TensorFiles.read_run`, but made tensors stay here."""
-        stored = {name: place for name, place in run.items() if place is not None}
+        """Read one of the `chunks`, as `TensorFiles.read_chunk` does; a tensor that is made stays in host memory."""
+        stored = {name: place for name, place in chunk.items() if place is not None}
         if stored:
-            return self._files.read_run(stored, pinned=pinned, onto=onto)
-        made = {name: self._made(self._held_as(name)) for name in run}
+            return self._files.read_chunk(stored, pinned=pinned, onto=onto)
+        made = {name: self._made(self._held_as(name)) for name in chunk}
         return {name: tensor.pin_memory() if pinned else tensor for name, tensor in made.items()}
 
     def _place(self, name: str) -> TensorPlace | None:

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from trim.calibration.inputs import MIN_TOKENS
-from trim.calibration.text_pass import DensePass, default_batch, fixed_threads
+from trim.calibration.text_pass import DensePass, default_batch
+from trim.devices import fixed_threads
 from trim.errors import RunError
 from trim.methods.budgets import Budgets
 from trim.methods.choices import BUDGETS

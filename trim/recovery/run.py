@@ -11,8 +11,7 @@ import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from trim.calibration.text_pass import fixed_threads
-from trim.devices import choose_device, memory_errors_named
+from trim.devices import choose_device, fixed_threads, memory_errors_named
 from trim.errors import RunError
 from trim.models.fusion import fused
 from trim.models.loaded import Model

@@ -13,7 +13,7 @@ from trim.errors import ModelError
 from trim.models import tensor_files
 from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import Prefetcher, StreamedModel
-from trim.models.tensor_files import TensorFiles, joined_in_runs
+from trim.models.tensor_files import TensorFiles, joined_in_chunks
 from trim.models.tensor_names import ModelTensors
 
 CPU = torch.device("cpu")
@@ -53,21 +53,21 @@ def test_an_error_reaches_whoever_takes(tensors, tmp_path):
 
 
 @pytest.mark.parametrize("most", [1, 20_000, 2**20])
-def test_a_run_holds_the_tensors_of_the_file(tensors, tmp_path, monkeypatch, most):
-    monkeypatch.setattr(tensor_files, "RUN_BYTES", most)
+def test_a_chunk_holds_the_tensors_of_the_file(tensors, tmp_path, monkeypatch, most):
+    monkeypatch.setattr(tensor_files, "CHUNK_BYTES", most)
     stored = load_file(tmp_path / "llama/model.safetensors")
     names = [name for name in stored if ".layers.1." in name]
-    runs = tensors.runs(names)
-    assert sorted(name for run in runs for name in run) == sorted(names)
-    assert (len(runs) == len(names)) == (most == 1)
-    for run in runs:
-        assert len(run) == 1 or sum(stored[name].nbytes for name in run) <= most
-        for name, tensor in tensors.read_run(run).items():
+    chunks = tensors.chunks(names)
+    assert sorted(name for chunk in chunks for name in chunk) == sorted(names)
+    assert (len(chunks) == len(names)) == (most == 1)
+    for chunk in chunks:
+        assert len(chunk) == 1 or sum(stored[name].nbytes for name in chunk) <= most
+        for name, tensor in tensors.read_chunk(chunk).items():
             assert tensor.dtype == stored[name].dtype
             assert torch.equal(tensor, stored[name])
 
 
-def test_runs_begin_anew_at_gaps_other_files_and_odd_places():
+def test_chunks_begin_anew_at_gaps_other_files_and_odd_places():
     def place(path: str, start: int, length: int) -> TensorPlace:
         return TensorPlace(Path(path), start, length, torch.uint8, (length,))
 
@@ -80,15 +80,15 @@ def test_runs_begin_anew_at_gaps_other_files_and_odd_places():
         "f": place("b", 266, 256),
         "g": place("b", 522, 256),
     }
-    assert [list(run) for run in joined_in_runs(places)] == [["a", "b"], ["c"], ["d", "e"], ["f", "g"]]
+    assert [list(chunk) for chunk in joined_in_chunks(places)] == [["a", "b"], ["c"], ["d", "e"], ["f", "g"]]
 
 
 def test_scalars_and_empty_tensors(tmp_path):
     given = {"empty": torch.zeros(0, 3), "one": torch.tensor(2.5), "two": torch.tensor([1.0, 2.0])}
     save_file(given, tmp_path / "model.safetensors")
     files = TensorFiles(tmp_path)
-    for run in joined_in_runs(files.places):
-        for name, tensor in files.read_run(run).items():
+    for chunk in joined_in_chunks(files.places):
+        for name, tensor in files.read_chunk(chunk).items():
             assert torch.equal(tensor, given[name])
 
 
@@ -96,13 +96,15 @@ def test_scalars_and_empty_tensors(tmp_path):
 def test_blocks_are_read_by_other_threads_and_once_for_each_use(tmp_path, monkeypatch, order):
     model = StreamedModel(tiny.folder(tmp_path / "llama"), device=CPU)
     model._reads_ahead = True
-    plain, read = TensorFiles.read_run, []
+    plain, read = TensorFiles.read_chunk, []
 
-    def watched(files: TensorFiles, run: dict[str, TensorPlace], **options: bool) -> dict[str, torch.Tensor]:
-        read.extend((threading.current_thread().name.split("_")[0], name) for name in run)
-        return plain(files, run, **options)
+    def watched(
+        files: TensorFiles, chunk: dict[str, TensorPlace], **options: bool
+    ) -> dict[str, torch.Tensor]:
+        read.extend((threading.current_thread().name.split("_")[0], name) for name in chunk)
+        return plain(files, chunk, **options)
 
-    monkeypatch.setattr(TensorFiles, "read_run", watched)
+    monkeypatch.setattr(TensorFiles, "read_chunk", watched)
     model.release(after=2)
     for index in order:
         with model.block(index) as block:

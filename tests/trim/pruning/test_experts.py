@@ -275,13 +275,13 @@ def test_a_single_tensor_is_read_of_a_joined_one(tmp_path, monkeypatch):
     source = folder_of(tmp_path / "model", module_of("qwen3_moe"), joined=True)
     model = StreamedModel(source, device=torch.device("cpu"))
     read: list[tuple[int, ...]] = []
-    plain: Callable[..., dict[str, torch.Tensor]] = model.files.read_run
+    plain: Callable[..., dict[str, torch.Tensor]] = model.files.read_chunk
 
-    def watch(run: dict[str, TensorPlace], **options: object) -> dict[str, torch.Tensor]:
-        read.extend(place.shape for place in run.values())
-        return plain(run, **options)
+    def watch(chunk: dict[str, TensorPlace], **options: object) -> dict[str, torch.Tensor]:
+        read.extend(place.shape for place in chunk.values())
+        return plain(chunk, **options)
 
-    monkeypatch.setattr(model.files, "read_run", watch)
+    monkeypatch.setattr(model.files, "read_chunk", watch)
     expected = load_file(source / "model.safetensors")["model.layers.0.mlp.experts.gate_up_proj"][1, 16:]
     assert torch.equal(model.weight(UP), expected)
     assert read == [(16, 32)]
