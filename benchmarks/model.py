@@ -187,7 +187,6 @@ def measure(arguments: argparse.Namespace) -> None:
     bare = bare_seconds(model, windows, blocks, batch)
 
     stages: dict[str, float] = {}
-    done: list[float] = []
     began: list[float] = []  # the first block
     ended: list[float] = []  # each block
     last = ["", time.perf_counter()]
@@ -201,7 +200,6 @@ def measure(arguments: argparse.Namespace) -> None:
 
     def listen(fact: Fact) -> None:
         if isinstance(fact, BlockDone) and fact.block < blocks:
-            done.append(fact.seconds)
             ended.append(time.perf_counter())
             if len(ended) == blocks:
                 watch(Progress(""))  # the run's totals belong to no stage
@@ -222,7 +220,7 @@ def measure(arguments: argparse.Namespace) -> None:
             raise SystemExit(f"the model sparsity is {realised}, not {arguments.target}")
     tokens = windows.numel()
     intervals = [after - before for before, after in itertools.pairwise((began[0], *ended))]
-    for index, (ours, theirs) in enumerate(zip(done, bare, strict=True)):
+    for index, (ours, theirs) in enumerate(zip(intervals, bare, strict=True)):
         print(f"block {index:>3}  {ours:7.3f} s  two bare passes {theirs:7.3f} s  {ours / theirs:5.2f} x")
     report = {
         "model": arguments.model,

@@ -1,6 +1,6 @@
 """Models and captures on a GPU: types, the same numbers as on the CPU, and memory that fills up."""
 
-from collections.abc import Iterator
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +8,7 @@ import torch
 
 import trim
 from tests.gpu.layers import on_gpu
+from tests.processes import python
 from tests.trim import tiny
 from trim import cache, devices
 
@@ -26,15 +27,21 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.folder(tmp_path_factory.mktemp("models") / "tiny-llama")
 
 
-@pytest.fixture
-def little_memory() -> Iterator[None]:
-    """This process may use about 200 MB more of the GPU than it does."""
-    torch.cuda.empty_cache()
-    _, total = torch.cuda.mem_get_info(GPU)
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(GPU) + 200e6) / total, GPU)
-    yield
-    torch.cuda.set_per_process_memory_fraction(1.0, GPU)
-    torch.cuda.empty_cache()
+# In a process of its own: what other tests leave in this one's memory would decide how much it may use.
+LITTLE_MEMORY = """
+import json, sys
+import torch, trim
+from trim.calibration import text_pass
+
+text_pass.GPU_BATCH_TOKENS = 2**20
+model, told = trim.load_model(sys.argv[1], dtype="float32", device="cuda:0"), []
+tokens = torch.randint(3, 256, (16384, 64), generator=torch.Generator().manual_seed(1))
+_, total = torch.cuda.mem_get_info(0)
+torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved(0) + 200e6) / total, 0)
+samples = trim.capture(model, tokens, ["*.down_proj"], progress=lambda step: told.append(step.what))
+finite = bool(torch.isfinite(samples["2.mlp.down_proj"].input_norm).all())
+print(json.dumps([told, finite]))
+"""
 
 
 def windows(sequences: int, length: int) -> torch.Tensor:
@@ -61,16 +68,12 @@ def test_a_capture_equals_that_of_the_cpu(llama: Path):
         torch.testing.assert_close(sample.input_norm.cpu(), on_cpu[name].input_norm, rtol=1e-4, atol=1e-5)
 
 
-def test_batches_shrink_when_the_memory_is_full(
-    llama: Path, little_memory: None, monkeypatch: pytest.MonkeyPatch
-):
-    monkeypatch.setattr("trim.calibration.text_pass.GPU_BATCH_TOKENS", 2**20)
-    model, tokens, told = trim.load_model(llama, dtype="float32"), windows(16384, 64), []
-    samples = trim.capture(model, tokens, ["*.down_proj"], progress=lambda step: told.append(step.what))
+def test_batches_shrink_when_the_memory_is_full(llama: Path):
+    told, finite = json.loads(python(LITTLE_MEMORY, str(llama)))
     read = [int(what.removesuffix(" of 16384 windows").split(": ")[1]) for what in told]
     assert (read[0], read[-1]) == (0, 16384)
     assert 1 < min(filter(None, read)) < 16384
-    assert torch.isfinite(samples["2.mlp.down_proj"].input_norm).all()
+    assert finite
 
 
 def test_a_model_that_does_not_fit_is_refused_before_it_is_loaded(
