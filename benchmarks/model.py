@@ -9,8 +9,7 @@ The lower bound: every token goes through every block twice, once dense to captu
 The peer does only this: the same windows in the same batches through the same blocks, twice, with the weights in
 memory. Sorting, curves, search, reading weights and writing the run come on top. The run begins with an empty cache,
 as the first run of a model does: `--allocation optimal --budget optimal` measures its sensitivities and prices.
-The first blocks on a machine also compile kernels, and its memory for pinned copies grows; the median of the seconds
-from block to block leaves that out, the mean does not.
+On a GPU the same blocks are pruned once before, which compiles the kernels, as the first run on a machine does.
 """
 
 import argparse
@@ -19,7 +18,6 @@ import itertools
 import json
 import os
 import re
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -206,7 +204,7 @@ def measure(arguments: argparse.Namespace) -> None:
 
     if model.device.type == "cuda":
         with tempfile.TemporaryDirectory() as out:  # kernels are compiled once on a machine
-            prune(arguments, folder, windows, Path(out), 1)
+            prune(arguments, folder, windows, Path(out), blocks)
         torch.cuda.reset_peak_memory_stats(model.device)
     with (
         tempfile.TemporaryDirectory() as out,
@@ -230,8 +228,6 @@ def measure(arguments: argparse.Namespace) -> None:
         "tokens": tokens,
         "batch": batch,
         "seconds_per_block": (ended[-1] - began[0]) / blocks,  # one is written while the next is pruned
-        "median_seconds_per_block": statistics.median(intervals),
-        "median_over_bare": statistics.median(intervals) * blocks / sum(bare),
         "tokens_per_second_and_block": tokens * blocks / (ended[-1] - began[0]),
         "bare_seconds_per_block": sum(bare) / blocks,
         "seconds": seconds,
