@@ -177,24 +177,6 @@ def touch(entry: Path) -> None:
         os.utime(entry)
 
 
-def file_sha256(path: Path) -> str:
-    """Return the sha256 of a file, 64 hex digits; cached until the file's size or time changes.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    status = path.stat()
-    key = {"path": str(path.resolve()), "bytes": status.st_size, "mtime_ns": status.st_mtime_ns}
-
-    def measure() -> str:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-
-    return cached(
-        entry_path("checksums", key), measure, parse=lambda content: content.decode(), pack=str.encode
-    )
-
-
 def text_sha256(tokens: "Tensor", mask: "Tensor | None" = None) -> str:
     """Return the sha256 of a text's tokens and mask, both (windows, length) on the CPU."""
     digest = hashlib.sha256(tokens.numpy().tobytes())

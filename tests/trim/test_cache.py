@@ -123,21 +123,6 @@ def test_a_new_file_is_complete_or_absent():
     assert [found.read_text() for found in target.parent.iterdir()] == ["whole"]
 
 
-def test_a_checksum_is_cached_until_the_file_changes(tmp_path, monkeypatch):
-    path = tmp_path / "file"
-    path.write_bytes(b"abc")
-    known = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    assert cache.file_sha256(path) == known
-    with monkeypatch.context() as patch:
-        patch.setattr(cache.hashlib, "file_digest", lambda *_: pytest.fail("read again"))
-        assert cache.file_sha256(path) == known
-    (kept,) = (cache.cache_folder() / "checksums").iterdir()
-    kept.write_bytes(kept.read_bytes().replace(b"b", b"c"))
-    assert cache.file_sha256(path) == known
-    path.write_bytes(b"abcd")
-    assert cache.file_sha256(path) != known
-
-
 def test_files_and_folders_have_the_rights_that_the_user_gives_new_ones(tmp_path):
     with new_file(tmp_path / "file") as file:
         file.write(b"x")

@@ -16,10 +16,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from trim.cache import file_sha256, fingerprint
+from trim.cache import fingerprint
+from trim.checksums import cached_sha256_of_file, checksums
 from trim.errors import ModelError
 from trim.models.safetensors_header import DTYPES, TensorPlace, find_tensors
 from trim.models.weight_files import read_weight_map, weight_files
+from trim.progress import ProgressListener
 
 MAX_TENSORS = 100_000  # in one model; the largest mixtures of experts have some 70,000
 CHUNK_BYTES = 2**25  # of tensors that are read at once
@@ -168,9 +170,14 @@ class TensorFiles:
             for name, place in chunk.items()
         }
 
-    def checksums(self) -> dict[str, str]:
-        """Return the sha256 of each file; read once, then cached until a file's size or time changes."""
-        return {path.relative_to(self.folder).as_posix(): file_sha256(path) for path in self.files}
+    def checksums(self, progress: ProgressListener | None = None) -> dict[str, str]:
+        """Return the sha256 of each file; read once, then cached until a file's size or time changes.
+
+        `progress`: called after each file.
+        """
+        title = "Computing the checksums of the model's files"
+        names = [path.relative_to(self.folder).as_posix() for path in self.files]
+        return dict(zip(names, checksums(self.files, cached_sha256_of_file, title, progress), strict=True))
 
     def require(self, name: str) -> None:
         """Require that the folder holds all tensors.

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import hashlib
 import time
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from torch import Tensor
 
 from trim.calibration.inputs import MIN_TOKENS
 from trim.calibration.text_pass import DensePass, default_batch
+from trim.checksums import checksums, sha256_of_file
 from trim.devices import fixed_threads
 from trim.errors import RunError
 from trim.methods.budgets import Budgets
@@ -97,7 +97,7 @@ def prune(
         out, record.to_json(), name=name or chosen.name, heads=source.heads, structure=blocks
     ) as writer:
         write_text(writer.path / TEXT_FILE, source.calibration)
-        writer.write_model_files(source.model.files.checksums())
+        writer.write_model_files(source.model.files.checksums(progress))
         return _complete(writer, source, activation_bytes, progress, listener)
 
 
@@ -130,7 +130,7 @@ def resume(
     if run.kind != "model":
         raise RunError(f"{path} contains single layers from the app; there is nothing to resume")
     with RunWriter.reopen(path) as writer:
-        damaged = _damaged_blocks(open_run(path))
+        damaged = _damaged_blocks(open_run(path), progress)
         if damaged and not repair:
             open_run(path).block(damaged[0])  # raises a more precise error if the file was cut short
             raise RunError(
@@ -150,7 +150,7 @@ def resume(
             )
         source = RunSource.open(run.request, tokens, mask, progress)
         require_same(path, run.record, source.record(*_batch_and_threads(run), given=run.text.given))
-        before, now = run.manifest.get("model_files"), source.model.files.checksums()
+        before, now = run.manifest.get("model_files"), source.model.files.checksums(progress)
         if before is None and not run.blocks:  # the run was killed before it recorded them
             writer.write_model_files(now)
         elif before is not None and before != now:
@@ -295,16 +295,20 @@ def _metrics(run: Run, budgets: Budgets, seconds: float) -> dict:
     }
 
 
-def _damaged_blocks(run: Run) -> list[int]:
+def _damaged_blocks(run: Run, progress: ProgressListener | None) -> list[int]:
     """Find the blocks whose file is missing or does not have the checksum of the manifest."""
-    damaged = []
-    for index in run.blocks:
-        entry = run.manifest["blocks"][str(index)]
-        try:
-            with (run.path / entry["file"]).open("rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-        except OSError:
-            digest = None
-        if digest != entry.get("sha256"):
-            damaged.append(index)
-    return damaged
+    entries = [run.manifest["blocks"][str(index)] for index in run.blocks]
+    files = [run.path / entry["file"] for entry in entries]
+    found = checksums(files, _sha256_if_readable, "Checking the blocks that are done", progress)
+    return [
+        index
+        for index, entry, sha256 in zip(run.blocks, entries, found, strict=True)
+        if sha256 != entry.get("sha256")
+    ]
+
+
+def _sha256_if_readable(path: Path) -> str | None:
+    try:
+        return sha256_of_file(path)
+    except OSError:
+        return None
