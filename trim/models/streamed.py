@@ -58,7 +58,6 @@ class StreamedModel:
         self.folder = folder
         self.files = TensorFiles(folder)
         self.device = device
-        self._reads_ahead = device.type == "cuda"  # on a CPU the computation would wait for it
         self._last_block = -1
         self._keeping = False
         self._kept: dict[str, Tensor] = {}
@@ -82,6 +81,11 @@ class StreamedModel:
         }
         for layer in self.layers:
             self.stored(layer)
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether the next block is read while one computes; on a CPU the computation would wait for it."""
+        return self.device.type == "cuda"
 
     def stored(self, layer: str) -> list[StoredTensor]:
         """Find where the files hold a layer's weight, or its rows.
@@ -156,7 +160,7 @@ class StreamedModel:
             self._request(self._parts(index))
 
     def _request(self, parts: list[tuple[str, nn.Module]]) -> None:
-        if self._reads_ahead:
+        if self.reads_ahead:
             names = (name for *_, name in named_tensors(parts))
             self._prefetcher.request([name for name in names if name not in self._kept])
 

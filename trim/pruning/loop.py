@@ -7,12 +7,10 @@ in the budgets of the layers, which are planned before.
 
 import contextlib
 import functools
-import gc
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Executor
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -25,15 +23,14 @@ from trim.methods.budgets import Budgets
 from trim.models.experts import RoutedLinear
 from trim.names import block_index
 from trim.progress import Meter
-from trim.pruning.events import BlockDone, LayerPruned, Listener, Note
+from trim.pruning.background import Records, pruning_workers, writing
+from trim.pruning.events import Listener, Note
 from trim.pruning.layer import Method, group_layers, prune_layers, should_overlap
 from trim.pruning.tune import tune_records
 from trim.runs.folder import Run
 from trim.runs.record import LayerRecord
 from trim.runs.recording import apply_record
 from trim.runs.writer import RunWriter
-
-T = TypeVar("T")
 
 _PRODUCTS_BYTES = 2**32  # the most that the products of a block's experts may take at once
 
@@ -69,8 +66,8 @@ def prune_blocks(
     meter = Meter(listener, of=last + 1, done=len(run.blocks))
     in_background = model.device.type == "cuda"
     with (
-        _workers(in_background) as workers,
-        _writing(writer, last, listener, in_background=in_background) as write,
+        pruning_workers(in_background) as workers,
+        writing(writer, last, listener, in_background=in_background) as write,
     ):
         pruner = _BlockPruner(text, budgets, method, recalculate, dense, listener, meter, workers)
         for index in range(last + 1):
@@ -114,73 +111,8 @@ def prune_blocks(
             write(index, [records.made[name] for name in layers], facts, block_begin)
 
 
-Write = Callable[[int, list[LayerRecord], dict[str, object], float], None]
-
-
-@contextlib.contextmanager
-def _writing(writer: RunWriter, last: int, listener: Listener, *, in_background: bool) -> Iterator[Write]:
-    """Yield a function that writes a block; when the `with` block ends, all blocks are on disk.
-
-    `in_background`: the function returns before the block is on disk, and a later call reports it to the listener. Two
-    files are written at once, so that the next one is prepared while the disk syncs one.
-    """
-    pending: list[Future[BlockDone]] = []
-
-    def commit(
-        index: int,
-        records: list[LayerRecord],
-        facts: dict[str, object],
-        block_begin: float,
-        before: Future[BlockDone] | None,
-    ) -> BlockDone:
-        after = None if before is None else before.result
-        size = writer.write_block(index, records, after=after, **facts)
-        return BlockDone(index, last + 1, size, time.perf_counter() - block_begin)
-
-    def finish(most: int = 0) -> None:
-        while len(pending) > most:
-            listener(pending.pop(0).result())
-
-    def write(index: int, records: list[LayerRecord], facts: dict[str, object], block_begin: float) -> None:
-        finish(1)
-        before = pending[-1] if pending else None
-        pending.append(threads.submit(commit, index, records, facts, block_begin, before))
-        if not in_background:
-            finish()
-
-    with ThreadPoolExecutor(max_workers=2, thread_name_prefix="trim-write") as threads:
-        yield write
-        finish()
-
-
 # The function that makes the records of layers pruned together, and the seconds that pruning them took.
 Pruned = tuple[Callable[[], list[LayerRecord]], float]
-
-
-class _Records:
-    """The records of a block's layers, which are made while the GPU works on.
-
-    Attributes:
-        made: the finished records by layer.
-    """
-
-    def __init__(self, index: int, listener: Listener) -> None:
-        self.made: dict[str, LayerRecord] = {}
-        self._index, self._listener = index, listener
-        self._pending: list[tuple[Future[list[LayerRecord]], float]] = []
-
-    def add(self, pending: Future[list[LayerRecord]], seconds: float) -> None:
-        """Add records that are being made; `seconds`: how long it took to prune their layers."""
-        self._pending.append((pending, seconds))
-
-    def take(self, *, wait: bool) -> None:
-        """Collect the finished records, or `wait` for all, and report their layers."""
-        while self._pending and (wait or self._pending[0][0].done()):
-            pending, seconds = self._pending.pop(0)
-            records = pending.result()
-            for record in records:
-                self.made[record.name] = record
-                self._listener(_layer_pruned(record, self._index, seconds / len(records)))
 
 
 @dataclass(frozen=True)
@@ -204,9 +136,9 @@ class _BlockPruner:
 
     def prune(
         self, index: int, block: nn.Module, layers: dict[str, nn.Linear]
-    ) -> tuple[_Records, dict[str, LayerInputs]]:
+    ) -> tuple[Records, dict[str, LayerInputs]]:
         """Prune layers in place; return their records, and their input vectors if they are to be tuned."""
-        records, vectors = _Records(index, self.listener), dict[str, LayerInputs]()
+        records, vectors = Records(index, self.listener), dict[str, LayerInputs]()
         if not layers:
             return records, vectors
         require_finite({name: layer.weight for name, layer in layers.items()})
@@ -244,20 +176,35 @@ class _BlockPruner:
 
     @torch.inference_mode()
     def _prune(
-        self, names: list[str], layers: dict[str, nn.Linear], layer_inputs: dict[str, LayerInputs]
+        self,
+        names: list[str],
+        layers: dict[str, nn.Linear],
+        layer_inputs: dict[str, LayerInputs],
+        *,
+        again: bool = False,
     ) -> Pruned:
-        """Prune layers together, and halve the group whenever memory does not hold its curves."""
-        begin, chosen = time.perf_counter(), {name: layers[name] for name in names}
+        """Prune layers together.
+
+        Whenever the memory of a GPU does not hold their curves, the next block's weights are released, and the group is
+        halved. A single layer has a second try without the next block: `again`.
+        """
+        begin, chosen, model = time.perf_counter(), {name: layers[name] for name in names}, self.text.model
         try:
             make = prune_layers(chosen, layer_inputs, self.budgets.totals, self.method, self.listener)
         except NotEnoughMemoryError:
-            if len(names) == 1:
+            if len(names) == 1 and (again or not model.reads_ahead):
                 raise
         else:
             return make, time.perf_counter() - begin
-        torch.cuda.empty_cache()  # outside of except: the traceback holds the tensors that filled the memory
+        # Outside of except: the traceback holds the tensors that filled the memory.
+        model.release()
+        torch.cuda.empty_cache()
         half = len(names) // 2
-        makes = [self._prune(part, layers, layer_inputs)[0] for part in (names[:half], names[half:])]
+        makes = [
+            self._prune(part, layers, layer_inputs, again=True)[0]
+            for part in (names[:half], names[half:])
+            if part
+        ]
         return lambda: [record for make in makes for record in make()], time.perf_counter() - begin
 
     def _captured(
@@ -290,46 +237,6 @@ class _BlockPruner:
             if norms:
                 layer_inputs = {name: replace(layer_inputs[name], input_norm=norms[name]) for name in group}
             yield group, layer_inputs
-
-
-class _Now(Executor):
-    """An executor that works in the caller's thread, where there is no GPU to keep busy."""
-
-    def submit(self, work: Callable[..., T], /, *arguments: object, **named: object) -> Future[T]:
-        """Do the work at once; its exceptions are raised here."""
-        done: Future[T] = Future()
-        done.set_result(work(*arguments, **named))
-        return done
-
-
-@contextlib.contextmanager
-def _workers(in_background: bool) -> Iterator[Executor]:
-    """Yield an executor with two threads, or one that works in the caller's thread."""
-    if not in_background:
-        yield _Now()
-        return
-    gc.collect()
-    gc.freeze()  # experts make many objects, and each collection would traverse the existing ones again
-    with ThreadPoolExecutor(2, thread_name_prefix="trim-prune") as pool:
-        try:
-            yield pool
-        finally:
-            pool.shutdown(cancel_futures=True)
-            gc.unfreeze()
-
-
-def _layer_pruned(record: LayerRecord, block: int, seconds: float) -> LayerPruned:
-    search = record.search
-    return LayerPruned(
-        record.name,
-        block,
-        record.sparsity,
-        record.uniform_quality,
-        record.realised_quality,
-        search.learning_rate if search else None,
-        len(search.tried) if search else 0,
-        seconds,
-    )
 
 
 def _in_memory(group: list[str], layers: dict[str, nn.Linear]) -> list[list[str]]:

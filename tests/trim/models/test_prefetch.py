@@ -94,8 +94,8 @@ def test_scalars_and_empty_tensors(tmp_path):
 
 @pytest.mark.parametrize("order", [(0, 1, 2, 0, 1, 2), (0, 1, 2, 2, 1, 0, 0, 1, 2), (2, 0, 1)])
 def test_blocks_are_read_by_other_threads_and_once_for_each_use(tmp_path, monkeypatch, order):
+    monkeypatch.setattr(StreamedModel, "reads_ahead", True)
     model = StreamedModel(tiny.folder(tmp_path / "llama"), device=CPU)
-    model._reads_ahead = True
     plain, read = TensorFiles.read_chunk, []
 
     def watched(
@@ -121,9 +121,9 @@ def test_blocks_are_read_by_other_threads_and_once_for_each_use(tmp_path, monkey
     )  # one block at most is read in vain, the one before a turn
 
 
-def test_blocks_that_are_not_used_are_not_prefetched(tmp_path):
+def test_blocks_that_are_not_used_are_not_prefetched(tmp_path, monkeypatch):
+    monkeypatch.setattr(StreamedModel, "reads_ahead", True)
     model = StreamedModel(tiny.folder(tmp_path / "llama"), device=CPU)
-    model._reads_ahead = True
     model.release(after=1)
     with model.block(0):
         assert model._prefetcher._coming

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import re
-import threading
 
 import numpy as np
 import pytest
@@ -16,10 +15,8 @@ from tests.trim.rough import pruned
 from trim.calibration.calibration import Calibration
 from trim.calibration.layers import linear_layers
 from trim.calibration.text_pass import text_pass
-from trim.errors import RunError
 from trim.models.architecture import find_blocks
 from trim.models.streamed import StreamedModel
-from trim.pruning import loop
 from trim.runs.settings import PruneSettings
 
 CPU = torch.device("cpu")
@@ -283,36 +280,3 @@ def test_the_name_of_a_run_says_what_it_is():
     assert (
         PruneSettings("demo", 0.7, "solved", budget="optimal", refit=True).name == "demo solved 70% optimal"
     )
-
-
-class SlowFirstFile:
-    """A writer whose first file takes longer than the others, and fails if asked to."""
-
-    def __init__(self, fails: bool = False) -> None:
-        self.fails = fails
-        self.made, self.committed = [], []
-        self._second = threading.Event()
-
-    def write_block(self, index, records, *, after=None):
-        if index == 0:
-            assert self._second.wait(10)
-            if self.fails:
-                raise RunError("the disk is full")
-        self.made.append(index)
-        self._second.set()
-        if after is not None:
-            after()
-        self.committed.append(index)
-        return 7
-
-
-@pytest.mark.parametrize("fails", [False, True])
-def test_blocks_written_in_the_background_are_committed_in_order(fails):
-    writer, done = SlowFirstFile(fails), []
-    refused = pytest.raises(RunError, match="disk is full") if fails else contextlib.nullcontext()
-    with refused, loop._writing(writer, 3, done.append, in_background=True) as write:
-        for index in range(4):
-            write(index, [], {}, 0.0)
-    assert writer.made[0] == 1
-    assert writer.committed == ([] if fails else [0, 1, 2, 3])
-    assert [(fact.block, fact.bytes) for fact in done] == [(index, 7) for index in writer.committed]
