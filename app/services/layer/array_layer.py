@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -34,6 +35,7 @@ class ArrayLayer:
         self.rows, self.columns, self.vectors = *weight.shape, inputs.shape[1]
         self._weight, self._inputs = weight, inputs
         self._hulls: dict[int, tuple[np.ndarray, ...]] = {}
+        self._lock = threading.Lock()
 
     @cached_property
     def _order(self) -> np.ndarray:
@@ -42,9 +44,14 @@ class ArrayLayer:
         order: np.ndarray = order_rows(self.score)[0]
         return order
 
-    @cached_property
+    @property
     def tables(self) -> Tables:
-        """The curves of the swept layer, and what else a search looks up."""
+        """The curves of the swept layer, and what else a search looks up; several threads wait for one sweep."""
+        with self._lock:
+            return self._swept
+
+    @cached_property
+    def _swept(self) -> Tables:
         from trim.compiled.search import Tables
         from trim.compiled.sweep import sweep
 

@@ -1,5 +1,8 @@
 """A layer swept without torch has every number of the same layer swept through the library's public functions."""
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import pytest
 
@@ -10,6 +13,7 @@ from app.services.layer.shipped import SCORES
 from app.services.layer.study import Outcome, Study
 from app.services.layer.tensor_layer import TensorLayer
 from tests.app.small import ORIGIN, layer_sample
+from trim.compiled import sweep
 
 
 def close(one: object, other: object) -> None:
@@ -98,6 +102,21 @@ def test_every_number_by_other_qualities_with_a_dead_row(measures):
         0.6, iterations=4, layer_quality=measures[0], row_quality=measures[1], max_row_sparsity=0.9
     )
     assert_same_outcome(shipped.outcome(settings), live.outcome(settings))
+
+
+def test_threads_that_use_a_layer_first_share_one_sweep(monkeypatch):
+    layer, swept, plain = both("wanda", layer_sample())[0].layer, [], sweep.sweep
+
+    def slow_sweep(*arrays: np.ndarray) -> tuple[np.ndarray, ...]:
+        swept.append(arrays)
+        time.sleep(0.05)
+        return plain(*arrays)
+
+    monkeypatch.setattr(sweep, "sweep", slow_sweep)
+    with ThreadPoolExecutor(2) as threads:
+        one, other = threads.map(lambda _: layer.tables, range(2))
+    assert one is other
+    assert len(swept) == 1
 
 
 def test_what_needs_the_model_is_refused():
