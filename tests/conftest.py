@@ -34,11 +34,12 @@ settings.register_profile("everyday", deadline=None, derandomize=True, max_examp
 settings.register_profile("thorough", deadline=None, max_examples=500)
 settings.load_profile("everyday")
 LONG_TEXT = 100_000  # characters
+ROOT = Path(__file__).parents[1]
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
-    """Give each process a file at a time, or a lane of files, which makes its browser and app, or its fork, once."""
+    """Give each process a file at a time, or a lane of files, which makes its browser, its models or its fork once."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):
@@ -49,16 +50,20 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
     return ByFile(config, log)
 
 
+@functools.cache
 def _lane(file: str) -> str:
-    if file.startswith("tests/browser/"):
-        return "pages"
+    """Return the folder of a file if its conftest makes things for all its files at once, which are packages."""
+    folder = Path(file).parent
+    conftest = ROOT / folder / "conftest.py"
+    if conftest.exists() and 'scope="package"' in conftest.read_text(encoding="utf-8"):
+        return folder.as_posix()
     return "forks" if _forks(file) else file
 
 
 @functools.cache
 def _forks(file: str) -> bool:
     """Return whether the file's tests fork processes."""
-    text = (Path(__file__).parents[1] / file).read_text(encoding="utf-8")
+    text = (ROOT / file).read_text(encoding="utf-8")
     return "from tests import forks" in text or "forked_jobs" in text
 
 
@@ -86,7 +91,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _turn(item: pytest.Item) -> int:
     """Return the rank of a file: the longest first, which are the pages, all of one app and one browser."""
     lane = _lane(item.nodeid.partition("::")[0])
-    first = ("pages", "forks")
+    first = ("tests/browser", "forks")
     return first.index(lane) if lane in first else len(first) + ("slow" not in item.keywords)
 
 

@@ -1,4 +1,4 @@
-"""The side bar's search options; tests/app/views/test_layer_page.py tries those that do not fit together."""
+"""The side bar's search options; tests/app/views/layer_page/test_controls.py tries those that do not fit together."""
 
 import trim
 from app.ui.common import search_options
