@@ -52,10 +52,9 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> object:
 
 @functools.cache
 def _lane(file: str) -> str:
-    """Return the folder of a file if its conftest makes things for all its files at once, which are packages."""
+    """Return the file's folder if it is a package, whose conftest makes things for all of its files."""
     folder = Path(file).parent
-    conftest = ROOT / folder / "conftest.py"
-    if conftest.exists() and 'scope="package"' in conftest.read_text(encoding="utf-8"):
+    if (ROOT / folder / "__init__.py").exists():
         return folder.as_posix()
     return "forks" if _forks(file) else file
 
