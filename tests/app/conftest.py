@@ -14,6 +14,7 @@ from app.services.layer.laboratory import Laboratory
 from app.services.runs.store import STORE
 from app.services.server.access import SEMINAR, Seminar
 from tests import forks
+from tests.app.small_runs import EVIL, make_run
 from tests.trim.conftest import hub as hub
 from tests.trim.conftest import llama as llama
 
@@ -30,6 +31,16 @@ def runs(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "runs"))
     monkeypatch.setattr(STORE, "_shipped", lambda: tmp_path / "none")
     return tmp_path / "runs"
+
+
+@pytest.fixture
+def three_runs(runs: Path) -> Path:
+    """A folder of runs: "trim", "optimal", and "half", which was stopped; none that came with the app."""
+    entry = {"corpus": "demo", "windows": 2, "length": 16, "tokens_sha256": "0", "perplexity": 12.5}
+    make_run(runs / "trim", name=EVIL, metrics={"perplexities": [entry]})
+    make_run(runs / "optimal", "optimal", metrics={"perplexities": [entry | {"perplexity": "inf"}]})
+    make_run(runs / "half", blocks=1)
+    return runs
 
 
 @pytest.fixture

@@ -24,6 +24,7 @@ from trim.runs.writer import RunWriter, write_json, write_notes
 
 PATHS = ("self_attn.q_proj", "mlp.gate_proj")
 BLOCKS = 2
+EVIL = "<b>bold</b> *x* $y$ [a](b)"  # a name that HTML and Markdown would read
 HEADS = HeadLayout(query=3, key_value=1, size=4)
 
 
