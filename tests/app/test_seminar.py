@@ -18,10 +18,7 @@ from app.services.runs import files as run_files
 from app.services.runs import importing as run_import
 from app.services.runs import uploads as texts
 from app.services.runs.store import STORE
-from app.services.server.access import (
-    PresenterNeededError,
-    Seminar,
-)
+from app.services.server.access import PresenterNeededError, Seminar
 from app.ui.common.text import literal
 from tests.app.page import ROOT, linked, run_page, visit
 from tests.app.small import study

@@ -1,5 +1,7 @@
 """Checks of any page at any width: nothing sticks out, no word of a chart is cut, nobody is kept out."""
 
+import re
+
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Page
 
@@ -61,3 +63,12 @@ def words(page: Page) -> int:
             return count;
         }"""
     )
+
+
+def nothing_is_cut_and_the_colours_are_right(page: Page, colour_scheme: str) -> None:
+    """Assert that nothing sticks out of the page or its charts, and that it is as bright as the reader asks for."""
+    assert overflow(page) == []
+    assert cut_labels(page) == []
+    background = page.get_by_test_id("stApp").evaluate("(node) => getComputedStyle(node).backgroundColor")
+    bright = sum(map(int, re.findall(r"\d+", background)[:3])) > 3 * 127
+    assert bright == (colour_scheme == "light")
