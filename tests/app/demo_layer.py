@@ -19,4 +19,5 @@ def best_counts(curves: trim.RetentionCurves, target: float) -> torch.Tensor:
 
 
 def quality_of(curves: trim.RetentionCurves, counts: torch.Tensor) -> float:
+    """Return the quality of the layer with these counts."""
     return float(trim.layer_quality(curves.at(counts), "cosim_flat"))

@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers,
 
 import trim
 from tests.trim import tiny
+from tests.trim.calibration.corpus_files import load, refusal
 from trim.calibration import corpora, tokens
 from trim.calibration.text_files import Text
 
@@ -181,3 +182,19 @@ def test_evaluation_of_a_large_text_reads_what_is_asked_for(monkeypatch, tmp_pat
     assert torch.equal(cut, expected[:7])
     with pytest.raises(trim.CorpusError, match="give the number of windows to read"):
         trim.load_corpus(path, tiny.tokenizer(), split="whole", windows=None, length=50)
+
+
+def test_windows_follow_the_seed(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text(" ".join(map(str, range(1000))))
+    assert torch.equal(load(path, seed=3), load(path, seed=3))
+    assert not torch.equal(load(path, seed=3), load(path, seed=4))
+
+
+def test_settings_that_make_no_windows():
+    assert "calibration, evaluation, whole" in refusal("demo", split="test")
+    assert "a file of your own" in refusal("demo", split="whole")
+    assert "at least one window" in refusal("demo", windows=0)
+    assert "at least 2 tokens" in refusal("demo", length=1)
+    assert "the number of calibration windows" in refusal("demo", windows=None)
+    assert "fills" in refusal("demo", split="evaluation", windows=10_000, length=512)

@@ -14,6 +14,7 @@ FEATURES, INNER, VOCABULARY = 8, 12, 16
 
 
 def windows(sequences: int = 6, length: int = 20, vocabulary: int = 256) -> Tensor:
+    """Return random windows of token numbers."""
     return torch.randint(3, vocabulary, (sequences, length), generator=torch.Generator().manual_seed(1))
 
 
@@ -65,17 +66,19 @@ class Toy(nn.Module):
 
 
 def make_toy() -> trim.Model:
+    """Return the toy with weights that are always the same."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         return trim.Model("toy", "Toy", "toy-fingerprint", Toy().requires_grad_(False), None)
 
 
 def toy_windows(sequences: int = 6, length: int = 10) -> Tensor:
+    """Return windows that the toy can read."""
     return windows(sequences, length, VOCABULARY)
 
 
 def naive(model: trim.Model, tokens: Tensor) -> dict[str, np.ndarray]:
-    """Every input of every layer, (windows, length, N) float64, one window at a time."""
+    """Return every input of every layer, (windows, length, N) float64, one window at a time."""
     seen: dict[str, list[np.ndarray]] = {name: [] for name in model.layers}
 
     def note(name: str, inputs: Tensor) -> None:
@@ -94,6 +97,7 @@ def naive(model: trim.Model, tokens: Tensor) -> dict[str, np.ndarray]:
 def check_samples(
     samples: dict[str, trim.LayerSample], expected: dict[str, np.ndarray], atol: float = 1e-5
 ) -> None:
+    """Assert that samples hold the norms of what the layers received, and vectors of some tokens, in order."""
     for name, sample in samples.items():
         received = expected[name]
         norm = np.sqrt((received**2).sum(axis=(0, 1)) / len(received))

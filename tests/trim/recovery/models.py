@@ -10,4 +10,5 @@ OPTIONS = {"steps": 8, "windows": 24, "batch": 4, "sampled": 0.5, "learning_rate
 
 
 def weights(folder: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a checkpoint in one file."""
     return load_file(folder / "model.safetensors")
