@@ -69,13 +69,31 @@ def rate_label(rate: float) -> str:
     return f"{rate:+g}".replace("-", MINUS)
 
 
+def verb(count: int, plural: str) -> str:
+    """Write the verb that follows a number of things, from its plural.
+
+    >>> verb(1, "lose"), verb(1, "do"), verb(0, "lose")
+    ('loses', 'does', 'lose')
+    """
+    return plural if count != 1 else f"{plural}es" if plural.endswith("o") else f"{plural}s"
+
+
 def count_rows(count: int) -> str:
     """Write a number of rows.
 
     >>> count_rows(1), count_rows(1536)
     ('1 row', '1,536 rows')
     """
-    return f"{count:,} row{'' if count == 1 else 's'}"
+    return counted(count, "row")
+
+
+def counted(count: int, noun: str) -> str:
+    """Write a number of things, of which there may be one.
+
+    >>> counted(1, "block"), counted(1536, "block")
+    ('1 block', '1,536 blocks')
+    """
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
 def plain_text(markup: object, line_break: str = " ") -> str:

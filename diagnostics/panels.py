@@ -148,7 +148,8 @@ def _cosine_panel(
     _, sides = _sides(shown, pinned)
     if scale == "logarithmic":
         seen = [1.0 - side.bands[:, side.sparsity >= _LOG_FROM] for side, _ in sides]
-        least = min((float(np.nanmin(each)) for each in seen if np.isfinite(each).any()), default=LEAST_LOSS)
+        # A cosine that was rounded to 1 says no more than that the loss is below the smallest one here.
+        least = min((float(each[each > 0].min()) for each in seen if (each > 0).any()), default=LEAST_LOSS)
         low = float(np.floor(np.log10(max(least, LEAST_LOSS))))
         largest = max(
             (float(np.nanmax(1.0 - side.bands)) for side, _ in sides if np.isfinite(side.bands).any()),

@@ -20,6 +20,7 @@ from app.ui.compare.cards import distribution_card, pair_cards, pairable, quanti
 from app.ui.compare.slots import slot_bar
 from app.ui.compare.tables import distances, moved_table, selected_table, settings_table
 from app.ui.compare.text import METHODS_IN_A_FEW_WORDS
+from diagnostics.format import counted
 from trim.errors import RunError
 
 
@@ -89,7 +90,7 @@ def sources(compared: list[Compared]) -> Iterator[str]:
         yield each.source.model.title
         yield f"score {request.score}"
         text = Path(request.corpus).name
-        yield f"{request.windows} windows of {request.length} tokens of {text}, seed {request.seed}"
+        yield f"{counted(request.windows, 'window')} of {request.length:,} tokens of {text}, seed {request.seed}"
 
 
 def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:

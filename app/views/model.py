@@ -42,7 +42,7 @@ from app.ui.model.recover import recover_views
 from app.ui.model.run_picker import choices, pick_run
 from app.ui.model.run_watch import watch
 from app.ui.model.sensitivity import sensitivity_variants
-from diagnostics.format import change, percent
+from diagnostics.format import change, counted, percent
 from diagnostics.model_map import ModelMap
 from trim import TrimError
 from trim.methods.choices import LAYER_QUALITY_MEANINGS
@@ -88,7 +88,7 @@ def new_run(entries: list[StoredRun]) -> None:
 def heading(run: Run, shown: ModelMap) -> None:
     """Show the run's model, target, method and total results."""
     request = run.request
-    text = f"{request.windows} windows of {request.length} tokens of {Path(request.corpus).name}"
+    text = f"{counted(request.windows, 'window')} of {request.length:,} tokens of {Path(request.corpus).name}"
     facts = [
         run.model.title,
         f"score {request.score}",
@@ -114,7 +114,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         (
             "Layers done",
             f"{len(shown.layers):,}",
-            f"of {len(shown.planned):,} in {len(shown.blocks):,} block{'s' if len(shown.blocks) != 1 else ''}",
+            f"of {len(shown.planned):,} in {counted(len(shown.blocks), 'block')}",
         ),
         (
             "Mean quality gain",
@@ -185,7 +185,7 @@ def views(run_id: str, run: Run, entries: list[StoredRun]) -> None:
         overview(run_id, run, shown, entries, file_name)
     elif part == COSTS:
         layer_costs_part(run, shown, file_name)
-        open_layer(run_id, shown)
+        open_layer(run_id, shown, drawn="layers" in run.diagnoses)
     elif part == "Recover":
         recover_views(run)
     else:
@@ -208,7 +208,7 @@ def overview(run_id: str, run: Run, shown: ModelMap, entries: list[StoredRun], f
     if shown.families:
         with st.columns(2)[0]:
             experts_card(shown, file_name)
-    open_layer(run_id, shown)
+    open_layer(run_id, shown, drawn=True)
 
 
 def comparison_part(part: str, run: Run, shown: ModelMap, others: list[Run], file_name: str) -> None:

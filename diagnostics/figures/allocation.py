@@ -30,7 +30,7 @@ def row_sparsity_histogram(
     selected = list(selected_rows)
     peaks = bins.counts.max(axis=1)
     # Uniform pruning puts all rows into one bin: at full height, nothing of the other allocations is visible.
-    top = 1.2 * float(peaks.min() if peaks.max() > 4 * peaks.min() else peaks.max())
+    top = 1.2 * float(peaks[peaks <= 4 * peaks.min()].max())
     labels = [allocation.label for allocation in statistics.allocations]
     figure = frame(
         theme,

@@ -1,12 +1,13 @@
 """Learning-rate outcome against how concentrated the score is (figure 3c of arXiv 2505.16743)."""
 
 import math
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
 import plotly.graph_objects as go
 
-from diagnostics.figures.frame import clipped, frame
+from diagnostics.figures.frame import frame
 from diagnostics.figures.lines import points
 from diagnostics.figures.model_map import OUTCOME_SYMBOLS
 from diagnostics.figures.theme import PALETTES, Theme, escape
@@ -57,8 +58,9 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
             )
     labels = []
     for lane in lanes:
-        run = f"{clipped(lane.run, 18)}<br>" if len(runs) > 1 else ""
-        labels.append(f"{run}{lane.outcome}: {lane.gini.size:,}")
+        # The end of a name tells runs of one model apart: two lines hold a long one.
+        lines = textwrap.wrap(lane.run, 24, max_lines=2, placeholder="…") if len(runs) > 1 else []
+        labels.append("<br>".join([*map(escape, lines), f"{lane.outcome}: {lane.gini.size:,}"]))
     figure.update_yaxes(
         tickvals=list(range(len(lanes))), ticktext=labels, range=[-0.6, len(lanes) - 0.4], showgrid=False
     )
@@ -68,11 +70,7 @@ def outcome_gini_figure(lanes: Sequence[OutcomeLane], theme: Theme = "light") ->
 
 
 def _sentence(lanes: Sequence[OutcomeLane]) -> str:
-    medians = [
-        f"{lane.outcome} {lane.median:.3f}" + (f" ({clipped(lane.run, 18)})" if len(lanes) > 3 else "")
-        for lane in lanes
-        if lane.gini.size
-    ]
-    return (
-        f"Median over layers, the lines: {', '.join(medians)}." if medians else "No layer was searched yet."
-    )
+    medians = [f"{lane.outcome} {lane.median:.3f}" for lane in lanes if lane.gini.size]
+    if not medians:
+        return "No layer was searched yet."
+    return "Lines: medians over layers" + (f", {', '.join(medians)}." if len(lanes) <= 3 else ".")

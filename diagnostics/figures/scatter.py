@@ -28,7 +28,7 @@ _QUANTITIES = {
     ),
     "cosine": (
         "Are rows that keep their output pruned more?",
-        "cosine of the row's output at row sparsity T",
+        "cosine of the row's output under uniform",
     ),
     "row_error_masked": (
         "Are rows that lose more by the mask pruned more?",
@@ -79,8 +79,7 @@ def row_scatter_figure(
         y=reference, line={"color": PALETTES[theme].muted, "width": 1, "dash": "dot"}, layer="below"
     )
     at_the_line = {"x": 1, "xref": "paper", "y": reference, "xanchor": "right", "yanchor": "bottom"}
-    box = {"bgcolor": PALETTES[theme].surface, "opacity": 0.8}
-    note(figure, theme, f"layer sparsity {reference:.1%}", **at_the_line, **box)
+    note(figure, theme, f"layer sparsity {reference:.1%}", **at_the_line, bgcolor=PALETTES[theme].veil)
     figure.update_yaxes(tickformat=PERCENT, nticks=6)
     return figure
 

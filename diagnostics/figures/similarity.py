@@ -18,8 +18,6 @@ def cosine_figure(statistics: CosineStatistics, theme: Theme = "light") -> go.Fi
     sentence = "Cosine between a row's dense and pruned output; 1 = direction kept."
     if statistics.dead_rows:
         sentence += f" {count_rows(statistics.dead_rows)} without output left out of the bands."
-    if not statistics.curves:
-        sentence += " Select rows in another view to draw their curves."
     figure = frame(
         theme,
         title="How fast does each row lose its output?",

@@ -141,6 +141,9 @@ def test_outcomes_against_the_gini_of_two_runs():
     assert line.x[0] == pytest.approx(lanes[2].median)
     assert not any("onclick=x>" in text for text in visible_texts(figure))
     assert outcome_gini_figure(outcome_lanes([])).to_json()
+    names = ["Demo model, TRIM at 70%", "Demo model, TRIM at 80%"]
+    figure = outcome_gini_figure(outcome_lanes([model_map(label=name) for name in names]))
+    assert len(set(figure.layout.yaxis.ticktext)) == 6, "labels tell the runs apart"
 
 
 def test_perplexity_bars():

@@ -1,5 +1,7 @@
 """The four linked charts as numbers: what is drawn, and where each row is found in it."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
@@ -105,6 +107,14 @@ def test_two_layers_share_their_axes():
         sum(mark.y) == pytest.approx(1)
         for mark in (*marks(gini, "steps"), *marks(gini, "steps", pinned=True))
     )
+
+
+def test_cosines_that_were_rounded_to_one_leave_the_axis_alone():
+    shown = layer(30)
+    rounded = np.round(128 * shown.bands) / 128
+    assert (rounded == 1).any()
+    panel = linked_panels(dataclasses.replace(shown, bands=rounded)).panels[1]
+    assert panel.y.low == -3, "the smallest loss that was recorded is 1/128"
 
 
 @pytest.mark.parametrize("scale", ["logarithmic", "linear"])

@@ -21,7 +21,7 @@ from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import perplexity_figure
 from diagnostics.figures.scatter import row_scatter_figure
 from diagnostics.figures.similarity import cosine_figure, cosine_histogram
-from diagnostics.format import number, percent, rate_label
+from diagnostics.format import counted, number, percent, rate_label
 from diagnostics.model_map import MapQuantity, ModelMap, outcome_lanes
 from diagnostics.similarity import cosine_distribution, cosine_statistics
 from trim.evaluation.entries import format_perplexity
@@ -64,7 +64,7 @@ def _summary(run: Run) -> Iterator[Part]:
         yield Paragraph(run.notes["note"])
     request = run.request
     rows = [
-        ("state", "complete" if run.complete else f"unfinished: {len(run.blocks)} blocks are done"),
+        ("state", "complete" if run.complete else f"unfinished: {counted(len(run.blocks), 'block')} done"),
         ("score", request.score),
         (
             "allocation, who sets each row's sparsity",
@@ -76,7 +76,9 @@ def _summary(run: Run) -> Iterator[Part]:
         ),
         (
             "calibration text",
-            SEMINAR.without_paths(f"{request.corpus}, {request.windows} windows of {request.length} tokens"),
+            SEMINAR.without_paths(
+                f"{request.corpus}, {counted(request.windows, 'window')} of {request.length:,} tokens"
+            ),
         ),
     ]
     metrics = run.metrics

@@ -45,6 +45,7 @@ class View:
         formula: Markdown.
         alt: what is drawn, for readers who cannot see the chart; they read the finding after it.
         numbers: the columns behind the chart; called only when they are downloaded.
+        has_key: whether the figure's subtitle explains its marks, so that a brief card shows it too.
     """
 
     figure: go.Figure
@@ -52,6 +53,7 @@ class View:
     formula: str
     alt: str
     numbers: Callable[[], Mapping[str, np.ndarray]]
+    has_key: bool = False
 
 
 def card(
@@ -81,8 +83,8 @@ def card(
         shared: a key of everything that the views depend on, so that they are drawn once for all readers.
         missing: the views that do not exist, and why.
         bind: "query-params" if the address holds the shown variant.
-        brief: whether to leave out the figure's subtitle and the explanations of its axes, because the page defines
-            its terms once; a saved figure has them.
+        brief: whether to leave out the figure's subtitle, unless it is a key to the marks, and the explanations of its
+            axes, because the page defines its terms once; a saved figure has them.
         title: Markdown; None: the figure's own.
     """
     with st.container(border=True, height="stretch", key=f"card-{key}"):
@@ -101,7 +103,7 @@ def card(
             with st.popover("Formula", type="tertiary", icon=":material/function:"):
                 st.markdown(view.formula)
             save_button(variants[chosen], f"{file_name}-{key.removeprefix(f'{file_name}_')}", key)
-        if drawn.subtitle and not brief:
+        if drawn.subtitle and (view.has_key or not brief):
             st.caption(literal(drawn.subtitle))
         selects = on_select if chosen in selectable else None
         if selects is None:

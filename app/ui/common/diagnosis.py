@@ -60,7 +60,7 @@ def diagnosis(
         st.markdown(f"**{question}**")
     if not (has_masks(run) or (layer and run.kind == "layer")):
         if not found:
-            _without_masks(run)
+            without_masks(run)
         return
     if not found:
         _ask(run, what, cost, options, layer)
@@ -69,7 +69,8 @@ def diagnosis(
         _ask(run, what, cost, options, layer)
 
 
-def _without_masks(run: Run) -> None:
+def without_masks(run: Run) -> None:
+    """Tell why nothing can be computed of the run's model, and offer the run that has masks."""
     st.info(
         "This needs the run's masks and its model. "
         + (

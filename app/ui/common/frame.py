@@ -15,6 +15,8 @@ _STYLE = """
 [data-testid=stMultiSelectTagsContainer] > span > span { background-color: transparent !important;
   box-shadow: inset 0 0 0 1px currentColor; }
 [data-testid=stMultiSelectTagsContainer] > span :is(span, button) { color: inherit !important; }
+/* In light, the colours of parts of a command or of settings would be as low as 2.6 : 1. */
+:is([data-testid=stCode] code, [data-testid=stJson]) * { color: inherit !important; }
 /* A card's formula and figure are a sign each beside its title; what a sign is called is seen when it is pointed at. */
 [class*=st-key-signs-] { flex-wrap: nowrap; }
 [class*=st-key-signs-] > :first-child { flex: 1; min-width: 0; }

@@ -184,7 +184,7 @@ def choose_rows(
         index=None,
         key="pick",
         on_change=picked,
-        placeholder="for example those hurt most",
+        placeholder="hurt most, …",
     )
     try:
         return parse_rows(text, count)

@@ -87,5 +87,9 @@ def selected_table(compared: Sequence[Compared], rows: list[int]) -> None:
     for each in compared:
         table[f"{each.letter}: row sparsity"] = each.first.own.row_sparsity[rows]
         table[f"{each.letter}: cosine"] = each.first.cosines[-1].cosine[rows]
-    shares = {name: st.column_config.NumberColumn(format="percent") for name in table if "sparsity" in name}
-    st.dataframe(table, hide_index=True, height=min(38 + 35 * len(rows), 300), column_config=shares)
+    columns = {
+        name: st.column_config.NumberColumn(format="percent" if "sparsity" in name else "%.4f")
+        for name in table
+        if name != "row"
+    }
+    st.dataframe(table, hide_index=True, height=min(38 + 35 * len(rows), 300), column_config=columns)

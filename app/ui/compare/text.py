@@ -4,7 +4,7 @@ from diagnostics.comparison import AllocationComparison
 from diagnostics.distributions import Distributions
 from diagnostics.figures.distributions import RowQuantity
 from diagnostics.figures.frame import signed, slot_letter
-from diagnostics.format import percent
+from diagnostics.format import count_rows, percent, verb
 
 MAX_SPREADS = 4
 METHODS_IN_A_FEW_WORDS = {
@@ -95,7 +95,8 @@ def moved_text(comparison: AllocationComparison) -> str:
     """Describe what the scatter of the same rows shows."""
     change = comparison.second.row_sparsity - comparison.first.row_sparsity
     more, less = int((change > 0).sum()), int((change < 0).sum())
+    same = len(change) - more - less
     return (
-        f"{slot_letter(comparison.second.label)} prunes {more:,} rows more and {less:,} rows less than "
-        f"{slot_letter(comparison.first.label)}; {len(change) - more - less:,} stay."
+        f"{slot_letter(comparison.second.label)} prunes {count_rows(more)} more and {count_rows(less)} less than "
+        f"{slot_letter(comparison.first.label)}; {same:,} {verb(same, 'stay')}."
     )

@@ -269,6 +269,7 @@ def paths_view(view: LayerView, search: SearchView, rows: list[int]) -> View:
         explanations.ROW_SPARSITY_FORMULA,
         f"x of {'row' if len(rows) == 1 else 'rows'} {', '.join(map(str, rows))} through the iterations",
         lambda: {"iteration": np.arange(search.x.shape[1])} | {f"x_row_{row}": search.x[row] for row in rows},
+        has_key=True,
     )
 
 

@@ -73,6 +73,7 @@ def experts_card(shown: ShownLayer) -> None:
                 "row": np.concatenate([np.arange(len(each)) for each in values]),
                 quantity.name.replace(" ", "_"): np.concatenate(values),
             },
+            has_key=True,
         )
 
     card(

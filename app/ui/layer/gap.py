@@ -171,7 +171,7 @@ def captured_text(gap: AllocationGap, row_weights: str) -> str:
     else:
         sentence = f"TRIM makes {percent(gap.captured)} of the optimum's gain over uniform."
     if gap.loss_captured is not None:
-        sentence += f" In {error}: {percent(gap.loss_captured)}."
+        sentence += f" Of {error} that the optimum saves, TRIM saves {percent(gap.loss_captured)}."
     return sentence
 
 

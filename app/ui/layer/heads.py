@@ -69,6 +69,7 @@ def heads_card(view: LayerView, file_name: str) -> None:
                     for method, each in values.items()
                 },
             },
+            has_key=True,
         )
 
     card(

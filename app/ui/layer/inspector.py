@@ -47,12 +47,16 @@ def row_table(view: LayerView, rows: list[int]) -> None:
     numbers = row_numbers(view)
     parts = np.array(row_labels(view.parts, view.rows))
     named = {"Part": parts[rows]} if view.parts else {}
-    share = st.column_config.NumberColumn(format="percent")
+    share, four = (st.column_config.NumberColumn(format=form) for form in ("percent", "%.4f"))
     st.dataframe(
         named | {names[key]: values[rows] for key, values in numbers.items() if key in names},
         hide_index=True,
         height=min(38 + 35 * len(rows), 300),
-        column_config={names[key]: share for key in numbers if key.endswith("_row_sparsity")},
+        column_config={
+            names[key]: share if key == "x" or key.endswith("_row_sparsity") else four
+            for key in numbers
+            if key in names and key not in ("row", "sensitivity")
+        },
     )
 
 
@@ -133,6 +137,7 @@ def _price_card(view: LayerView, row: int, file_name: str) -> None:
                 "to_row_sparsity": prices.row_sparsity[1:],
                 "price": prices.prices,
             },
+            has_key=True,
         )
 
     card("row_prices", {"Prices": drawn}, file_name=file_name, brief=True)

@@ -68,7 +68,8 @@ def _is_of(entry: StoredRun, study: Study) -> bool:
 def _view(shown: ModelMap, quantity: MapQuantity) -> View:
     return View(
         model_map_figure(shown, quantity, theme()),
-        f"{map_finding(shown, quantity)} Click a cell to open that layer.",
+        f"{map_finding(shown, quantity)} The numbers are the run's: those of a live layer differ a little. Click a "
+        "cell to open that layer.",
         MAP_FORMULAS[quantity] + _WHY_OTHER,
         "Heat map, block by layer type",
         shown.columns,

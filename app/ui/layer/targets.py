@@ -94,6 +94,7 @@ def _ridges(paths: TargetPaths, formula: str) -> View:
         formula,
         f"Distributions of the row sparsities at layer targets from 30%, {paths.label}",
         partial(_numbers, paths),
+        has_key=True,
     )
 
 
@@ -104,6 +105,7 @@ def _paths(paths: TargetPaths, rows: list[int], formula: str) -> View:
         formula,
         f"Row sparsity against the layer target, {paths.label}",
         partial(_numbers, paths),
+        has_key=True,
     )
 
 

@@ -124,6 +124,7 @@ def map_view(shown: ModelMap, quantity: MapQuantity, more: str = "") -> View:
         MAP_FORMULAS[quantity],
         "Heat map, block by layer type",
         shown.columns,
+        has_key=quantity in ("outcome", "row_variance_change"),
     )
 
 
@@ -153,6 +154,7 @@ def outcome_card(maps: Sequence[ModelMap], file_name: str) -> None:
             MAP_FORMULAS["outcome"] + MAP_FORMULAS["median_gini"],
             "Learning-rate outcome of every layer against its median Gini",
             numbers,
+            has_key=True,
         )
 
     card("outcome_gini", {"Outcome": view}, file_name=file_name, shared=tuple(searched), brief=True)
@@ -246,8 +248,8 @@ def selectable_card(
     )
 
 
-def open_layer(run_id: str, shown: ModelMap) -> None:
-    """Open a layer by a click; list several for a box; offer a list for the keyboard."""
+def open_layer(run_id: str, shown: ModelMap, *, drawn: bool) -> None:
+    """Open a layer by a click; list several for a box; offer a list for the keyboard, also where no map is `drawn`."""
     clicked = [name for name in st.session_state.pop("clicked_layers", []) if name in shown.by_name]
     if len(clicked) == 1:
         st.switch_page(
@@ -264,7 +266,7 @@ def open_layer(run_id: str, shown: ModelMap) -> None:
             else "Open a layer as this run recorded it",
             names,
             index=None,
-            placeholder="Click a cell above, or choose here",
+            placeholder="Click a cell above, or choose here" if drawn else "Choose a layer",
             width=420,
             key="layer_to_open",
         )

@@ -6,6 +6,7 @@ from app.services.jobs.continuations import has_masks
 from app.services.jobs.manager import JOBS
 from app.services.runs.commands import text_options
 from app.services.runs.recoveries import recoveries_of
+from app.ui.common.diagnosis import without_masks
 from app.ui.common.guard import errors_shown
 from app.ui.common.recovery import recovery_views, watch_recovery
 from app.ui.common.seminar import presenter_only
@@ -18,8 +19,6 @@ from trim.runs.recover_settings import RecoverSettings
 def recover_views(run: Run) -> None:
     """Offer to train the run's pruned model, and show the existing recoveries of it."""
     found = {recovery.id: recovery for recovery in recoveries_of(run)}
-    if not has_masks(run) and not found:
-        return
     st.subheader("Recover it")
     st.caption(
         "The kept weights are trained to predict what the dense model predicts; every zero stays. A part of the text "
@@ -27,6 +26,8 @@ def recover_views(run: Run) -> None:
     )
     if has_masks(run):
         _form(run)
+    elif not found:
+        without_masks(run)
     started = st.session_state.get("recovering")
     if started is not None and started not in found and JOBS.record(started) is not None:
         watch_recovery(started)

@@ -7,6 +7,7 @@ import streamlit as st
 from app.services.jobs.manager import RunJobs
 from app.services.runs.store import StoredRun
 from app.ui.common.text import distinct, literal
+from diagnostics.format import counted
 from trim.errors import RunError
 
 
@@ -41,7 +42,7 @@ def _label(entry: StoredRun) -> str:
     if entry.shipped:
         return f"{entry.run.name} · came with the app"
     if not entry.run.complete:
-        return f"{entry.run.name} · {len(entry.run.blocks)} blocks"
+        return f"{entry.run.name} · {counted(len(entry.run.blocks), 'block')}"
     return f"{entry.run.name} · {entry.run.created[:10]}"
 
 

@@ -9,7 +9,7 @@ import streamlit as st
 from app.services.runs.store import StoredSweep
 from app.services.server.faults import explain
 from app.ui.common.text import literal
-from diagnostics.format import percent
+from diagnostics.format import counted, percent
 from trim.names import one_line
 from trim.sweeps.folder import Sweep
 
@@ -36,7 +36,7 @@ def sweep_table(sweeps: Sequence[StoredSweep]) -> None:
     st.dataframe(
         {key: [line[key] for line in lines] for key in lines[0]},
         hide_index=True,
-        alt=f"Table of {len(lines)} sweeps",
+        alt=f"Table of {counted(len(lines), 'sweep')}",
     )
     for problem in problems:
         st.error(problem, icon=":material/broken_image:")

@@ -10,6 +10,7 @@ from streamlit.elements.lib.column_types import ColumnConfig
 from app.services.runs.facts import RunFacts
 from app.ui.common.segments import segments
 from app.ui.common.text import literal
+from diagnostics.format import counted
 
 KINDS = {"All": "", "Whole models": "model", "Single layers": "layer", "Recovered": "recovery"}
 ROW_PIXELS = 35
@@ -36,7 +37,9 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
     ]
     if not found:
         st.info(
-            f"None of the {len(facts):,} runs here matches “{literal(search)}”. Search for fewer words.",
+            f"Of {counted(len(facts), 'run')} here none matches “{literal(search)}”. Search for fewer words."
+            if search
+            else f"Of {counted(len(facts), 'run')} here none is of this kind.",
             icon=":material/search_off:",
         )
         return None
@@ -61,10 +64,10 @@ def choose_run(facts: Sequence[RunFacts]) -> str | None:
         placeholder="",
         height=ROW_PIXELS * (min(len(found), MAX_ROWS) + 1) + SCROLLBAR_PIXELS,
         column_config=_column_config(),
-        alt=f"Table of {len(found)} runs",
+        alt=f"Table of {counted(len(found), 'run')}",
     )
-    total = "" if len(found) == len(facts) else f" of {len(facts):,}"
-    st.caption(f"{len(found):,}{total} runs. Tick a line, or choose below.")
+    part = "" if len(found) == len(facts) else f"{len(found):,} of "
+    st.caption(f"{part}{counted(len(facts), 'run')}. Tick a line, or choose below.")
     labels = {each.id: f"{each.name} ({each.id})" if each.name != each.id else each.id for each in found}
     chosen = st.selectbox(
         "Run", ids, format_func=labels.__getitem__, key="run_shown_here", on_change=_move_tick
@@ -145,8 +148,9 @@ def state_text(facts: RunFacts) -> str:
         return "cannot be read"
     if facts.kind == "recovery":
         return facts.state
-    of = f" of {facts.blocks}" if facts.blocks else ""
-    return f"{facts.state}, {facts.blocks_done}{of} blocks"
+    if not facts.blocks:
+        return f"{facts.state}, {counted(facts.blocks_done, 'block')}"
+    return f"{facts.state}, {facts.blocks_done} of {counted(facts.blocks, 'block')}"
 
 
 def _short(value: float | None) -> float | None:

@@ -104,6 +104,8 @@ def test_what_was_not_measured_or_cannot_be(three_runs):
     make_run(three_runs / "bare", mask=False)
     test = visit("model", run="bare", model_part="Tokens")
     assert any("needs the run's masks" in each.value for each in test.info)
+    test.segmented_control(key="model_part").set_value("Recover")
+    assert any("needs the run's masks" in each.value for each in run_page(test).info)
     (three_runs / "optimal" / "diagnoses.json").write_text("{")
     test = visit("model", run="optimal", model_part="Layer costs")
     assert "diagnoses.json is damaged" in test.error[0].value.replace("\\", "")

@@ -133,7 +133,7 @@ def test_search_and_kinds(runs):
     page.test.text_input(key="search").set_value("")
     page.test.segmented_control(key="kind").set_value("Single layers")
     page.step()
-    assert "None of the" in page.texts
+    assert "here none is of this kind." in page.texts
 
 
 def test_a_run_by_its_address(runs):

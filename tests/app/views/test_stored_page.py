@@ -49,6 +49,7 @@ def test_further_views_of_a_stored_layer(three_runs):
     medians = np.median(record.row_sparsity.reshape(3, 4), axis=1)
     np.testing.assert_allclose(numbers(heads["y"]), medians, rtol=1e-6)
     assert heads["text"] == ["head 0", "head 1", "head 2"]
+    assert "Median of each head" in page_text(test), "what the marks are"
     test.segmented_control(key="more").set_value("Input features").run()
     assert "is not stored with a run" in page_text(test)
     kept = numbers(charts(test)["inputs_Sorted"]["data"][0]["y"])

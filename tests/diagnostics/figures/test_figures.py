@@ -111,6 +111,10 @@ def test_a_spike_is_cut_and_says_so():
     assert max(figure.data[0].y) == 500
     assert figure.layout.yaxis.range[1] < 50
     assert [note.text for note in figure.layout.annotations] == ["uniform: 500 rows ↑"]
+    flat = RowAllocation("optimal", "Optimal", np.arange(500) % 80 + 20, 100)
+    three = row_sparsity_histogram(row_sparsity_statistics([uniform, trim, flat]))
+    assert three.layout.yaxis.range[1] > max(three.data[1].y)  # only the spike is cut
+    assert len(three.layout.annotations) == 1
     alike = row_sparsity_histogram(row_sparsity_statistics([uniform, uniform]))
     assert alike.layout.yaxis.range[1] > 500
     assert not alike.layout.annotations

@@ -80,7 +80,7 @@ def test_report_of_other_methods(tmp_path, allocation):
 def test_report_of_a_run_on_its_way(tmp_path):
     run = trim.open_run(make_run(tmp_path / "stopped", blocks=1))
     report = own_part(run_report(run, run.layers[:1]))
-    assert "unfinished: 1 blocks are done" in report
+    assert "unfinished: 1 block done" in report
     assert "2 layers" in report
     empty = own_part(run_report(trim.open_run(make_run(tmp_path / "begun", blocks=0)), []))
     assert headings(empty) == []

@@ -37,7 +37,13 @@ def test_rates_that_lose_at_exact_counts_are_counted():
     assert "lose" not in map_finding(dataclasses.replace(fine, layers=fine.layers[:1]), "outcome")
     few = dataclasses.replace(fine.layers[1], outcome=None, tokens=3.0)
     finding = map_finding(dataclasses.replace(fine, layers=(fine.layers[0], few)), "outcome")
-    assert finding.startswith("Of 1 layers")
-    assert finding.endswith(
-        "1 more are of experts that too few tokens reach: every row loses the same there."
-    )
+    assert finding.startswith("Of 1 layer, 1 chose a positive rate")
+    assert finding.endswith("1 more is of experts that too few tokens reach: every row loses the same there.")
+
+
+def test_a_single_layer_is_not_many():
+    finding = map_finding(shown((0.01, 0.1), (0.02, -0.1)), "quality_gain")
+    assert finding.startswith("1 layer gains, 1 loses. ")
+    finding = map_finding(shown((0.01, 0.1), (0.02, -0.1)), "outcome")
+    assert finding.startswith("All 2 layers chose a positive rate. ")
+    assert finding.endswith("at exact counts 1 of the chosen rates loses.")

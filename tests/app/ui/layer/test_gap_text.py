@@ -41,15 +41,15 @@ def scatter(found: AllocationGap, values: np.ndarray) -> RowScatter:
 def test_captured(qualities, message):
     for row_weights in ("ones", "fisher"):
         assert message in captured_text(gap(*qualities), row_weights)
-        assert "In the e" not in captured_text(gap(*qualities), row_weights)
+        assert "saves" not in captured_text(gap(*qualities), row_weights)
 
 
 def test_captured_of_the_error():
     found = gap(0.5, 0.6, 0.4, losses=(4.0, 3.0, 2.0))
-    assert captured_text(found, "ones").endswith("In the error: 50.0%.")
+    assert captured_text(found, "ones").endswith("Of the error that the optimum saves, TRIM saves 50.0%.")
     fisher = captured_text(found, "fisher")
     assert "minimises an estimate of the model's loss" in fisher
-    assert fisher.endswith("In the estimated loss: 50.0%.")
+    assert fisher.endswith("Of the estimated loss that the optimum saves, TRIM saves 50.0%.")
 
 
 def test_rows():
