@@ -1,6 +1,6 @@
 """What may happen to a server overnight: afterwards the app starts, says what happened, and no finished block is lost.
 
-Faults of the library alone (damaged blocks, a full disk) are drilled in tests/trim/pruning/test_prune_faults.py.
+Faults of the library alone (damaged blocks, a full disk) are drilled in tests/trim/pruning.
 """
 
 import datetime

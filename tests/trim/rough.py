@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
 import trim
@@ -88,6 +89,14 @@ def edit_json(path: Path, **changes: object) -> dict:
     content = json.loads(path.read_text()) | changes
     path.write_text(json.dumps(content))
     return content
+
+
+def edit_weight(folder: Path, name: str, change: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    """Change a tensor of a model that is one file."""
+    path = folder / "model.safetensors"
+    tensors = load_file(path)
+    tensors[name] = change(tensors[name].clone())
+    save_file(tensors, path, metadata={"format": "pt"})
 
 
 def hooks_left(module: torch.nn.Module) -> int:
