@@ -107,6 +107,12 @@ def expert_number(layer: str) -> str:
     return "" if match is None else match[2]
 
 
+def every_expert(layer: str) -> str:
+    """Return the name of a layer of all experts of a block, "12.mlp.experts.*.up_proj"; "": it is not an expert's."""
+    number = expert_number(layer)
+    return re.sub(rf"\.{number}(?=\.|$)", ".*", layer) if number else ""
+
+
 def match_layers(
     patterns: Iterable[str],
     names: Iterable[str],

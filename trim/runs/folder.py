@@ -14,23 +14,22 @@ notes.json          name and note, free to edit
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
 
 import numpy as np
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from trim.errors import RunError, SettingsError
 from trim.models.heads import HeadLayout
 from trim.names import closest_matches
 from trim.row_parts import RowPart, Structure
-from trim.runs.fields import parse_json, read_fields, read_value
+from trim.runs.block_file import BlockFile
+from trim.runs.fields import read_fields
 from trim.runs.json_files import damaged, read_json, read_record
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders, runs_folder
-from trim.runs.record import MASK_ARRAYS, LayerRecord, check_array, from_parts
+from trim.runs.record import MASK_ARRAYS, LayerRecord, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
 from trim.runs.shapes import (
-    BlockNumbers,
     BudgetFacts,
     Config,
     Diagnoses,
@@ -175,19 +174,13 @@ class Run(StoredFolder):
         Raises:
             RunError: no such layer in the run, or its file is damaged; the message names the file.
         """
-        path, numbers = self._file_of(name), self.numbers(name)
+        file = self._file_of(name)
+        keys = [key for key in file.arrays[name] if mask or key not in MASK_ARRAYS]
+        arrays = self.arrays(name, *keys)
         try:
-            file = self._block_file(path)
-            arrays = {
-                key: file.content.get_tensor(f"{name}/{key}")
-                for key in file.arrays[name]
-                if mask or key not in MASK_ARRAYS
-            }
-            for key, value in arrays.items():
-                check_array(name, key, value, numbers)
-            return from_parts(name, arrays, numbers)
-        except (SafetensorError, OSError, RunError) as error:
-            raise self._damaged(path, error) from error
+            return from_parts(name, arrays, file.numbers[name])
+        except RunError as error:
+            raise self._damaged(file.path, error) from error
 
     def array(self, name: str, key: str) -> np.ndarray:
         """Read one array of one layer, by its name in `trim.runs.record.ARRAYS`, without reading the others.
@@ -195,16 +188,21 @@ class Run(StoredFolder):
         Raises:
             RunError: no such layer or array, or a damaged file.
         """
-        path, numbers = self._file_of(name), self.numbers(name)
+        return self.arrays(name, key)[key]
+
+    def arrays(self, name: str, *keys: str) -> dict[str, np.ndarray]:
+        """Read some arrays of one layer, as `array` does.
+
+        Raises:
+            RunError: as `array`.
+        """
+        file = self._file_of(name)
+        if missing := [key for key in keys if key not in file.arrays[name]]:
+            raise RunError(f"{file.path} keeps no {missing[0]} of {name}")
         try:
-            file = self._block_file(path)
-            if key not in file.arrays[name]:
-                raise RunError(f"{path} keeps no {key} of {name}")
-            value: np.ndarray = file.content.get_tensor(f"{name}/{key}")
-        except (SafetensorError, OSError) as error:
-            raise self._damaged(path, error) from error
-        check_array(name, key, value, numbers)
-        return value
+            return {key: file.read(name, key) for key in keys}
+        except (SafetensorError, OSError, RunError) as error:
+            raise self._damaged(file.path, error) from error
 
     def numbers(self, name: str) -> LayerNumbers:
         """Return the numbers of one layer, such as "rows", "columns", "budget", "realised_quality" and "search".
@@ -212,48 +210,46 @@ class Run(StoredFolder):
         Raises:
             RunError: no such layer, or a damaged file.
         """
-        return self._block_numbers(name.partition(".")[0], self._file_of(name))[name]
+        path, _ = self._find(name)
+        return (self._numbers.get(path) or self._file_of(name).numbers)[name]
 
-    def _block_numbers(self, block: str, path: Path) -> dict[str, LayerNumbers]:
-        """Read the numbers of all layers of a block once; the file must have the layers of the manifest."""
-        cached: dict[str, dict[str, LayerNumbers]] = self.__dict__.setdefault("_numbers", {})
-        if block not in cached:
-            try:
-                file = self._block_file(path)
-                text = (file.content.metadata() or {})["trim"]
-                numbers = cast(BlockNumbers, read_value(parse_json(text), BlockNumbers, path.name))["layers"]
-                if not set(self.manifest["blocks"][block]["layers"]) == set(numbers) == file.arrays.keys():
-                    raise ValueError("its layers are not those of the manifest")
-            except (SafetensorError, OSError, KeyError, ValueError) as error:
-                raise self._damaged(path, error) from error
-            cached[block] = numbers
-        return cached[block]
+    @cached_property
+    def _known(self) -> frozenset[str]:
+        return frozenset(self.layers)
 
-    def _block_file(self, path: Path) -> "_BlockFile":
-        """Open the file of a block; the last one stays open, because a block may have hundreds of layers."""
-        status = path.stat()
-        stamp = path, status.st_ino, status.st_mtime_ns
-        last: _BlockFile | None = self.__dict__.get("_last_file")
-        if last is None or last.stamp != stamp:
-            last = self.__dict__["_last_file"] = _BlockFile(stamp)
-        return last
+    @cached_property
+    def _numbers(self) -> dict[Path, dict[str, LayerNumbers]]:
+        """The numbers of the blocks that were opened."""
+        return {}
 
-    def _file_of(self, name: str) -> Path:
-        """Return the file of a layer's block, after a check of its size."""
-        block = name.partition(".")[0]
-        entry = self.manifest["blocks"].get(block)
-        if entry is None or name not in entry["layers"]:
+    def _find(self, name: str) -> tuple[Path, tuple[int, int]]:
+        """Find the file of a layer's block, and its inode and time of change, after a check of its size."""
+        if name not in self._known:
             raise RunError(
                 f"{self.path} holds no layer {name!r}; closest names: {closest_matches(name, self.layers)}"
             )
-        path: Path = self.path / entry["file"]
+        entry = self.manifest["blocks"][name.partition(".")[0]]
+        path = self.path / entry["file"]
         try:
-            size = path.stat().st_size
+            status = path.stat()
         except OSError as error:
             raise self._damaged(path, error) from error
-        if size != entry["bytes"]:
-            raise self._damaged(path, f"it has {size:,} bytes instead of {entry['bytes']:,}")
-        return path
+        if status.st_size != entry["bytes"]:
+            raise self._damaged(path, f"it has {status.st_size:,} bytes instead of {entry['bytes']:,}")
+        return path, (status.st_ino, status.st_mtime_ns)
+
+    def _file_of(self, name: str) -> BlockFile:
+        """Open the file of a layer's block. Only the last one stays open, so layers are best read block by block."""
+        path, stamp = self._find(name)
+        last: BlockFile | None = self.__dict__.get("_last_file")
+        if last is None or (last.path, last.stamp) != (path, stamp):
+            layers = self.manifest["blocks"][name.partition(".")[0]]["layers"]
+            try:
+                last = BlockFile(path, stamp, layers, self._numbers.get(path))
+            except (SafetensorError, OSError, KeyError, ValueError) as error:
+                raise self._damaged(path, error) from error
+            self.__dict__["_last_file"], self._numbers[path] = last, last.numbers
+        return last
 
     def _damaged(self, path: Path, why: object) -> RunError:
         cure = (
@@ -262,24 +258,6 @@ class Run(StoredFolder):
             else "keep the layer again from the app, and delete this run"
         )
         return RunError(f"{path} is damaged: {why}. To make it again: {cure}")
-
-
-class _BlockFile:
-    """An open file of a block.
-
-    Attributes:
-        stamp: its path, inode and time of change, which tell when the file was replaced.
-        content: its tensors.
-        arrays: the names of each layer's arrays.
-    """
-
-    def __init__(self, stamp: tuple[Path, int, int]) -> None:
-        self.stamp = stamp
-        self.content = safe_open(stamp[0], "np")
-        self.arrays: dict[str, list[str]] = {}
-        for key in self.content.keys():  # noqa: SIM118
-            name, _, array = key.rpartition("/")
-            self.arrays.setdefault(name, []).append(array)
 
 
 def open_run(path: str | Path) -> Run:

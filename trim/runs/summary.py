@@ -1,22 +1,25 @@
 """A run in a few lines of text."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
-from trim.names import path_in_block, text_table
+from trim.names import every_expert, path_in_block, text_table
 from trim.runs.folder import Run
+from trim.runs.shapes import LayerNumbers
 
 
 def summary(run: Run) -> str:
     """Return a table with one line per layer type, and the totals.
 
-    Sparsities are of layers; Gini is the median over rows; the qualities (such as cosim_flat) are means over layers
-    at exact counts; "error left" is the part of the output error that refitting left, a mean too; + / - / 0 counts the
-    layers whose learning rate was positive, negative, or none.
+    A layer of all experts is one type. Sparsities are of layers; Gini is the median over rows; the qualities (such as
+    cosim_flat) are means over layers at exact counts; "error left" is the part of the output error that refitting left,
+    a mean too; + / - / 0 counts the layers whose learning rate was positive, negative, or none.
     """
-    types: dict[str, list[str]] = {}
+    types: dict[str, list[_Layer]] = {}
     for name in run.layers:
-        types.setdefault(path_in_block(name), []).append(name)
-    lines = text_table([_row(run, kind, names) for kind, names in types.items()])
+        types.setdefault(path_in_block(every_expert(name) or name), []).append(_read(run, name))
+    lines = text_table([_row(kind, layers) for kind, layers in types.items()])
     if run.layers:
         measure = run.numbers(run.layers[0])["quality_measure"]
         lines.append(f"quality: {measure}, mean over layers")
@@ -30,15 +33,26 @@ def summary(run: Run) -> str:
     return "\n".join(lines)
 
 
-def _row(run: Run, kind: str, names: list[str]) -> dict[str, str]:
+@dataclass(frozen=True)
+class _Layer:
+    """What the table needs of a layer: its numbers, its sparsity, and the Gini coefficients that its rows have."""
+
+    numbers: LayerNumbers
+    sparsity: float
+    gini: np.ndarray
+
+
+def _read(run: Run, name: str) -> _Layer:
+    numbers, arrays = run.numbers(name), run.arrays(name, "counts", "gini")
+    pruned = int(arrays["counts"].sum(dtype=np.int64))
+    gini = arrays["gini"]
+    return _Layer(numbers, pruned / (numbers["rows"] * numbers["columns"]), gini[~np.isnan(gini)])
+
+
+def _row(kind: str, layers: list[_Layer]) -> dict[str, str]:
     """Return one row of the table, for the layers of one type."""
-    numbers = [run.numbers(name) for name in names]
-    sparsities = [
-        run.array(name, "counts").sum(dtype=np.int64) / (of["rows"] * of["columns"])
-        for name, of in zip(names, numbers, strict=True)
-    ]
-    gini = np.concatenate([run.array(name, "gini") for name in names])
-    gini = gini[~np.isnan(gini)]
+    numbers, sparsities = [each.numbers for each in layers], [each.sparsity for each in layers]
+    gini = np.concatenate([each.gini for each in layers])
     searches = [of["search"]["learning_rate"] for of in numbers if "search" in of]
     signs = [
         sum(rate is not None and rate > 0 for rate in searches),
@@ -48,7 +62,7 @@ def _row(run: Run, kind: str, names: list[str]) -> dict[str, str]:
     left = [float(of["error_left"]) for of in numbers if "error_left" in of]
     return {
         "layer type": kind,
-        "layers": str(len(names)),
+        "layers": str(len(layers)),
         "sparsity": f"{np.mean(sparsities):.4f}",
         "lowest": f"{min(sparsities):.4f}",
         "highest": f"{max(sparsities):.4f}",

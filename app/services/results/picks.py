@@ -1,6 +1,5 @@
 """Picks of layers to compare: a layer of a run, all layers of a kind, or all experts of a block."""
 
-import re
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,7 @@ from app.services.runs.facts import run_facts
 from app.services.runs.layer import METHOD_LABELS
 from app.services.runs.store import StoredRun
 from trim.errors import RunError
-from trim.names import expert_number, experts_of, path_in_block
+from trim.names import every_expert, experts_of, path_in_block
 from trim.runs.options import idle_options, options
 from trim.runs.settings import PruneSettings
 
@@ -56,12 +55,6 @@ def kinds(layers: Sequence[str]) -> list[str]:
         *(EVERY_BLOCK + path for path, number in paths.items() if number > 1),
         *(every for every, number in experts.items() if number > 1),
     ]
-
-
-def every_expert(layer: str) -> str:
-    """Return the pick of a layer of all experts of a block, "12.mlp.experts.*.up_proj"; "": it is not an expert's."""
-    number = expert_number(layer)
-    return re.sub(rf"\.{number}(?=\.|$)", ".*", layer) if number else ""
 
 
 def layers_of(pick: Pick, layers: Sequence[str]) -> list[str]:

@@ -1,5 +1,6 @@
 """Read the numbers for heat maps of runs. Blocks are cached once read."""
 
+import math
 from dataclasses import replace
 from functools import lru_cache
 
@@ -13,6 +14,7 @@ from trim.methods.agreement import iou
 from trim.runs.folder import Run
 
 BLOCK_CACHE_SIZE, RUN_CACHE_SIZE = 1024, 64
+_MAP_ARRAYS = ("counts", "gini", "cosine_uniform", "cosine", "dead_rows")
 _facts: SharedCache[tuple, tuple[LayerFacts, ...]] = SharedCache(BLOCK_CACHE_SIZE)
 _maps: SharedCache[tuple[Run, str], ModelMap] = SharedCache(RUN_CACHE_SIZE)
 
@@ -41,19 +43,20 @@ def _block_facts(run: Run, block: int) -> tuple[LayerFacts, ...]:
 
 def _layer_facts(run: Run, name: str) -> LayerFacts:
     numbers = run.numbers(name)
-    search = numbers.get("search")
-    pruned = int(run.array(name, "counts").sum(dtype=np.int64))
+    search, changed = numbers.get("search"), "error_left" in numbers
+    arrays = run.arrays(name, *_MAP_ARRAYS, *(["row_moved"] if changed else []))
+    pruned = int(arrays["counts"].sum(dtype=np.int64))
     return layer_facts(
         name,
-        gini=run.array(name, "gini"),
+        gini=arrays["gini"],
         layer_sparsity=pruned / (numbers["rows"] * numbers["columns"]),
         qualities=(float(numbers["uniform_quality"]), float(numbers["realised_quality"])),
-        cosines=(run.array(name, "cosine_uniform"), run.array(name, "cosine")),
-        dead_rows=run.array(name, "dead_rows"),
+        cosines=(arrays["cosine_uniform"], arrays["cosine"]),
+        dead_rows=arrays["dead_rows"],
         learning_rate=None if search is None else search["learning_rate"],
         searched=search is not None,
-        error_left=float(numbers["error_left"]) if "error_left" in numbers else None,
-        row_moved=run.array(name, "row_moved") if "error_left" in numbers else None,
+        error_left=float(numbers["error_left"]) if changed else None,
+        row_moved=arrays.get("row_moved"),
         tokens=numbers.get("tokens"),
     )
 
@@ -75,7 +78,7 @@ def agreement_map(run: Run, other: Run) -> ModelMap:
     return replace(shown, layers=tuple(layers))
 
 
-_KEYS = ("counts", "gini", "weight_norm", "cosine_uniform", "cosine", "dead_rows")
+_ROW_ARRAYS = (*_MAP_ARRAYS, "weight_norm")
 
 
 def row_columns(run: Run) -> dict[str, np.ndarray]:
@@ -87,7 +90,7 @@ def row_columns(run: Run) -> dict[str, np.ndarray]:
     columns: dict[str, list[np.ndarray]] = {}
     for name in run.layers:
         numbers = run.numbers(name)
-        arrays = {key: run.array(name, key) for key in _KEYS}  # first: it checks what the numbers say
+        arrays = run.arrays(name, *_ROW_ARRAYS)  # first: it checks what the numbers say
         rows = numbers["rows"]
         part = {
             "layer": np.full(rows, name),
@@ -99,6 +102,22 @@ def row_columns(run: Run) -> dict[str, np.ndarray]:
         for key, values in part.items():
             columns.setdefault(key, []).append(values)
     return {key: np.concatenate(parts) for key, parts in columns.items()}
+
+
+@lru_cache(RUN_CACHE_SIZE)
+def layer_that_gains_most(run: Run) -> str:
+    """Return the layer whose quality rose most above that of uniform.
+
+    Raises:
+        RunError: a file of the run is damaged or gone.
+    """
+
+    def gain(name: str) -> float:
+        numbers = run.numbers(name)
+        gained = float(numbers["realised_quality"]) - float(numbers["uniform_quality"])
+        return -math.inf if math.isnan(gained) else gained
+
+    return max(run.layers, key=gain)
 
 
 @lru_cache(RUN_CACHE_SIZE)

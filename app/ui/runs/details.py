@@ -8,7 +8,7 @@ import streamlit as st
 
 from app.services.results.picks import Pick
 from app.services.results.report import run_report
-from app.services.results.tables import model_map, row_columns
+from app.services.results.tables import layer_that_gains_most, row_columns
 from app.services.runs.commands import reproduce
 from app.services.runs.facts import RunFacts
 from app.services.runs.files import exported
@@ -91,11 +91,6 @@ def _ways_on(run: Run, facts: RunFacts) -> None:
             add_to_compare(lambda: [Pick(facts.id, layer)], f"add_{facts.id}")
 
 
-def _first_layers(run: Run) -> list[str]:
-    """Return the default layer of a report's charts: the one that gains most."""
-    return [max(model_map(run).layers, key=lambda layer: layer.quality_gain).name]
-
-
 def _files(run: Run, facts: RunFacts) -> None:
     """Offer report, zip and numbers, made on demand."""
 
@@ -104,7 +99,9 @@ def _files(run: Run, facts: RunFacts) -> None:
             return file.read()
 
     def report() -> bytes:
-        return run_report(run, st.session_state.get(f"report_layers_{facts.id}", _first_layers(run)))
+        return run_report(
+            run, st.session_state.get(f"report_layers_{facts.id}", [layer_that_gains_most(run)])
+        )
 
     makers: dict[str, tuple[str, Callable[[], bytes]]] = {
         "The run as a zip, without masks": ("zip", lambda: zipped(False)),
@@ -126,7 +123,7 @@ def _files(run: Run, facts: RunFacts) -> None:
             st.multiselect(
                 "Layers whose charts it holds",
                 run.layers,
-                default=_first_layers(run),
+                default=[layer_that_gains_most(run)],
                 max_selections=MAX_LAYERS_IN_REPORT,
                 key=f"report_layers_{facts.id}",
             )
