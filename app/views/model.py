@@ -261,7 +261,8 @@ st.markdown(
 )
 entries = [entry for entry in STORE.runs() if entry.run is None or entry.run.kind == "model"]
 new_run(entries)
-run_id = pick_run(choices(entries, JOBS), default_run(entries))
+running = JOBS.running()
+run_id = pick_run(choices(entries, running, JOBS), default_run(entries))
 if run_id is None:
     st.info(
         "There is no run yet. Prune a model above; the demo takes about a minute.", icon=":material/info:"
@@ -269,7 +270,13 @@ if run_id is None:
     st.stop()
 entry = next((entry for entry in entries if entry.id == run_id), None)
 with guarded():
-    watch(run_id, JOBS.state(run_id, entry.run if entry else None))
+    state = JOBS.state(run_id, entry.run if entry else None)
+    if running is not None and running.id == run_id and not state.active:
+        st.rerun()  # it has ended since, and is listed as running
+    if (
+        entry is None or entry.run is not None or state.active
+    ):  # otherwise its folder is damaged, as is said below
+        watch(run_id, state)
 if entry is not None:
     with guarded():
         views(run_id, entry.opened(), entries)

@@ -29,7 +29,7 @@ LETTERS = {
 }  # fmt: skip
 OURS = "".join(
     f"<script>{(ROOT / 'app/ui/common' / name).read_text(encoding='utf-8')}</script>"
-    for name in ("back.js", "theme.js")
+    for name in ("back.js", "theme.js", "copy.js")
 )
 PAGES = {
     "model": {"run": "evil", "from": "evil"},

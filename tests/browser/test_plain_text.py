@@ -9,7 +9,7 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from app.ui.common.text import literal
-from tests.browser.harness import running_app
+from tests.browser.harness import ROOT, running_app
 
 pytestmark = pytest.mark.browser
 
@@ -91,3 +91,18 @@ def test_nothing_is_read_into_text(blocks, text):
     assert as_shown(bold["text"]) == as_shown(text), bold["html"]
     assert re.findall("<[^>]*>", alone["html"]) == ["<p>", "</p>"]
     assert re.findall("<[^>]*>", bold["html"]) == ["<p>", "<strong>", "</strong>", "</p>"]
+
+
+def test_what_is_copied_can_be_pasted_into_a_terminal(shown):
+    shown.evaluate((ROOT / "app/ui/common/copy.js").read_text(encoding="utf-8"))
+    copied = shown.evaluate(
+        """() => {
+            const clipboardData = new DataTransfer();
+            getSelection().selectAllChildren(document.querySelector('[data-testid=stMain]'));
+            document.dispatchEvent(new ClipboardEvent('copy', { clipboardData }));
+            return clipboardData.getData('text/plain');
+        }"""
+    )
+    assert "--- ***" in copied
+    assert "https://example.com/a_b" in copied
+    assert "\u2060" not in copied

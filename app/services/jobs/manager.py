@@ -263,7 +263,7 @@ class RunJobs(JobFolder):
         if code in (1, 2):
             return JobState("failed" if run is None else "stopped", message=message, progress=progress)
         if record is not None and record.cancelled:
-            message = "It was cancelled."
+            message = "It was cancelled." if run is not None else "It was cancelled before it wrote anything."
         elif run is not None:
             message = "Its process was ended from outside, or the machine was."
         else:

@@ -17,6 +17,8 @@ _STYLE = """
 [data-testid=stMultiSelectTagsContainer] > span :is(span, button) { color: inherit !important; }
 /* In light, the colours of parts of a command or of settings would be as low as 2.6 : 1. */
 :is([data-testid=stCode] code, [data-testid=stJson]) * { color: inherit !important; }
+/* A link to a page is as high as a button beside it. */
+[data-testid=stPageLink] a { min-height: 2.5rem; margin: 0; }
 /* A card's formula and figure are a sign each beside its title; what a sign is called is seen when it is pointed at. */
 [class*=st-key-signs-] { flex-wrap: nowrap; }
 [class*=st-key-signs-] > :first-child { flex: 1; min-width: 0; }
@@ -49,12 +51,12 @@ _STYLE = """
 
 _SCRIPTS = "".join(
     f"<script>{(Path(__file__).parent / name).read_text(encoding='utf-8')}</script>"
-    for name in ("back.js", "theme.js")
+    for name in ("back.js", "theme.js", "copy.js")
 )
 
 
 def frame() -> None:
-    """Set up the page's style, the Back button and reruns on a change of theme; called once, before drawing."""
+    """Set up the page's style, Back, copying, and reruns on a change of theme; called once, before drawing."""
     st.html(_STYLE)
     with st.container(key="scripts"):
         st.html(_SCRIPTS, unsafe_allow_javascript=True)

@@ -32,7 +32,7 @@ def _settings_tables(compared: Sequence[Compared]) -> tuple[str, str]:
     lines, letters = settings(compared), [each.letter for each in compared]
 
     def table(chosen: Sequence[Setting]) -> str:
-        return "\n".join(["| setting | value |", "|---|---|", *(_setting(line, letters) for line in chosen)])
+        return "\n".join(["| Setting | Value |", "|---|---|", *(_setting(line, letters) for line in chosen)])
 
     different = [line for line in lines if line.differs]
     return table(different) if different else "", table([line for line in lines if not line.differs])
@@ -47,7 +47,7 @@ def _setting(line: Setting, letters: Sequence[str]) -> str:
         f"**{' '.join(having)}** {literal(value)}" if line.differs else literal(value)
         for value, having in slots.items()
     ]
-    return f"| {line.name} | {' · '.join(values)} |"
+    return f"| {line.name[:1].upper()}{line.name[1:]} | {' · '.join(values)} |"
 
 
 def distances(compared: Sequence[Compared], pair: AllocationComparison | None) -> None:

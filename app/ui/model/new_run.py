@@ -41,7 +41,7 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
         "last token. The command below names every option that is not the default.",
     )
     try:
-        settings, title, measure = _fields(devices, runs)
+        settings, title, measure, is_found = _fields(devices, runs)
     except trim.TrimError as error:
         st.error(literal(error), icon=":material/error:")
         return
@@ -51,15 +51,23 @@ def new_run_form(devices: list[str], runs: list[StoredRun]) -> None:
         st.caption(
             f"The last run with this model, method and amount of text took {_duration(seconds)} on this machine."
         )
-    if st.button("Start", type="primary", icon=":material/play_arrow:", key=f"{P}start"):
+    if st.button(
+        "Start", type="primary", icon=":material/play_arrow:", key=f"{P}start", disabled=not is_found
+    ):
         with errors_shown():
             run_id = JOBS.prune(arguments(settings), title, measure)
             st.session_state.update(started_run=run_id, fold_new_run=True)
             st.rerun()
 
 
-def _fields(devices: list[str], runs: list[StoredRun]) -> tuple[PruneSettings, str, tuple[int, int] | None]:
-    """Show the fields; return the settings, the run's name, and windows and tokens of a perplexity to measure."""
+def _fields(
+    devices: list[str], runs: list[StoredRun]
+) -> tuple[PruneSettings, str, tuple[int, int] | None, bool]:
+    """Show the fields.
+
+    Returns:
+        The settings, the run's name, windows and tokens of a perplexity to measure, and whether there is such a model.
+    """
     chosen: dict[str, object] = {}
     first = st.columns(3)
     with first[0]:
@@ -80,7 +88,7 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> tuple[PruneSettings, s
     for column, name in zip(third[1:], ("windows", "length"), strict=True):
         with column:
             chosen[name] = _field(name)
-    _model_facts(str(chosen["model"]))
+    is_found = _model_facts(str(chosen["model"]))
     chosen["budget"] = _budget_file(runs) if budget == BUDGET_FILE else budget
     methods = {"allocation": chosen["allocation"], "budget": chosen["budget"]}
     chosen |= _method_fields(make_settings(MethodSettings, methods))
@@ -100,18 +108,23 @@ def _fields(devices: list[str], runs: list[StoredRun]) -> tuple[PruneSettings, s
             columns[1].number_input("Tokens in each", 2, 32768, MEASURE_LENGTH, key=f"{P}m_length"),
         )
     settings = make_settings(PruneSettings, chosen)
-    return settings, title.strip() or settings.name, measure
+    return settings, title.strip() or settings.name, measure, is_found
 
 
-def _model_facts(source: str) -> None:
-    """Describe before a run what can be pruned in a model; all layers of the demo can be pruned."""
+def _model_facts(source: str) -> bool:
+    """Describe before a run what can be pruned in a model; all layers of the demo can be pruned.
+
+    Returns:
+        Whether it may be pruned: no if it was not found or is refused, which the page then says.
+    """
     if source == "demo" or not SEMINAR.may():
-        return
-    found = result_or_progress(
-        laboratory().description(source), source, "Looking at the model; no weights are read"
-    )
-    if found is not None:
-        st.caption(literal(f"{found.title}: {found.architecture}, {found.layers_text}"))
+        return True
+    job = laboratory().description(source)
+    found = result_or_progress(job, source, "Looking at the model; no weights are read")
+    if found is None:
+        return not job.done
+    st.caption(literal(f"{found.title}: {found.architecture}, {found.layers_text}"))
+    return True
 
 
 def _budget_file(runs: list[StoredRun]) -> str:

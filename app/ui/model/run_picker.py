@@ -5,17 +5,17 @@ from collections.abc import Sequence
 import streamlit as st
 
 from app.services.jobs.manager import RunJobs
+from app.services.jobs.records import JobRecord
 from app.services.runs.store import StoredRun
 from app.ui.common.text import distinct, literal
 from diagnostics.format import counted
 from trim.errors import RunError
 
 
-def choices(entries: Sequence[StoredRun], jobs: RunJobs) -> dict[str, str]:
-    """List all runs of whole models by id, first the one that is being computed, even before it has a folder."""
+def choices(entries: Sequence[StoredRun], running: JobRecord | None, jobs: RunJobs) -> dict[str, str]:
+    """List all runs of whole models by id, first the one that is `running`, even before it has a folder."""
     stored = {entry.id for entry in entries}
     listed = {}
-    running = jobs.running()
     if running is not None and running.kind == "prune":
         listed[running.id] = f"{running.title} · running"
     for requested in (st.session_state.get("started_run"), st.query_params.get("run")):
@@ -33,7 +33,7 @@ def _failed(run_id: str, jobs: RunJobs) -> dict[str, str]:
         return {}
     if record is None or record.kind != "prune" or complete:  # its run was deleted since
         return {}
-    return {run_id: f"{record.title} · failed"}
+    return {run_id: f"{record.title} · {'cancelled' if record.cancelled else 'failed'}"}
 
 
 def _label(entry: StoredRun) -> str:

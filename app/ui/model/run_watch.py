@@ -23,7 +23,11 @@ def watch(run_id: str, state: JobState) -> None:
         st.session_state["watched"] = (run_id, _blocks(run_id), time.monotonic())
         _live(run_id)
     elif state.status == "failed":
-        st.error(literal(state.message), icon=":material/error:")
+        record = JOBS.record(run_id)
+        if record is not None and record.cancelled:
+            st.info(literal(state.message), icon=":material/cancel:")
+        else:
+            st.error(literal(state.message), icon=":material/error:")
     elif state.status == "stopped":
         _stopped(run_id, state)
     elif state.message:

@@ -90,7 +90,7 @@ def test_it_begins_with_the_layer_that_was_explored(store):
     run_page(test)
     assert named(cards(test)["compare_rows"]) == ["A · Optimal", "B · TRIM", "C · Uniform"]
     assert "explored last" in page_text(test)
-    assert "layer quality" in page_text(test)
+    assert "Layer quality" in page_text(test)
     test.button(key="compare_add_trim_50").click()
     run_page(test)
 

@@ -58,6 +58,15 @@ def test_the_form_with_the_settings_of_another_run(three_runs):
     assert any("There is no run" in each.value for each in visit("model", **{"from": "gone"}).warning)
 
 
+def test_a_model_that_is_not_found_cannot_be_started(three_runs, tmp_path):
+    test = visit("model")
+    test.session_state["new_run"] = True
+    test.session_state["new_model"] = str(tmp_path / "gone")
+    run_page(test)
+    assert "there is no model" in test.error[0].value
+    assert test.button(key="new_start").disabled
+
+
 def test_starting(three_runs, monkeypatch):
     started = []
 

@@ -27,3 +27,24 @@ def test_an_old_label_is_not_a_run(monkeypatch):
     assert not test.warning
     assert test.query_params["run"] == "mine"
     assert test.text[0].value == "mine"
+
+
+def test_a_run_that_was_cancelled_before_it_wrote_anything_is_not_said_to_have_failed():
+    def page() -> None:
+        import streamlit as st
+
+        from app.services.jobs.records import JobRecord, JobState
+        from app.ui.model.run_picker import choices
+
+        class Jobs:
+            def record(self, run_id):
+                return JobRecord(run_id, "prune", "Mine", [], 0, 0.0, cancelled=True)
+
+            def command_state(self, run_id):
+                return JobState("failed")
+
+        st.text(choices([], None, Jobs()))
+
+    test = AppTest.from_function(page)
+    test.query_params["run"] = "mine"
+    assert test.run().text[0].value == "{'mine': 'Mine · cancelled'}"
