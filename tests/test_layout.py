@@ -167,6 +167,17 @@ def test_every_public_name_is_imported_when_it_is_used():
         trim.nothing  # noqa: B018
 
 
+def test_the_json_of_a_class_has_its_name():
+    classes = {
+        name
+        for path in modules("trim")
+        for name in re.findall(r"^class (\w+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+    }
+    stored = {name.removesuffix("Json") for name in classes if name.endswith("Json")}
+    assert len(stored) > 5
+    assert not stored - classes
+
+
 @pytest.mark.slow
 def test_nothing_heavy_is_imported_before_it_computes(tmp_path):
     """Not by the library, commands that only read, the imports of any page, pages of stored runs, or the first page."""

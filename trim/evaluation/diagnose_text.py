@@ -7,12 +7,12 @@ import numpy as np
 from trim.evaluation.entries import format_perplexity
 from trim.methods.signal import RowSignal
 from trim.runs.shapes import (
-    AgreementFacts,
-    BlockErrorFacts,
+    BlockErrorDiagnosis,
     Diagnoses,
-    LayerCostFacts,
+    LayerCostDiagnosis,
+    MaskAgreementJson,
     MeasuredText,
-    TargetFacts,
+    TargetCounts,
     TokenFacts,
 )
 
@@ -59,13 +59,13 @@ def format_text(text: MeasuredText) -> str:
     return f"{text['windows']:,} windows of {text['length']:,} tokens of {name}"
 
 
-def added_losses(facts: LayerCostFacts) -> dict[str, float]:
+def added_losses(facts: LayerCostDiagnosis) -> dict[str, float]:
     """Return the loss per token that pruning each layer alone adds, in nats."""
     dense = float(facts["dense_loss"])
     return {name: float(numbers["loss"]) - dense for name, numbers in facts["layers"].items()}
 
 
-def layers_finding(facts: LayerCostFacts) -> str:
+def layers_finding(facts: LayerCostDiagnosis) -> str:
     """Describe which layer costs most, how uneven costs are, and how well sensitivities predict them."""
     costs = {name: cost for name, cost in added_losses(facts).items() if np.isfinite(cost)}
     if not costs:
@@ -90,7 +90,7 @@ def layers_finding(facts: LayerCostFacts) -> str:
     return sentence
 
 
-def blocks_finding(facts: BlockErrorFacts) -> str:
+def blocks_finding(facts: BlockErrorDiagnosis) -> str:
     """Describe how large the error is in the end, and which block and layer add most of it."""
     blocks = [each for each in facts["blocks"] if np.isfinite(float(each["added"]))]
     if not blocks:
@@ -154,7 +154,7 @@ def signal_finding(signal: RowSignal) -> str:
     )
 
 
-def agreements_finding(agreements: list[AgreementFacts]) -> str:
+def agreements_finding(agreements: list[MaskAgreementJson]) -> str:
     """Name the methods whose masks agree most and least with the run's."""
     if not agreements:
         return "No method of the library reaches this layer's sparsity."
@@ -167,7 +167,7 @@ def agreements_finding(agreements: list[AgreementFacts]) -> str:
     )
 
 
-def targets_finding(methods: list[TargetFacts], columns: int) -> str:
+def targets_finding(methods: list[TargetCounts], columns: int) -> str:
     """Describe the widest spread of row sparsities of each method, and its target."""
     widest = []
     for each in methods:

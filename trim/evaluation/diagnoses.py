@@ -23,10 +23,10 @@ from trim.pruning.export import require_fit
 from trim.runs.fields import number_to_json
 from trim.runs.folder import Run, open_run
 from trim.runs.shapes import (
-    BlockErrorFacts,
-    BlockErrorNumbers,
-    LayerCostFacts,
-    LayerCostNumbers,
+    BlockErrorDiagnosis,
+    BlockErrorJson,
+    LayerCostDiagnosis,
+    LayerCostJson,
     Loss,
     MeasuredText,
     TokenFacts,
@@ -90,8 +90,8 @@ def diagnose(
 
         def save(measured: LayerCosts) -> None:
             last = measured.layers[-1]
-            costs[last.name] = cast(LayerCostNumbers, numbers_to_json(last))
-            facts_so_far: LayerCostFacts = {
+            costs[last.name] = cast(LayerCostJson, numbers_to_json(last))
+            facts_so_far: LayerCostDiagnosis = {
                 "text": facts,
                 "dense_loss": number_to_json(measured.dense_loss),
                 "layers": {name: costs[name] for name in run.layers if name in costs},
@@ -101,8 +101,8 @@ def diagnose(
         layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=save)
     elif what == "blocks":
         errors = block_errors(model, run, windows, batch=batch, progress=progress)
-        numbers = [cast(BlockErrorNumbers, numbers_to_json(each)) for each in errors]
-        blocks: BlockErrorFacts = {"text": facts, "blocks": numbers}
+        numbers = [cast(BlockErrorJson, numbers_to_json(each)) for each in errors]
+        blocks: BlockErrorDiagnosis = {"text": facts, "blocks": numbers}
         update_diagnoses(run.path, {"blocks": blocks})
     else:
         dense = token_losses(model, windows, batch=batch, progress=progress)

@@ -30,7 +30,7 @@ from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_
 from trim.runs.folder import Run, open_run
 from trim.runs.json_files import incomplete
 from trim.runs.record import LayerRecord
-from trim.runs.shapes import AgreementFacts, Drawn, TargetFacts
+from trim.runs.shapes import Drawn, MaskAgreementJson, TargetCounts
 
 TARGETS = np.arange(30, 95, 5) / 100
 DRAWS = 12
@@ -213,12 +213,12 @@ def _receive(model: Model, states: BlockStates, index: int, names: list[str]) ->
     }
 
 
-def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
+def _agreement(run: Run, sample: LayerSample) -> list[MaskAgreementJson]:
     """Compare the run's mask of a layer with that of every score and allocation, at equal sparsity."""
     record = run.layer(sample.name)
     own = record.keep()
     settings = run.request.search_settings(min(record.sparsity, run.request.row_cap))
-    agreements: list[AgreementFacts] = []
+    agreements: list[MaskAgreementJson] = []
     for score in SCORES:
         layer = sample.scored(score, _sensitivity(record))
         for allocation in ALLOCATIONS:
@@ -230,7 +230,7 @@ def _agreement(run: Run, sample: LayerSample) -> list[AgreementFacts]:
     return agreements
 
 
-def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -> list[TargetFacts]:
+def _targets(run: Run, sample: LayerSample, progress: ProgressListener | None) -> list[TargetCounts]:
     """Allocate the rows of a layer by TRIM and by the optimum, at each of `TARGETS` below the row cap."""
     request, record = run.request, run.layer(sample.name, mask=False)
     layer = sample.scored(record.score, _sensitivity(record))

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from trim.runs.fields import parse_json, read_value
 from trim.runs.record import check_array
-from trim.runs.shapes import BlockNumbers, LayerNumbers
+from trim.runs.shapes import BlockMetadata, LayerRecordJson
 
 
 class BlockFile:
@@ -27,7 +27,7 @@ class BlockFile:
         path: Path,
         stamp: tuple[int, int],
         layers: Collection[str],
-        numbers: dict[str, LayerNumbers] | None = None,
+        numbers: dict[str, LayerRecordJson] | None = None,
     ) -> None:
         """Open the file.
 
@@ -48,7 +48,7 @@ class BlockFile:
             self.arrays.setdefault(name, []).append(array)
         if numbers is None:
             text = (self._content.metadata() or {})["trim"]
-            numbers = cast(BlockNumbers, read_value(parse_json(text), BlockNumbers, path.name))["layers"]
+            numbers = cast(BlockMetadata, read_value(parse_json(text), BlockMetadata, path.name))["layers"]
         if not set(layers) == set(numbers) == self.arrays.keys():
             raise ValueError("its layers are not those of the manifest")
         self.numbers = numbers

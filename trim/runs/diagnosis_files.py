@@ -10,7 +10,7 @@ from trim.methods.signal import RowSignal
 from trim.runs.fields import number_to_json
 from trim.runs.folder import Run
 from trim.runs.json_files import damaged, read_json
-from trim.runs.shapes import AgreementFacts, Drawn, LayerDiagnoses, SignalFacts
+from trim.runs.shapes import Drawn, LayerDiagnoses, MaskAgreementJson, RowSignalJson
 from trim.runs.writer import update_json
 
 FOLDER = "diagnoses"
@@ -68,7 +68,7 @@ def _sizes(diagnoses: LayerDiagnoses, rows: int, columns: int) -> Iterator[tuple
             yield "rows", len(counts), rows
 
 
-def signal_to_json(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: int) -> SignalFacts:
+def signal_to_json(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: int) -> RowSignalJson:
     """Convert the draws of a layer to JSON.
 
     Args:
@@ -88,18 +88,18 @@ def signal_to_json(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: in
     }
 
 
-def signal_from_json(facts: SignalFacts, columns: int) -> RowSignal:
+def signal_from_json(stored: RowSignalJson, columns: int) -> RowSignal:
     """Convert JSON from `signal_to_json` back to draws."""
-    counts = np.array(facts["counts"])
+    counts = np.array(stored["counts"])
     return RowSignal(
         counts / columns,
-        np.broadcast_to(np.array(facts["gini"], dtype=float), counts.shape),
-        tuple(facts["rates"]),
-        tuple(facts["titles"]),
+        np.broadcast_to(np.array(stored["gini"], dtype=float), counts.shape),
+        tuple(stored["rates"]),
+        tuple(stored["titles"]),
     )
 
 
-def agreement_to_json(agreement: MaskAgreement, score: str, allocation: str) -> AgreementFacts:
+def agreement_to_json(agreement: MaskAgreement, score: str, allocation: str) -> MaskAgreementJson:
     """Convert the agreement of a layer's own mask with that of a method to JSON."""
     return {
         "score": score,
@@ -111,8 +111,8 @@ def agreement_to_json(agreement: MaskAgreement, score: str, allocation: str) -> 
     }
 
 
-def agreement_from_json(facts: AgreementFacts) -> MaskAgreement:
+def agreement_from_json(stored: MaskAgreementJson) -> MaskAgreement:
     """Convert JSON from `agreement_to_json` back, with six decimals by row and column."""
     return MaskAgreement(
-        facts["whole"], np.array(facts["by_row"]), np.array(facts["by_column"]), facts["expected"]
+        stored["whole"], np.array(stored["by_row"]), np.array(stored["by_column"]), stored["expected"]
     )

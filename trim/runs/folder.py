@@ -29,14 +29,7 @@ from trim.runs.listing import FolderEntry, StoredFolder, list_folders, runs_fold
 from trim.runs.record import MASK_ARRAYS, LayerRecord, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
-from trim.runs.shapes import (
-    BudgetFacts,
-    Config,
-    Diagnoses,
-    LayerNumbers,
-    Manifest,
-    Metrics,
-)
+from trim.runs.shapes import BudgetsJson, Config, Diagnoses, LayerRecordJson, Manifest, Metrics
 
 
 @dataclass(frozen=True, eq=False)
@@ -111,13 +104,13 @@ class Run(StoredFolder):
         return self.manifest["complete"]
 
     @cached_property
-    def budgets(self) -> BudgetFacts:
+    def budgets(self) -> BudgetsJson:
         """Read `budgets.json`; empty for a single layer.
 
         Its "method", "totals" {name: weights}, "layers" {name: sparsity} and "clipped" [names].
         """
         path = self.path / "budgets.json"
-        budgets = read_json(path, BudgetFacts, optional=True)
+        budgets = read_json(path, BudgetsJson, optional=True)
         if budgets and (missing := set(self.layers) - set(budgets.get("layers", {}))):
             raise damaged(path, f"it lacks {min(missing)}, which the run has pruned")
         return budgets
@@ -204,7 +197,7 @@ class Run(StoredFolder):
         except (SafetensorError, OSError, RunError) as error:
             raise self._damaged(file.path, error) from error
 
-    def numbers(self, name: str) -> LayerNumbers:
+    def numbers(self, name: str) -> LayerRecordJson:
         """Return the numbers of one layer, such as "rows", "columns", "budget", "realised_quality" and "search".
 
         Raises:
@@ -218,7 +211,7 @@ class Run(StoredFolder):
         return frozenset(self.layers)
 
     @cached_property
-    def _numbers(self) -> dict[Path, dict[str, LayerNumbers]]:
+    def _numbers(self) -> dict[Path, dict[str, LayerRecordJson]]:
         """The numbers of the blocks that were opened."""
         return {}
 

@@ -26,7 +26,7 @@ def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
 
     Args:
         path: the file.
-        shape: the type of its content, one of `trim.runs.shapes`.
+        shape: the type of its content, such as those of `trim.runs.shapes`.
         optional: whether a missing file is an empty object; otherwise it must be there.
 
     Raises:
@@ -54,7 +54,7 @@ def read_record(
 
     Args:
         file: with "schema", "fingerprint" and "settings".
-        shape: the type of its content, one of `trim.runs.shapes`.
+        shape: the type of its content, such as those of `trim.runs.shapes`.
         again: how to make such a folder again, such as "prune again".
         hash_settings: computes the fingerprint of the settings, as they are stored.
 

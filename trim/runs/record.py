@@ -10,7 +10,7 @@ import numpy as np
 
 from trim.errors import RunError
 from trim.runs.fields import number_to_json
-from trim.runs.shapes import LayerNumbers
+from trim.runs.shapes import LayerRecordJson
 
 CURVE_POINTS = 33
 
@@ -216,7 +216,7 @@ _NUMBERS = ("columns", "budget", "allocation", "score", "vectors", "quality_meas
 _QUALITIES = ("uniform_quality", "realised_quality")
 
 
-def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerNumbers]:
+def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerRecordJson]:
     """Split a record into arrays by the names of `ARRAYS` and numbers that JSON can hold."""
     arrays = {key: getattr(record, key) for key in _ALWAYS}
     numbers: dict = {key: getattr(record, key) for key in _NUMBERS}
@@ -241,10 +241,10 @@ def to_parts(record: LayerRecord) -> tuple[dict[str, np.ndarray], LayerNumbers]:
             "steps": search.quality.shape[-1],
             "kept_steps": len(search.row_sparsity),
         }
-    return arrays, cast(LayerNumbers, numbers)
+    return arrays, cast(LayerRecordJson, numbers)
 
 
-def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumbers) -> LayerRecord:
+def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerRecordJson) -> LayerRecord:
     """Join what `to_parts` split.
 
     Raises:
@@ -271,7 +271,7 @@ def from_parts(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumber
         raise RunError(f"{name}: the record lacks a value or has a wrong one: {error}") from error
 
 
-def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumbers) -> None:
+def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerRecordJson) -> None:
     """Check the arrays of a layer, or of several layers of equal width, row after row.
 
     Raises:
@@ -286,7 +286,7 @@ def check_arrays(name: str, arrays: Mapping[str, np.ndarray], numbers: LayerNumb
             raise RunError(f"{name}: the mask contradicts the counts of pruned weights")
 
 
-def check_array(name: str, key: str, value: np.ndarray, numbers: LayerNumbers) -> None:
+def check_array(name: str, key: str, value: np.ndarray, numbers: LayerRecordJson) -> None:
     """Check the type, shape and range of one array.
 
     Raises:

@@ -19,7 +19,7 @@ from trim.methods.retention import RetentionCurves, dense_curves
 from trim.methods.search import exact_qualities
 from trim.methods.search_types import SearchResult
 from trim.runs.record import ARRAYS, LayerRecord, SearchRecord, check_arrays, curve_counts
-from trim.runs.shapes import LayerNumbers
+from trim.runs.shapes import LayerRecordJson
 from trim.runs.weight_changes import WeightChange, weight_change
 
 
@@ -169,7 +169,7 @@ def deferred_records(
 def _all_valid(arrays: dict[str, np.ndarray], columns: int) -> bool:
     """Check the arrays of several layers at once; if this fails, each layer is checked again for a precise error."""
     own = {key: value for key, value in arrays.items() if not key.startswith("search_")}
-    numbers = cast(LayerNumbers, {"rows": len(arrays["counts"]), "columns": columns})
+    numbers = cast(LayerRecordJson, {"rows": len(arrays["counts"]), "columns": columns})
     try:
         check_arrays("some layers", own, numbers)
     except RunError:

@@ -1,4 +1,7 @@
-"""The shapes of the JSON files of runs and sweeps: types, ranges and lengths, checked whenever they are read."""
+"""The shapes of the JSON files of runs: types, ranges and lengths, checked whenever they are read.
+
+A shape has the name of its file, or that of the class that it stores, with "Json" at the end.
+"""
 
 import datetime
 import re
@@ -35,27 +38,27 @@ LayerPath = Annotated[str, re.compile(r"\w{1,60}(\.\w{1,60}){0,8}")]
 LayerName = Annotated[str, re.compile(r"(0|[1-9][0-9]{0,3})(\.\w{1,60}){1,8}")]
 
 
-class HeadFacts(TypedDict):
-    """The attention heads of the model, as `trim.models.heads.HeadLayout` names them."""
+class HeadLayoutJson(TypedDict):
+    """The attention heads of the model."""
 
     query: Size
     key_value: Size
     size: Size
 
 
-class PartNumbers(TypedDict):
-    """Rows of one kind in a layer: see `trim.row_parts.RowPart`."""
+class RowPartJson(TypedDict):
+    """Rows of one kind in a layer."""
 
     name: Word
     rows: Size
     starts: list[Count]
 
 
-class StructureNumbers(TypedDict):
-    """Facts of the model's blocks: see `trim.row_parts.Structure`."""
+class StructureJson(TypedDict):
+    """Facts about the blocks of the model."""
 
     dense: list[Annotated[str, Limits(most=MAX_NAME_LENGTH)]]
-    parts: dict[LayerPath, list[PartNumbers]]
+    parts: dict[LayerPath, list[RowPartJson]]
 
 
 class RecordHead(TypedDict):
@@ -71,8 +74,8 @@ class Config(RecordHead):
     """`config.json`; "heads" where the model's configuration has them, "structure" where its blocks have any."""
 
     kind: Literal["model", "layer"]
-    heads: NotRequired[HeadFacts]
-    structure: NotRequired[StructureNumbers]
+    heads: NotRequired[HeadLayoutJson]
+    structure: NotRequired[StructureJson]
     settings: dict
 
 
@@ -107,7 +110,7 @@ class Notes(TypedDict, total=False):
     note: Annotated[str, Limits(most=MAX_NOTE_LENGTH)]
 
 
-class BudgetFacts(TypedDict, total=False):
+class BudgetsJson(TypedDict, total=False):
     """`budgets.json`: the method, and the sparsity of each layer before and after the target and the cap."""
 
     method: str
@@ -132,7 +135,7 @@ class Weights(TypedDict):
     of: Count
 
 
-class ExpertFacts(TypedDict):
+class ExpertCounts(TypedDict):
     """The number of layers of experts, and of the tokens that they received."""
 
     layers: Count
@@ -169,7 +172,7 @@ class Metrics(TypedDict, total=False):
     layer_sparsity: Realised
     weights: Weights
     seconds: Annotated[float, Limits(0)]
-    experts: ExpertFacts
+    experts: ExpertCounts
     perplexities: list[PerplexityEntry]
     dense_perplexities: list[PerplexityEntry]
     uniform_perplexities: list[PerplexityEntry]
@@ -189,24 +192,24 @@ class MeasuredText(TypedDict):
     dtype: str
 
 
-class LayerCostNumbers(TypedDict):
-    """The cost of one layer pruned alone, as `LayerCost`."""
+class LayerCostJson(TypedDict):
+    """The cost of one layer pruned alone."""
 
     loss: Loss
     standard_error: Loss
     predicted: Loss
 
 
-class LayerCostFacts(TypedDict):
+class LayerCostDiagnosis(TypedDict):
     """The costs of layers, measured on one text."""
 
     text: MeasuredText
     dense_loss: Loss
-    layers: dict[LayerName, LayerCostNumbers]
+    layers: dict[LayerName, LayerCostJson]
 
 
-class BlockErrorNumbers(TypedDict):
-    """The error after one block, as `BlockError`."""
+class BlockErrorJson(TypedDict):
+    """The error after one block."""
 
     block: Count
     error: Loss
@@ -218,11 +221,11 @@ class BlockErrorNumbers(TypedDict):
     layers: dict[LayerName, Loss]
 
 
-class BlockErrorFacts(TypedDict):
+class BlockErrorDiagnosis(TypedDict):
     """The errors after all blocks, measured on one text."""
 
     text: MeasuredText
-    blocks: list[BlockErrorNumbers]
+    blocks: list[BlockErrorJson]
 
 
 class TokenFacts(TypedDict):
@@ -237,16 +240,16 @@ class TokenFacts(TypedDict):
 class Diagnoses(TypedDict, total=False):
     """`diagnoses.json`."""
 
-    layers: LayerCostFacts
-    blocks: BlockErrorFacts
+    layers: LayerCostDiagnosis
+    blocks: BlockErrorDiagnosis
     tokens: TokenFacts
 
 
 Drawn = Literal["vectors", "windows", "texts"]
 
 
-class SignalFacts(TypedDict):
-    """The row sparsities that TRIM learned in several draws, as `RowSignal`; a single row of Gini if all are equal."""
+class RowSignalJson(TypedDict):
+    """The row sparsities that TRIM learned in several draws; a single row of Gini if all are equal."""
 
     drawn: Drawn
     vectors: Size
@@ -256,8 +259,8 @@ class SignalFacts(TypedDict):
     titles: list[Annotated[str, Limits(most=MAX_NAME_LENGTH)]]
 
 
-class AgreementFacts(TypedDict):
-    """The agreement of a layer's mask with that of another method, as `MaskAgreement`."""
+class MaskAgreementJson(TypedDict):
+    """The agreement of a layer's mask with that of another method."""
 
     score: Word
     allocation: Word
@@ -267,7 +270,7 @@ class AgreementFacts(TypedDict):
     by_column: list[Share]
 
 
-class TargetFacts(TypedDict):
+class TargetCounts(TypedDict):
     """The number of weights that each row of a layer loses at several targets."""
 
     method: Word
@@ -278,13 +281,13 @@ class TargetFacts(TypedDict):
 class LayerDiagnoses(TypedDict, total=False):
     """A file of `diagnoses/`, of one layer."""
 
-    signal: SignalFacts
-    agreement: list[AgreementFacts]
-    targets: list[TargetFacts]
+    signal: RowSignalJson
+    agreement: list[MaskAgreementJson]
+    targets: list[TargetCounts]
 
 
-class SearchNumbers(TypedDict):
-    """The numbers of a search, in the metadata of a block's file."""
+class SearchRecordJson(TypedDict):
+    """A `SearchRecord` without its arrays."""
 
     learning_rate: float | None
     best_iteration: Count
@@ -296,8 +299,8 @@ class SearchNumbers(TypedDict):
     kept_steps: Size
 
 
-class LayerNumbers(TypedDict):
-    """The numbers of a layer, in the metadata of a block's file."""
+class LayerRecordJson(TypedDict):
+    """A `LayerRecord` without its name and its arrays."""
 
     columns: Size
     rows: Size
@@ -311,38 +314,10 @@ class LayerNumbers(TypedDict):
     error_left: NotRequired[Number]
     kept: NotRequired[Count]
     tokens: NotRequired[Count]
-    search: NotRequired[SearchNumbers]
+    search: NotRequired[SearchRecordJson]
 
 
-class BlockNumbers(TypedDict):
+class BlockMetadata(TypedDict):
     """The metadata of a block's file."""
 
-    layers: dict[LayerName, LayerNumbers]
-
-
-class SweepOptions(TypedDict):
-    """The settings of a sweep, as `SweepSettings`."""
-
-    model: str
-    grid: dict[str, list[object]]
-    shared: dict
-    texts: list[dict]
-
-
-class SweepConfig(RecordHead):
-    """`sweep.json`."""
-
-    keep_masks: NotRequired[bool]
-    settings: SweepOptions
-
-
-class DenseFacts(TypedDict, total=False):
-    """`dense.json` of a sweep."""
-
-    perplexities: list[PerplexityEntry]
-
-
-class Problem(TypedDict, total=False):
-    """`<cell>.problem.json` of a sweep."""
-
-    problem: str
+    layers: dict[LayerName, LayerRecordJson]

@@ -6,7 +6,7 @@ import numpy as np
 
 from trim.names import every_expert, path_in_block, text_table
 from trim.runs.folder import Run
-from trim.runs.shapes import LayerNumbers
+from trim.runs.shapes import LayerRecordJson
 
 
 def summary(run: Run) -> str:
@@ -37,7 +37,7 @@ def summary(run: Run) -> str:
 class _Layer:
     """What the table needs of a layer: its numbers, its sparsity, and the Gini coefficients that its rows have."""
 
-    numbers: LayerNumbers
+    numbers: LayerRecordJson
     sparsity: float
     gini: np.ndarray
 

@@ -24,7 +24,14 @@ from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
 from trim.runs.listing import free_path
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recovery import open_stored
-from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, Diagnoses, LayerNumbers, Manifest
+from trim.runs.shapes import (
+    MAX_NAME_LENGTH,
+    MAX_NOTE_LENGTH,
+    BlockEntry,
+    Diagnoses,
+    LayerRecordJson,
+    Manifest,
+)
 
 # The files that a folder may contain before a run begins in it.
 _ALLOWED_BEFORE = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
@@ -150,7 +157,7 @@ class RunWriter(FolderWriter):
             RunError: the block cannot be written; earlier blocks stay.
         """
         arrays: dict[str, np.ndarray] = {}
-        numbers: dict[str, LayerNumbers] = {}
+        numbers: dict[str, LayerRecordJson] = {}
         for record in records:
             parts, numbers[record.name] = to_parts(record)
             arrays |= {f"{record.name}/{key}": value for key, value in parts.items()}

@@ -20,9 +20,10 @@ from trim.files import FolderLock, remove_temporary
 from trim.runs.folder import Run, list_runs, open_run
 from trim.runs.json_files import read_json, read_record
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders
-from trim.runs.shapes import DenseFacts, PerplexityEntry, Problem, SweepConfig
+from trim.runs.shapes import PerplexityEntry
 from trim.runs.writer import write_record
 from trim.sweeps.settings import Cell, SweepSettings
+from trim.sweeps.shapes import DenseMetrics, Problem, SweepConfig
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,7 +91,7 @@ class Sweep(StoredFolder):
 
     def dense(self) -> tuple[PerplexityEntry | None, ...]:
         """Return the dense model's perplexity on each text, None where not measured yet."""
-        entries = read_json(self.path / "dense.json", DenseFacts, optional=True).get("perplexities", [])
+        entries = read_json(self.path / "dense.json", DenseMetrics, optional=True).get("perplexities", [])
         return tuple(find_entry(entries, text) for text in self.settings.texts)
 
     def outcome(self, cell: Cell) -> CellOutcome:

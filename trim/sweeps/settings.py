@@ -13,7 +13,7 @@ from trim.evaluation.settings import EvaluationText
 from trim.names import CORPORA, MODELS, absolute, closest_matches
 from trim.runs.options import idle_options, make_settings, options
 from trim.runs.settings import PruneSettings
-from trim.runs.shapes import SweepOptions
+from trim.sweeps.shapes import SweepSettingsJson
 
 # The options that may have several values; the last one varies fastest.
 GRID_OPTIONS = (
@@ -178,7 +178,7 @@ class SweepSettings:
         }
 
     @classmethod
-    def from_json(cls, content: SweepOptions) -> "SweepSettings":
+    def from_json(cls, content: SweepSettingsJson) -> "SweepSettings":
         """Read the settings of a sweep.
 
         Raises:

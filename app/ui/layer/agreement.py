@@ -26,7 +26,7 @@ from trim.runs.diagnosis_files import agreement_from_json
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
     from app.ui.layer.more import ShownLayer
-    from trim.runs.shapes import AgreementFacts
+    from trim.runs.shapes import MaskAgreementJson
 
 Choice = tuple[str, str]  # a score and an allocation, or "" and a solver, which uses no score
 COST = (
@@ -67,7 +67,7 @@ def _stored_section(shown: ShownLayer) -> None:
     """Compare the run's own mask with the library's masks on the layer's inputs."""
     run, name = shown.stored
 
-    def show(found: list[AgreementFacts]) -> None:
+    def show(found: list[MaskAgreementJson]) -> None:
         st.caption(literal(agreements_finding(found)))
         facts = st.selectbox(
             "The run's mask and that of",

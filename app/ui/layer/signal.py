@@ -18,7 +18,7 @@ from app.ui.layer.live import is_live
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
 from trim.evaluation.diagnose_text import signal_finding
 from trim.runs.diagnosis_files import signal_from_json
-from trim.runs.shapes import Drawn, SignalFacts
+from trim.runs.shapes import Drawn, RowSignalJson
 
 if TYPE_CHECKING:
     import trim
@@ -59,7 +59,7 @@ def signal_section(shown: ShownLayer) -> None:
     run, name = shown.stored
     columns = shown.view.columns
 
-    def show(facts: SignalFacts) -> None:
+    def show(facts: RowSignalJson) -> None:
         found = signal_from_json(facts, columns)
         of = ", ".join(found.titles) if facts["drawn"] == "texts" else KINDS[facts["drawn"]].lower()
         st.caption(

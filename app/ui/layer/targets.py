@@ -21,7 +21,7 @@ from diagnostics.targets import TargetPaths, target_paths
 
 if TYPE_CHECKING:
     from app.ui.layer.more import ShownLayer
-    from trim.runs.shapes import TargetFacts
+    from trim.runs.shapes import TargetCounts
 
 HIGHEST = 0.9  # beyond it rows reach their caps, and all ridges would be squeezed
 
@@ -46,7 +46,7 @@ def targets_section(shown: ShownLayer) -> None:
         return
     run, name = shown.stored
 
-    def show(found: list[TargetFacts]) -> None:
+    def show(found: list[TargetCounts]) -> None:
         _card(
             [
                 _followed(each["method"], np.array(each["targets"]), np.array(each["counts"]), shown)

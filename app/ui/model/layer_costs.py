@@ -15,7 +15,7 @@ from diagnostics.model_map import ModelMap
 from diagnostics.numeric import rank_correlation
 from trim.evaluation.diagnose_text import added_losses, layers_finding
 from trim.runs.folder import Run
-from trim.runs.shapes import LayerCostFacts
+from trim.runs.shapes import LayerCostDiagnosis
 
 COST = (
     "The text goes through the dense model once; then each layer alone is pruned, and only its block and those after "
@@ -33,7 +33,7 @@ AGAINST = {
 def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
     """Show the layer costs, or offer to measure them."""
 
-    def show(facts: LayerCostFacts) -> None:
+    def show(facts: LayerCostDiagnosis) -> None:
         with_costs = costed(shown, facts)
         measured_on(facts["text"])
         left, right = st.columns(2)
@@ -60,7 +60,7 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
     diagnosis(run, "layers", "What does each layer cost, pruned alone?", COST, show, options)
 
 
-def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:
+def costed(shown: ModelMap, facts: LayerCostDiagnosis) -> ModelMap:
     """Return a map with the costs of its layers."""
     costs = added_losses(facts)
     layers = tuple(
@@ -76,7 +76,7 @@ def costed(shown: ModelMap, facts: LayerCostFacts) -> ModelMap:
     return replace(shown, layers=layers)
 
 
-def _scatter_card(shown: ModelMap, facts: LayerCostFacts, file_name: str) -> None:
+def _scatter_card(shown: ModelMap, facts: LayerCostDiagnosis, file_name: str) -> None:
     layers = shown.costed
     if not layers:
         st.info("No layer has a finite cost on this text.", icon=":material/info:")
