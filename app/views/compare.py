@@ -1,12 +1,12 @@
 """Up to eight layers side by side: distributions, the same rows, masks, whole models. No model is loaded."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 import streamlit as st
 
 from app.services.results.compared import LIVE, LIVE_LAYERS, Compared, in_common, labelled, read_slot
 from app.services.results.picks import LETTERS, Pick, default_picks, layers_of
+from app.services.runs.facts import text_title
 from app.services.runs.store import STORE, StoredRun
 from app.ui.common.guard import guarded
 from app.ui.common.present import link
@@ -20,7 +20,6 @@ from app.ui.compare.cards import distribution_card, pair_cards, pairable, quanti
 from app.ui.compare.slots import slot_bar
 from app.ui.compare.tables import distances, moved_table, selected_table, settings_table
 from app.ui.compare.text import METHODS_IN_A_FEW_WORDS
-from diagnostics.format import counted
 from trim.errors import RunError
 
 
@@ -89,8 +88,7 @@ def sources(compared: list[Compared]) -> Iterator[str]:
             yield f"{each.label}: {each.source.name}"
         yield each.source.model.title
         yield f"score {request.score}"
-        text = Path(request.corpus).name
-        yield f"{counted(request.windows, 'window')} of {request.length:,} tokens of {text}, seed {request.seed}"
+        yield f"{text_title(each.source.text, request)}, seed {request.seed}"
 
 
 def errors_by_block(ids: set[str], entries: list[StoredRun]) -> None:

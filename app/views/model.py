@@ -2,7 +2,6 @@
 
 import functools
 import re
-from pathlib import Path
 
 import streamlit as st
 
@@ -10,6 +9,7 @@ from app.services.jobs.manager import JOBS
 from app.services.layer.keys import DEVICES
 from app.services.results.perplexities import method_of
 from app.services.results.tables import agreement_map, has_sensitivities, model_map
+from app.services.runs.facts import text_title
 from app.services.runs.layer import METHOD_LABELS
 from app.services.runs.recoveries import recoveries_of
 from app.services.runs.store import STORE, StoredRun
@@ -88,7 +88,6 @@ def new_run(entries: list[StoredRun]) -> None:
 def heading(run: Run, shown: ModelMap) -> None:
     """Show the run's model, target, method and total results."""
     request = run.request
-    text = f"{counted(request.windows, 'window')} of {request.length:,} tokens of {Path(request.corpus).name}"
     facts = [
         run.model.title,
         f"score {request.score}",
@@ -96,7 +95,7 @@ def heading(run: Run, shown: ModelMap) -> None:
         f"budgets {run.budgets.get('method', request.budget)}",
         *(["kept weights refitted"] if request.refit and not request.solves else []),
         *(["blocks tuned"] if request.tune else []),
-        text,
+        text_title(run.text, request),
         f"computed on {run.compute.device}",
     ]
     st.caption(literal(" · ".join(map(str, facts))))
@@ -124,7 +123,9 @@ def heading(run: Run, shown: ModelMap) -> None:
         ),
         (
             "Rates + / − / none",
-            f"{counts['positive']} / {counts['negative']} / {counts['none']}" if shown.searched else "–",
+            " / ".join(f"{counts[outcome]:,}" for outcome in ("positive", "negative", "none"))
+            if shown.searched
+            else "–",
             "layers" if shown.searched else "not searched",
             "Positive: rows that keep their output are pruned harder. Negative: rows that lose it are.",
         ),

@@ -86,6 +86,8 @@ def prune(
     chosen = dataclasses.replace(
         chosen, corpus=absolute(chosen.corpus, CORPORA), budget=absolute(chosen.budget, BUDGETS)
     )
+    if tokens is not None and tokens.ndim == 2:
+        chosen = dataclasses.replace(chosen, windows=tokens.shape[0], length=tokens.shape[1])
     source = RunSource.open(chosen, tokens, mask, progress)
     batch = chosen.batch or default_batch(
         source.calibration, source.model.device, experts_width=experts_width(source.model.blocks)

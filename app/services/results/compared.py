@@ -21,7 +21,7 @@ from trim.methods.agreement import MaskAgreement, mask_agreement
 from trim.names import expert_number
 from trim.runs.folder import Run
 from trim.runs.options import idle_options, options
-from trim.runs.run_record import ModelFacts
+from trim.runs.run_record import ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
 
 LIVE = "live:"  # prefix of the id of a live layer; a folder cannot have this name
@@ -39,7 +39,7 @@ class ComparedSource:
     Attributes:
         name: the run's name.
         model, request: the pruned model, and the settings.
-        tokens: number of calibration tokens.
+        text: the calibration text.
         run: the run; None: a live layer.
         live: for a live layer, the data from which its page computes another target.
     """
@@ -47,14 +47,14 @@ class ComparedSource:
     name: str
     model: ModelFacts
     request: PruneSettings
-    tokens: int
+    text: TextFacts
     run: Run | None = field(default=None, repr=False, compare=False)
     live: object = field(default=None, repr=False, compare=False)
 
     @classmethod
     def of(cls, run: Run) -> "ComparedSource":
         """Read the origin from a run."""
-        return cls(run.name, run.model, run.request, run.text.tokens, run)
+        return cls(run.name, run.model, run.request, run.text, run)
 
 
 class LiveLayers:
@@ -311,7 +311,7 @@ def settings(compared: Sequence[Compared]) -> list[Setting]:
     lines.append(
         Setting(
             "calibration tokens",
-            tuple(str(each.source.tokens) for each in compared),
+            tuple(str(each.source.text.tokens) for each in compared),
         )
     )
     used = [line for line in lines if any(value not in ("–", NOT_USED) for value in line.values)]

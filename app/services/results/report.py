@@ -8,6 +8,7 @@ import numpy as np
 from app.services.results.perplexities import on_one_text
 from app.services.results.tables import model_map
 from app.services.runs.commands import reproduce
+from app.services.runs.facts import text_title
 from app.services.runs.layer import METHOD_LABELS, LayerView
 from app.services.server.access import SEMINAR
 from diagnostics.allocation import row_scatter, row_sparsity_statistics
@@ -74,12 +75,7 @@ def _summary(run: Run) -> Iterator[Part]:
             "budgets, who sets each layer's sparsity",
             str(run.budgets.get("method", request.budget)),
         ),
-        (
-            "calibration text",
-            SEMINAR.without_paths(
-                f"{request.corpus}, {counted(request.windows, 'window')} of {request.length:,} tokens"
-            ),
-        ),
+        ("calibration text", text_title(run.text, request)),
     ]
     metrics = run.metrics
     for found, of in ((metrics.get("sparsity"), "model"), (metrics.get("layer_sparsity"), "layer")):

@@ -10,8 +10,11 @@ from weakref import WeakKeyDictionary
 import psutil
 
 from app.services.runs.store import StoredRun
+from diagnostics.format import counted
 from trim.runs.folder import Run
 from trim.runs.recovery import RecoveryMetrics
+from trim.runs.run_record import TextFacts
+from trim.runs.settings import PruneSettings
 from trim.runs.shapes import Metrics, PerplexityEntry
 
 State = Literal["complete", "unfinished", "being written", "damaged"]
@@ -118,6 +121,12 @@ def _facts(entry: StoredRun) -> RunFacts:
         size_bytes=size,
         shipped=entry.shipped,
     )
+
+
+def text_title(text: TextFacts, request: PruneSettings) -> str:
+    """Describe a calibration text: "16 windows of 256 tokens of demo"; the folder of a file stays unsaid."""
+    source = "given in Python" if text.given else f"of {Path(request.corpus).name}"
+    return f"{counted(request.windows, 'window')} of {counted(request.length, 'token')} {source}"
 
 
 def is_being_written(path: Path) -> bool:

@@ -106,5 +106,5 @@ def live_pick(study: Study, outcome: Outcome, method: str) -> Pick:
     label = outcome.view.allocation(method).label
     name = f"{study.key.layer} at {percent(outcome.view.target, 0)}, {label}, live"
     origin = LiveOrigin(study.key, outcome.result.settings, outcome.optimum.sensitivity is not None)
-    source = ComparedSource(name, study.origin.model, request, study.origin.text.tokens, live=origin)
+    source = ComparedSource(name, study.origin.model, request, study.origin.text, live=origin)
     return LIVE_LAYERS.add(outcome.view, method, source)

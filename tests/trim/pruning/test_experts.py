@@ -26,6 +26,9 @@ from trim.models.loaded import Model
 from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import StreamedModel
 from trim.pruning import layer as pruning
+from trim.runs.block_file import BlockFile
+from trim.runs.folder import block_file
+from trim.runs.summary import summary
 
 UP = "0.mlp.experts.1.up_proj"
 # By type: the places of one up projection, and which part of a joined tensor it is.
@@ -240,6 +243,19 @@ def test_experts_in_groups_are_pruned_as_each_alone(settings, tmp_path, own_cach
     halved = pruned(source, tmp_path / "halved", **options)
     assert 10 in sizes
     rough.assert_same_blocks(alone.path, halved.path)
+
+
+def test_the_table_of_a_run_joins_experts_and_opens_each_block_once(tmp_path, monkeypatch):
+    run = pruned(folder_of(tmp_path / "model", module_of("qwen3_moe")), tmp_path / "run")
+    opened, opening = [], BlockFile.__init__
+    monkeypatch.setattr(
+        BlockFile, "__init__", lambda own, path, *rest: opened.append(path) or opening(own, path, *rest)
+    )
+    table = {line.split()[0]: line.split()[1] for line in summary(run).splitlines()}
+    experts = [name for name in run.layers if name.endswith(".up_proj")]
+    assert table["mlp.experts.*.up_proj"] == str(len(experts))
+    assert len(experts) > len(run.blocks)
+    assert opened == [run.path / block_file(index) for index in run.blocks]
 
 
 def test_a_weight_that_is_nan_is_named(tmp_path):

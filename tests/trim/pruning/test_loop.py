@@ -197,6 +197,7 @@ def test_padding_never_counts(llama, tmp_path):
     for seed in (1, 2):
         under = torch.where(mask, tokens, rough.random_tokens(seed=seed))
         runs.append(pruned(llama, tmp_path / str(seed), tokens=under, mask=mask))
+    assert (runs[0].request.windows, runs[0].request.length) == tokens.shape == (6, 16)
     for name in runs[0].layers:
         one, two = (run.layer(name) for run in runs)
         np.testing.assert_array_equal(one.keep(), two.keep())

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import trim
-from app.services.runs.facts import run_facts
+from app.services.runs.facts import run_facts, text_title
 from app.services.runs.files import delete, exported, rename
 from app.services.runs.store import RunStore
 from tests.app.small_runs import make_run
 from trim.errors import RunError, RunLockedError
 from trim.files import FolderLock
+from trim.runs.run_record import TextFacts
+from trim.runs.settings import PruneSettings
 
 
 @pytest.fixture(scope="module")
@@ -69,6 +71,19 @@ def test_facts_of_a_damaged_run(store):
     facts = run_facts(store.find("first"))
     assert (facts.state, facts.name, facts.method) == ("damaged", "first", "")
     assert "manifest.json is damaged" in facts.problem
+
+
+@pytest.mark.parametrize(
+    ("given", "corpus", "title"),
+    [
+        (False, "demo", "2 windows of 1,024 tokens of demo"),
+        (False, "/texts/my text.txt", "2 windows of 1,024 tokens of my text.txt"),
+        (True, "demo", "2 windows of 1,024 tokens given in Python"),
+    ],
+)
+def test_the_title_of_a_calibration_text(given, corpus, title):
+    request = PruneSettings("demo", 0.7, corpus=corpus, windows=2, length=1024)
+    assert text_title(TextFacts(2048, "0" * 64, given), request) == title
 
 
 def test_rename(store):
