@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from trim.cache import entry_path, fingerprint, load_entry, store
 from trim.calibration.calibration import Calibration
 from trim.calibration.corpora import check_length
-from trim.calibration.inputs import InputListener, LayerInputs
+from trim.calibration.input_listener import InputListener
+from trim.calibration.inputs import LayerInputs
 from trim.calibration.products import ProductsRequest
 from trim.calibration.text_pass import default_batch
 from trim.devices import halving

@@ -26,7 +26,8 @@ from trim.cache import cached, entry_path, load_entry
 from trim.calibration.block_states import BlockModel, BlockStates, InMemoryModel
 from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import HiddenStates, allocate_states
-from trim.calibration.inputs import InputListener, LayerInputs
+from trim.calibration.input_listener import InputListener
+from trim.calibration.inputs import LayerInputs
 from trim.calibration.layers import linear_layers, require_finite
 from trim.calibration.text_pass import default_batch
 from trim.errors import ModelError, NonFiniteError

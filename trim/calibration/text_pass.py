@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 from trim.calibration.calibration import Calibration
 from trim.calibration.hidden_states import HiddenStates, allocate_states
-from trim.calibration.inputs import DenseBatch, InputListener, LayerInputs
+from trim.calibration.input_listener import InputListener
+from trim.calibration.inputs import DenseBatch, LayerInputs
 from trim.calibration.layers import inputs_of, require_called
 from trim.calibration.products import ProductsRequest
 from trim.calibration.residual import ResidualWriter, residual_writer

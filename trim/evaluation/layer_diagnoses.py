@@ -13,7 +13,7 @@ from trim.cache import text_sha256
 from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import LayerSample
-from trim.calibration.inputs import InputListener
+from trim.calibration.input_listener import InputListener
 from trim.errors import CorpusError, SettingsError, SparsityError
 from trim.evaluation.agreement import allocated_mask
 from trim.evaluation.diagnose_text import LAYER_DIAGNOSES

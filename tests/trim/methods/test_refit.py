@@ -10,7 +10,8 @@ import trim
 from tests.trim import rough
 from tests.trim.refit_cases import layer, objective, refitted
 from trim.calibration.calibration import Calibration
-from trim.calibration.inputs import DenseBatch, InputListener
+from trim.calibration.input_listener import InputListener
+from trim.calibration.inputs import DenseBatch
 from trim.calibration.layers import BatchInput
 from trim.calibration.products import ProductsRequest
 from trim.methods import least_squares as module

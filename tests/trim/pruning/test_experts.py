@@ -17,7 +17,8 @@ from tests.trim import rough, tiny
 from trim import cli
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import LayerSample, scored_layers
-from trim.calibration.inputs import MIN_TOKENS, InputListener
+from trim.calibration.input_listener import InputListener
+from trim.calibration.inputs import MIN_TOKENS
 from trim.methods.allocations import ScoredLayer
 from trim.models.architecture import check_config
 from trim.models.experts import Expert, Experts, MatrixPart, RoutedLinear
