@@ -3,7 +3,7 @@
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 from typing import Literal
 
 import numpy as np
@@ -27,6 +27,7 @@ MapQuantity = Literal[
     "tokens",
 ]
 OUTCOMES: tuple[Outcome, ...] = ("negative", "none", "positive")
+MAX_KINDS = 10_000  # whose families are cached: a block may have some hundred experts
 OUTCOME_CODES: dict[Outcome, int] = {"negative": -1, "none": 0, "positive": 1}
 
 
@@ -80,8 +81,7 @@ class LayerFacts:
     @property
     def quality_gain(self) -> float:
         """Realised quality minus that of uniform; NaN where both are infinite."""
-        with np.errstate(invalid="ignore"):
-            return float(np.subtract(self.realised_quality, self.uniform_quality))
+        return self.realised_quality - self.uniform_quality
 
     @property
     def row_variance_change(self) -> float:
@@ -174,6 +174,7 @@ def row_agreement(first: np.ndarray, second: np.ndarray) -> float:
     return float("nan") if correlation is None else correlation.coefficient
 
 
+@lru_cache(MAX_KINDS)
 def family_of(kind: str) -> str:
     """Return the common name of all experts' layers of one kind, "mlp.experts.*.up_proj"; "" for other layers."""
     family, experts = re.subn(r"\b(experts|input_linear|output_linear)\.\d+(?=\.|$)", r"\1.*", kind)
