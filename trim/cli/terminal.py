@@ -9,6 +9,8 @@ from trim.pruning.events import Began, BlockDone, Fact, Finished, LayerPruned, N
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact, SweepFinished
 from trim.sweeps.folder import Sweep
 
+MAX_SIGNS = 16  # in a line; a block of experts has hundreds of layers
+
 
 class Terminal:
     """Prints lines, and on a terminal one rewritten line with the current step."""
@@ -56,20 +58,30 @@ class RunTerminal(Terminal):
                 self._layers.append(event)
             case BlockDone():
                 self.line(self._block(event))
-                self._layers.clear()
             case Note():
                 self.line(event.text)
             case Finished():
                 self.line(f"model sparsity {event.model_sparsity:.6f} after {event.seconds:.0f} s")
 
     def _block(self, event: BlockDone) -> str:
-        gains = [layer.realised_quality - layer.uniform_quality for layer in self._layers]
-        rates = [layer.learning_rate or 0 for layer in self._layers]
-        signs = "".join("+" if rate > 0 else "-" if rate < 0 else "0" for rate in rates)
+        layers = [layer for layer in self._layers if layer.block == event.block]
+        # A GPU prunes later blocks before this one is written.
+        self._layers = [layer for layer in self._layers if layer.block != event.block]
         outcome = ""
-        if any(layer.rates_tried for layer in self._layers):
-            outcome = f"quality against uniform {sum(gains) / len(gains):+.4f}  rates {signs}  "
+        if any(layer.rates_tried for layer in layers):
+            gain = sum(layer.realised_quality - layer.uniform_quality for layer in layers) / len(layers)
+            outcome = f"quality against uniform {gain:+.4f}  rates {_signs(layers)}  "
         return f"block {event.block + 1:>3} of {event.blocks}  {event.seconds:6.1f} s  {outcome}{self._left}"
+
+
+def _signs(layers: list[LayerPruned]) -> str:
+    """Return the sign of each layer's learning rate, or of many layers how many have each."""
+    signs = [
+        "+" if rate > 0 else "-" if rate < 0 else "0" for rate in (each.learning_rate or 0 for each in layers)
+    ]
+    if len(signs) <= MAX_SIGNS:
+        return "".join(signs)
+    return ", ".join(f"{signs.count(sign)} {sign}" for sign in "+-0" if sign in signs)
 
 
 class SweepTerminal(Terminal):
