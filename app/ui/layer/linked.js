@@ -355,11 +355,13 @@ class Chart {
     if (mark.kind === "points") {
       if (mark.symbol) mark.x.forEach((at, index) => this.symbol(this.inside, mark.symbol, this.x(at), this.y(mark.y[index]), this.linked.content.styles[mark.style].colour, mark.pinned));
       if (mark.text) {
-        const half = mark.text.length * 3.4, y = Math.max(this.y(mark.y[0]) - 14, this.area.top + 4);
-        let x = Math.min(Math.max(this.x(mark.x[0]), this.area.left + half), this.area.right - half);
-        for (const [left, right, above] of this.texts) {  // beside what would be under it
+        const half = mark.text.length * 3.4, least = this.area.left + half, most = this.area.right - half;
+        let x = Math.min(Math.max(this.x(mark.x[0]), least), most), y = Math.max(this.y(mark.y[0]) - 14, this.area.top + 4);
+        for (const [left, right, above] of this.texts) {  // beside what would be under it, or above that
           if (Math.abs(above - y) > 13 || x - half > right + 6 || x + half < left - 6) continue;
-          x = x > (left + right) / 2 && right + 6 + 2 * half < this.area.right ? right + 6 + half : left - 6 - half;
+          const beside = x > (left + right) / 2 ? right + 6 + half : left - 6 - half;
+          if (beside >= least && beside <= most) x = beside;
+          else y = above - 14;
         }
         this.texts.push([x - half, x + half, y]);
         draw(this.words, "text", { class: "mark", x, y, "text-anchor": "middle" }, mark.text);
