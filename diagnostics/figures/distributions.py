@@ -141,7 +141,7 @@ def outlines_figure(
         )
         if peaks[index] > top:
             text = f"{slot_letter(label)}: {format(peaks[index], shown)}"
-            peak_label(figure, bins, heights, index, top, text, gap=6, colour=style.colour)
+            peak_label(figure, bins, heights, index, top, text, gap=6)
     for index, each in enumerate(found.sets):
         colour, label = slot_style(each.slot, theme).colour, escape(each.label)
         look = {"colour": colour, "label": label, "hover": f"{quantity.name} %{{x}}"}

@@ -175,7 +175,6 @@ def peak_label(
     text: str,
     *,
     gap: int,
-    colour: str | None = None,
 ) -> None:
     """Label the peak of a distribution that is cut at `top`, on the side with more room, below labels before it.
 
@@ -187,7 +186,6 @@ def peak_label(
         top: the upper end of the chart.
         text: the peak's height as text.
         gap: pixels between the peak and its label.
-        colour: the label's colour; None: that of all text.
     """
     peaks = heights.max(axis=1)
     peak = float(bins.centers[heights[index].argmax()])
@@ -201,7 +199,6 @@ def peak_label(
         xanchor="right" if leftwards else "left",
         xshift=-gap if leftwards else gap,
         yanchor="top",
-        font={} if colour is None else {"color": colour},
     )
 
 

@@ -63,7 +63,13 @@ def perplexity_figure(bars: Sequence[PerplexityBar], text: str, theme: Theme = "
         )
     figure.update_xaxes(showgrid=True)
     if logarithmic:
-        figure.update_xaxes(type="log", dtick=1, range=[0, math.log10(max(values)) * 1.1])
+        decades = math.log10(max(values))
+        ticks = [
+            10**power for power in range(0, math.floor(decades) + 1, math.ceil(decades / 3))
+        ]  # on a phone few fit
+        figure.update_xaxes(
+            type="log", tickvals=ticks, ticktext=[f"{tick:,}" for tick in ticks], range=[0, decades * 1.1]
+        )
     else:
         figure.update_xaxes(range=[0, 1.15 * max(values, default=1.0)])
     figure.update_yaxes(

@@ -161,6 +161,9 @@ def test_perplexity_bars():
     ]
     assert len({bar.marker.pattern.shape for bar in figure.data[1:]}) == 3
     assert figure.layout.xaxis.type == "log"
+    assert figure.layout.xaxis.ticktext == ("1", "10", "100")
+    broken = perplexity_figure([*bars, PerplexityBar("broken", "trim", 12_325.0)], "x")
+    assert broken.layout.xaxis.ticktext == ("1", "100", "10,000")
     assert "demo, 16 windows" in subtitle(figure)
     assert perplexity_figure(bars[1:3], "x").layout.xaxis.type is None
     assert not any("onclick=x>" in text for text in visible_texts(figure))

@@ -17,6 +17,8 @@ _STYLE = """
 [data-testid=stMultiSelectTagsContainer] > span :is(span, button) { color: inherit !important; }
 /* In light, the colours of parts of a command or of settings would be as low as 2.6 : 1. */
 :is([data-testid=stCode] code, [data-testid=stJson]) * { color: inherit !important; }
+/* White on the accent would be 3.6 : 1 in dark (theme.js says where it is). */
+[data-dark] [data-testid^=stBaseButton-primary]:not(:disabled) { color: #0F1419; }
 /* A link to a page is as high as a button beside it. */
 [data-testid=stPageLink] a { min-height: 2.5rem; margin: 0; }
 /* A card's formula and figure are a sign each beside its title; what a sign is called is seen when it is pointed at. */

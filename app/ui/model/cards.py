@@ -179,7 +179,7 @@ def perplexity_card(runs: Sequence[Run], recovered: Sequence[Recovery], file_nam
     if without:
         finding += f" Not drawn, because not finite: {', '.join(without)}."
     if left_out := len(runs) - len(measured.runs):
-        finding += f" {left_out} more were not measured on this text."
+        finding += f" {left_out} more {'was' if left_out == 1 else 'were'} not measured on this text."
 
     def view() -> View:
         return View(
