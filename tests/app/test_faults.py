@@ -90,7 +90,7 @@ def test_the_clock_goes_back(runs):
     test = visit("model", run="half")
     assert "This run stopped" in page_text(test)
     run = trim.open_run(path)
-    progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
+    progress = read_progress(run.events(latest_first=True), datetime.datetime.now(datetime.UTC))
     assert 0 <= progress.now.fraction <= 1
     assert progress.now.seconds_left == 1
     tomorrow = JobRecord("half", "prune", "half", [], os.getpid(), time.time() + 86_400)

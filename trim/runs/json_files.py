@@ -93,15 +93,15 @@ def incomplete(path: Path) -> RunError:
     return RunError(f"{path} is not complete; resume with: python -m trim resume {path}")
 
 
-def read_events(path: Path) -> Iterator[dict]:
-    """Read the `events.jsonl` of a folder, in order; a line that a killed process left incomplete is skipped."""
+def read_events(path: Path, *, latest_first: bool = False) -> Iterator[dict]:
+    """Read the `events.jsonl` of a folder, in order or the latest first; skip a line that a killed process cut short."""
     try:
         with (path / "events.jsonl").open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_JSON_BYTES))
             lines = file.read().splitlines()
     except OSError:
         return
-    for line in lines:
+    for line in reversed(lines) if latest_first else lines:
         try:
             event = parse_json(line)
         except ValueError:

@@ -55,9 +55,9 @@ class StoredFolder:
         """Return its title."""
         return self.notes["name"]
 
-    def events(self) -> Iterator[dict]:
-        """Read the events of `events.jsonl`, in order."""
-        return read_events(self.path)
+    def events(self, *, latest_first: bool = False) -> Iterator[dict]:
+        """Read the events of `events.jsonl`, in order or the latest first."""
+        return read_events(self.path, latest_first=latest_first)
 
 
 F = TypeVar("F", bound=StoredFolder, covariant=True)

@@ -52,4 +52,6 @@ def diagnosis_state(jobs: RunJobs, key: str) -> JobState | None:
     """Return the state of the diagnosis of this key; None: it was never started."""
     if jobs.record(key) is None:
         return None
-    return jobs.command_state(key, read_progress(jobs.printed(key), datetime.datetime.now(datetime.UTC)))
+    return jobs.command_state(
+        key, read_progress(reversed(list(jobs.printed(key))), datetime.datetime.now(datetime.UTC))
+    )

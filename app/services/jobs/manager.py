@@ -252,7 +252,7 @@ class RunJobs(JobFolder):
         run = run or _opened(path)
         progress = None
         if run is not None and (not run.complete or process is not None):
-            progress = read_progress(run.events(), datetime.datetime.now(datetime.UTC))
+            progress = read_progress(run.events(latest_first=True), datetime.datetime.now(datetime.UTC))
         if record is not None and process is not None:
             return _running(record, process, progress)
         code, message = self.end(job_id)
