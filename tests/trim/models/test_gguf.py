@@ -11,7 +11,7 @@ from transformers import modeling_gguf_pytorch_utils
 import trim
 from tests.trim import tiny
 from tests.trim.models import gguf_files
-from trim import cache
+from trim import checksums
 from trim.models import source as sources
 from trim.models.gguf_header import read_gguf_header
 
@@ -51,7 +51,7 @@ def test_a_file_is_dequantized_once(tmp_path, own_cache, monkeypatch):
         weight = original.get_submodule(f"model.layers.{block}.{rest}").weight
         assert torch.equal(layer.weight, weight.half().float())
     assert model.tokenizer("ab")["input_ids"] == [255]
-    monkeypatch.setattr(cache.hashlib, "file_digest", lambda *_: pytest.fail("the file did not change"))
+    monkeypatch.setattr(checksums, "sha256_of_file", lambda *_: pytest.fail("the file did not change"))
     reported.clear()
     again = trim.load_model(path, device="cpu", progress=reported.append)
     assert again.fingerprint == model.fingerprint

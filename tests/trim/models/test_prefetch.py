@@ -52,6 +52,13 @@ def test_an_error_reaches_whoever_takes(tensors, tmp_path):
     assert not prefetcher._coming
 
 
+def test_a_file_that_is_gone_has_no_checksum(tmp_path, own_cache):
+    files = TensorFiles(tiny.folder(tmp_path / "llama"))
+    (tmp_path / "llama/model.safetensors").unlink()
+    with pytest.raises(ModelError, match="cannot be read any more"):
+        files.checksums()
+
+
 @pytest.mark.parametrize("most", [1, 20_000, 2**20])
 def test_a_chunk_holds_the_tensors_of_the_file(tensors, tmp_path, monkeypatch, most):
     monkeypatch.setattr(tensor_files, "CHUNK_BYTES", most)
