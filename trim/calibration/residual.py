@@ -2,8 +2,8 @@
 
 Such a layer can make up for errors that earlier layers have left in the stream, as well as its own. A trial finds these
 layers, without their names: one window goes through the block twice, the second time with noise added to the layer's
-output, while later layers repeat their outputs. The layer writes to the stream if the block's output changes by a
-constant times the noise.
+output, while later layers repeat their outputs; so do experts as a whole, because the noise may route tokens to others.
+The layer writes to the stream if the block's output changes by a constant times the noise.
 """
 
 import contextlib
@@ -11,11 +11,13 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from trim.calibration.layers import linear_layers
+from trim.models.experts import Experts
 from trim.models.replaced import replaced
 
 _TOLERANCE = 0.02  # of the noise's median size, for the median deviation: 16-bit types round the stream
@@ -56,15 +58,16 @@ def residual_writer(
         output: returns the block's output (batch, length, hidden) on a window.
     """
     layers = linear_layers(block, index)
+    parts: dict[str, nn.Module] = {**layers, **_other_experts(name, index, block)}
     outputs: dict[str, list[Tensor]] = {}
 
-    def note(layer: nn.Linear, inputs: Tensor) -> Tensor:
-        result = type(layer).forward(layer, inputs)
-        outputs.setdefault(by_layer[layer], []).append(result)
+    def note(part: nn.Module, *inputs: Any, **named: Any) -> Tensor:
+        result: Tensor = type(part).forward(part, *inputs, **named)
+        outputs.setdefault(names[part], []).append(result)
         return result
 
-    by_layer = {layer: each for each, layer in layers.items()}
-    with _with_forward(note, layers.values()):
+    names = {part: each for each, part in parts.items()}
+    with _with_forward(note, parts.values()):
         before = output()
     layer_outputs = outputs.get(name, [])
     if (
@@ -76,11 +79,21 @@ def residual_writer(
     noise = _noise(before)
     later = list(outputs)[list(outputs).index(name) :]
     layer_outputs[0] = layer_outputs[0] + noise.view_as(layer_outputs[0])
-    recorded = {layers[each]: iter(outputs[each]) for each in later}
-    with _with_forward(lambda layer, inputs: next(recorded[layer]), recorded):
+    recorded = {parts[each]: iter(outputs[each]) for each in later}
+    with _with_forward(lambda part, *inputs, **named: next(recorded[part]), recorded):
         change = output() - before
     scale = _factor(change.float(), noise.float())
-    return None if scale is None else ResidualWriter(name, scale, [layers[each] for each in later])
+    return (
+        None
+        if scale is None
+        else ResidualWriter(name, scale, [layers[each] for each in later if each in layers])
+    )
+
+
+def _other_experts(name: str, index: int, block: nn.Module) -> dict[str, nn.Module]:
+    """Return the parts of a block that hold experts, without those that hold this layer, by name."""
+    experts = {f"{index}.{path}": part for path, part in block.named_modules() if isinstance(part, Experts)}
+    return {each: part for each, part in experts.items() if not name.startswith(f"{each}.")}
 
 
 def _noise(stream: Tensor) -> Tensor:
@@ -103,11 +116,9 @@ def _factor(change: Tensor, noise: Tensor) -> float | None:
 
 
 @contextlib.contextmanager
-def _with_forward(
-    forward: Callable[[nn.Linear, Tensor], Tensor], layers: Iterable[nn.Linear]
-) -> Iterator[None]:
-    """Let layers compute `forward` of themselves and their inputs inside the `with` block."""
+def _with_forward(forward: Callable[..., Tensor], parts: Iterable[nn.Module]) -> Iterator[None]:
+    """Let parts of a block compute `forward` of themselves and their inputs inside the `with` block."""
     with contextlib.ExitStack() as stack:
-        for layer in layers:
-            stack.enter_context(replaced(layer, "forward", functools.partial(forward, layer)))
+        for part in parts:
+            stack.enter_context(replaced(part, "forward", functools.partial(forward, part)))
         yield

@@ -10,6 +10,7 @@ from trim.calibration.layers import linear_layers
 from trim.calibration.products import ProductsRequest
 from trim.calibration.residual import residual_writer
 from trim.calibration.text_pass import DensePass, text_pass
+from trim.models.architecture import prepare
 from trim.models.replay import record_calls
 from trim.models.streamed import StreamedModel
 
@@ -47,6 +48,26 @@ def test_writers_are_found_by_what_they_move(config, expected, dtype):
         if (writer := residual_writer(name, 1, blocks[1], lambda: calls[1].replay(blocks[1], states)))
     }
     assert found == pytest.approx({f"1.{name}": scale for name, scale in expected.items()}, rel=5e-3)
+    assert not any("forward" in vars(part) for part in blocks[1].modules())
+
+
+def test_noise_may_route_tokens_to_other_experts():
+    torch.manual_seed(0)
+    config = transformers.Qwen3MoeConfig(
+        **GATED, head_dim=8, moe_intermediate_size=16, num_experts=4, num_experts_per_tok=2
+    )
+    model = transformers.AutoModelForCausalLM.from_config(config).eval()
+    prepare(model)
+    blocks = list(model.model.layers)
+    states, calls = record_calls(model, blocks, torch.arange(24)[None], None)
+    layers = linear_layers(blocks[1], 1)
+    assert "1.mlp.experts.3.down_proj" in layers
+    found = {
+        name
+        for name in layers
+        if residual_writer(name, 1, blocks[1], lambda: calls[1].replay(blocks[1], states))
+    }
+    assert found == {"1.self_attn.o_proj"}
     assert not any("forward" in vars(part) for part in blocks[1].modules())
 
 
