@@ -52,5 +52,9 @@ class RunError(TrimError):
     """A run folder cannot be written, read or resumed."""
 
 
+class ForeignFolderError(RunError):
+    """A folder was written by another program, such as a model's."""
+
+
 class RunLockedError(RunError):
     """Another process is writing the run folder."""

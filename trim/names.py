@@ -34,6 +34,11 @@ def one_line(text: str, limit: int = 80) -> str:
     return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
+def counted(number: int, noun: str) -> str:
+    """Format a number of things: "1 window", "1,024 windows"."""
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
 def format_bytes(size_bytes: float) -> str:
     """Format a size in decimal units: "988 MB", "1.2 GB"."""
     for unit in ("bytes", "kB", "MB"):

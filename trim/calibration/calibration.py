@@ -9,6 +9,7 @@ from torch import Tensor
 from trim.cache import text_sha256
 from trim.errors import SettingsError
 from trim.methods.choices import INPUT_VECTORS
+from trim.seeds import require_seed
 
 _HELD_OUT = 1 / 8  # of the windows
 
@@ -43,7 +44,8 @@ class Calibration:
         """Choose distinct positions among the real tokens of each window: random ones, or the last.
 
         Raises:
-            SettingsError: a window has fewer real tokens than `vectors_per_sequence`, or `input_vectors` is unknown.
+            SettingsError: a window has fewer real tokens than `vectors_per_sequence`, `input_vectors` is
+                unknown, or the seed is invalid.
         """
         if input_vectors not in INPUT_VECTORS:
             raise SettingsError(
@@ -55,6 +57,7 @@ class Calibration:
             )
         if mask is not None and (mask.shape != tokens.shape or mask.dtype != torch.bool):
             raise SettingsError(f"the mask must be bool of shape {tuple(tokens.shape)}")
+        require_seed(seed)
         if input_vectors == "random":
             draws = torch.rand(tokens.shape, generator=torch.Generator().manual_seed(seed))
         else:

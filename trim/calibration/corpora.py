@@ -14,6 +14,7 @@ from trim.calibration.tokens import LEAD_CHARACTERS, tokens_of, window_start
 from trim.errors import CorpusError
 from trim.names import CORPORA, closest_matches, local_path, one_line
 from trim.progress import Meter, Progress, ProgressListener
+from trim.seeds import require_seed
 
 if TYPE_CHECKING:
     import datasets
@@ -70,8 +71,10 @@ def load_corpus(
 
     Raises:
         CorpusError: no such text or split; it cannot be downloaded or read; or it is too short for the windows.
+        SettingsError: the seed is negative or too large.
     """
     _check_request(source, split, windows, length)
+    require_seed(seed)
     bos_ids = window_start(tokenizer) if bos else []
     report = progress or (lambda step: None)
     cutter = _Cutter(source, split, tokenizer, length, length - len(bos_ids), not bos_ids, report)
@@ -257,10 +260,29 @@ def _text(source: str | Path, split: str, report: ProgressListener) -> Text:
         return Text.of(wikitext_text(split, report))
     if source == "c4":
         return Text.of(" ".join(c4_documents(split, report)[:C4_EVALUATION_DOCUMENTS]["text"]))
+    return file_text(_text_file(source), split)
+
+
+def require_text(source: str | Path) -> None:
+    """Require a text that exists; nothing is read.
+
+    Raises:
+        CorpusError: there is no such text, or it is a file of another kind.
+    """
+    if str(source) not in CORPORA:
+        _text_file(source)
+
+
+def _text_file(source: str | Path) -> Path:
+    """Find a user's text."""
     name = str(source)
     path = local_path(name)
     if path is not None:
-        return file_text(path, split)
+        if path.suffix.lower() not in FILE_TYPES or path.is_dir():
+            raise CorpusError(
+                f"{one_line(path.name)} is not a text that can be read here; give one of {', '.join(FILE_TYPES)}"
+            )
+        return path
     if name.lower().endswith(FILE_TYPES) or isinstance(source, Path):
         raise CorpusError(f"there is no file {one_line(name)!r}; check the path")
     raise CorpusError(

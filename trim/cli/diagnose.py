@@ -4,7 +4,7 @@ import argparse
 import json
 from pathlib import Path
 
-from trim.cli.options import Commands, add_json, add_machine
+from trim.cli.options import Commands, add_json, add_machine, refuse
 from trim.cli.terminal import Terminal
 from trim.evaluation.diagnose_text import (
     DIAGNOSES,
@@ -25,6 +25,8 @@ from trim.runs.diagnosis_files import read_layer_diagnoses, signal_from_json
 from trim.runs.folder import Run
 
 TOKENS_LISTED = 20
+DRAWS, WINDOWS, LENGTH = 12, 4, 256  # defaults
+_DRAWS = ("draws", "other_windows", "texts", "vectors")  # the options of `signal`
 
 _DESCRIPTION = """\
 Measure what a run did to its model on held-out text, and keep the result with the run (diagnoses.json):
@@ -61,12 +63,11 @@ def add_diagnose(commands: Commands) -> None:
     parser.add_argument(
         "--layers",
         nargs="+",
-        default=["*"],
         metavar="PATTERN",
         help="of `layers` and of single layers: names or shell patterns (default: all that the run pruned)",
     )
     draws = parser.add_argument_group("draws of `signal`")
-    draws.add_argument("--draws", type=int, default=12, metavar="N", help="how many (default: 12)")
+    draws.add_argument("--draws", type=int, metavar="N", help=f"how many (default: {DRAWS})")
     draws.add_argument(
         "--other-windows",
         action="store_true",
@@ -75,7 +76,6 @@ def add_diagnose(commands: Commands) -> None:
     draws.add_argument(
         "--texts",
         nargs="+",
-        default=[],
         metavar="TEXT",
         help="one draw from the run's own text, and one from each of these",
     )
@@ -85,21 +85,24 @@ def add_diagnose(commands: Commands) -> None:
     text = parser.add_argument_group("text of `layers`, `blocks` and `tokens`")
     text.add_argument(
         "--corpus",
-        default=EvaluationText.corpus,
         metavar="CORPUS",
         help="demo, wikitext2, c4, or a .txt, .jsonl or .parquet file: its evaluation part (default: demo)",
     )
-    text.add_argument("--windows", type=int, default=4, metavar="N", help="the first N (default: 4)")
-    text.add_argument(
-        "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
-    )
+    text.add_argument("--windows", type=int, metavar="N", help=f"the first N (default: {WINDOWS})")
+    text.add_argument("--length", type=int, metavar="N", help=f"tokens in a window (default: {LENGTH})")
     add_machine(parser, "device", "dtype", "batch")
     add_json(parser, "progress and result, one JSON object a line")
     parser.set_defaults(work=_diagnose)
 
 
 def _diagnose(chosen: argparse.Namespace) -> None:
-    text = EvaluationText(chosen.corpus, chosen.windows, chosen.length)
+    _check_options(chosen)
+    text = EvaluationText(
+        chosen.corpus or EvaluationText.corpus,
+        WINDOWS if chosen.windows is None else chosen.windows,
+        LENGTH if chosen.length is None else chosen.length,
+    )
+    layers = chosen.layers or ["*"]
     from trim.evaluation.diagnoses import diagnose
     from trim.evaluation.layer_diagnoses import diagnose_layers
     from trim.evaluation.workbench import Workbench
@@ -111,23 +114,26 @@ def _diagnose(chosen: argparse.Namespace) -> None:
         run = diagnose_layers(
             chosen.run,
             what,
-            chosen.layers,
-            draws=chosen.draws,
+            layers,
+            draws=DRAWS if chosen.draws is None else chosen.draws,
             windows=chosen.other_windows,
-            texts=[absolute(text, CORPORA) for text in chosen.texts],
+            texts=[absolute(text, CORPORA) for text in chosen.texts or ()],
             vectors=chosen.vectors,
             workbench=bench,
             progress=progress,
         )
-        if not chosen.json:
-            for name in select_layers(chosen.layers, run.layers):
+        for name in select_layers(layers, run.layers):
+            if chosen.json:
+                measured = dict(read_layer_diagnoses(run, name))[what]
+                print(json.dumps({"layer": name, what: measured}), flush=True)
+            else:
                 terminal.line(f"{name}: {_layer_finding(run, name, what)}")
         return
     run = diagnose(
         chosen.run,
         what,
         text,
-        layers=chosen.layers,
+        layers=layers,
         batch=chosen.batch,
         workbench=bench,
         progress=progress,
@@ -137,6 +143,30 @@ def _diagnose(chosen: argparse.Namespace) -> None:
         return
     for line in (*_TABLES[what](run), finding(what, run.diagnoses)):
         terminal.line(line)
+
+
+def _check_options(chosen: argparse.Namespace) -> None:
+    """Refuse options that the diagnosis does not have, or that contradict each other."""
+    what = chosen.what
+    if what not in ("layers", *LAYER_DIAGNOSES):
+        refuse(chosen, ["layers"], f"is not an option of {what}, which is of the whole model")
+    if what in LAYER_DIAGNOSES:
+        why = f"is not an option of {what}, which reads the text that the run was pruned on"
+        refuse(chosen, ["corpus", "windows", "length", "batch"], why)
+    if what != "signal":
+        refuse(chosen, _DRAWS, f"is an option of signal, not of {what}")
+    elif chosen.texts:
+        refuse(
+            chosen,
+            ["draws", "other_windows", "vectors"],
+            "has no effect beside --texts: each text is one draw",
+        )
+    elif chosen.other_windows:
+        refuse(
+            chosen,
+            ["vectors"],
+            "has no effect beside --other-windows: each draw has the vectors of its windows",
+        )
 
 
 def _layer_finding(run: Run, name: str, what: str) -> str:

@@ -9,12 +9,12 @@ import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trim.cli.options import Commands, add_json, add_machine
+from trim.cli.options import Commands, add_json, add_machine, refuse
 from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
 from trim.evaluation.entries import format_bos, format_perplexity
 from trim.evaluation.settings import EvaluationText, Sampling
-from trim.names import one_line
+from trim.names import counted, one_line
 from trim.progress import Progress
 from trim.runs.folder import is_run, open_run
 from trim.runs.recovery import is_recovery
@@ -104,7 +104,6 @@ def add_text_options(group: argparse._ArgumentGroup, *, prefix: str = "") -> Non
     group.add_argument(
         f"--{prefix}corpus",
         nargs="+",
-        default=None if prefix else [EvaluationText.corpus],
         metavar="CORPUS",
         help="demo, wikitext2, c4, or .txt, .jsonl or .parquet files (default: "
         + ("the evaluation part of the calibration text)" if prefix else "demo)"),
@@ -151,18 +150,38 @@ def _workbench(chosen: argparse.Namespace) -> "Workbench":
 
 
 def _check_targets(chosen: argparse.Namespace) -> None:
-    """Refuse an incomplete run or a changed model before the first target is measured."""
+    """Refuse a missing model, an incomplete run or a changed model before the first target is measured."""
     from trim.evaluation.workbench import model_source
+    from trim.models.source import locate
+    from trim.pruning.export import require_masks
 
-    for target in filter(is_run, chosen.targets):
+    for target in (*chosen.targets, *([] if chosen.model is None else [chosen.model])):
+        if not is_run(target):
+            locate(target)
+            continue
         run = open_run(target)
+        require_masks(run)
         if chosen.model is None:
             model_source(run)
 
 
 def _evaluate(chosen: argparse.Namespace) -> None:
+    from trim.calibration.corpora import require_text
     from trim.evaluation.evaluate import evaluate
+    from trim.evaluation.zero_shot import TASKS, require_tasks
 
+    if chosen.tasks is None:
+        refuse(chosen, ["limit", "task_folder"], "is of zero-shot tasks; name them with --tasks")
+        if chosen.corpus is None:
+            chosen.corpus = [EvaluationText.corpus]
+        texts = chosen_texts(chosen, bos=chosen.bos)
+        for text in texts:
+            require_text(text.corpus)
+    else:
+        refuse(
+            chosen, ["corpus", "windows", "length", "whole_text"], "is of perplexity, and --tasks replaces it"
+        )
+        require_tasks(chosen.tasks or TASKS, chosen.limit, chosen.batch or 1, chosen.task_folder)
     workbench = _workbench(chosen)
     _check_targets(chosen)
     if chosen.tasks is not None:
@@ -172,7 +191,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     for target in chosen.targets:
         results = evaluate(
             target,
-            chosen_texts(chosen, bos=chosen.bos),
+            texts,
             model=chosen.model,
             batch=chosen.batch,
             workbench=workbench,
@@ -188,7 +207,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             )
             _terminal().line(
                 f"{target.ljust(width)}  perplexity {format_perplexity(measured.perplexity):>9}  "
-                f"{result.text.title}, {measured.windows:,} windows of {measured.length:,}"
+                f"{result.text.title}, {counted(measured.windows, 'window')} of {measured.length:,} tokens"
                 f"{format_bos(result.bos)}{undefined}, "
                 f"{result.dtype} on {result.device}, {result.seconds:.0f} s"
             )
@@ -218,7 +237,7 @@ def _measure_tasks(chosen: argparse.Namespace, workbench: "Workbench") -> None:
                 error = "" if math.isnan(result.standard_error) else f" ± {result.standard_error:.4f}"
                 _terminal().line(
                     f"{target.ljust(width)}  {result.task:<16} accuracy {result.accuracy:.4f}{error}  "
-                    f"{result.examples:,} examples"
+                    f"{counted(result.examples, 'example')}"
                 )
 
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
+from trim.errors import SettingsError
 from trim.runs.options import Option, options
 from trim.runs.published import as_published
 from trim.runs.settings import MACHINE, PruneSettings
@@ -20,6 +21,19 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 def add_json(parser: argparse.ArgumentParser, what: str = "one JSON object a line") -> None:
     """Add `--json`."""
     parser.add_argument("--json", action="store_true", help=f"for programs: {what}")
+
+
+def refuse(chosen: argparse.Namespace, names: Iterable[str], why: str) -> None:
+    """Refuse options that would have no effect.
+
+    Args:
+        chosen: options that were not given are missing, None or False.
+        names: their names as attributes.
+        why: the end of the message, which begins with the first such option.
+    """
+    for name in names:
+        if getattr(chosen, name, None) not in (None, False):
+            raise SettingsError(f"--{name.replace('_', '-')} {why}")
 
 
 def add_machine(parser: argparse.ArgumentParser, *names: str) -> argparse._ArgumentGroup:

@@ -1,6 +1,7 @@
 """The commands `prune` and `resume`: their options, and their progress on the terminal."""
 
 import argparse
+import math
 import shlex
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from trim.cli.options import (
     chosen_fields,
     print_published,
     published_fields,
+    refuse,
 )
 from trim.cli.recover import RecoveryTerminal, print_recovery
 from trim.cli.terminal import RunTerminal
@@ -91,10 +93,21 @@ def add_resume(commands: Commands) -> None:
 def _add_memory(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--activation-memory",
-        type=float,
+        type=_gigabytes,
         metavar="GB",
         help="the most that activations may take of memory before they go to disk (default: half of what is free)",
     )
+
+
+def _gigabytes(text: str) -> int:
+    """Read an amount of memory in GB, and return it in bytes."""
+    try:
+        amount = float(text)
+    except ValueError:
+        amount = math.nan
+    if not 0 <= amount < math.inf:
+        raise argparse.ArgumentTypeError(f"give a number of GB, 0 or more, not {text!r}")
+    return int(amount * 1e9)
 
 
 def _prune(chosen: argparse.Namespace) -> None:
@@ -112,7 +125,7 @@ def _prune(chosen: argparse.Namespace) -> None:
         chosen.folder,
         settings,
         name=chosen.name,
-        activation_bytes=_bytes(chosen),
+        activation_bytes=chosen.activation_memory,
         progress=terminal.progress,
         listener=terminal,
     )
@@ -121,6 +134,11 @@ def _prune(chosen: argparse.Namespace) -> None:
 
 def _resume(chosen: argparse.Namespace) -> None:
     if is_recovery(chosen.folder):
+        refuse(
+            chosen,
+            ["repair", "activation_memory"],
+            f"is of runs, and {chosen.folder} is a recovery; leave it out",
+        )
         _resume_recovery(chosen.folder)
         return
     from trim.pruning.prune import resume
@@ -128,7 +146,7 @@ def _resume(chosen: argparse.Namespace) -> None:
     terminal = RunTerminal()
     run = resume(
         chosen.folder,
-        activation_bytes=_bytes(chosen),
+        activation_bytes=chosen.activation_memory,
         repair=chosen.repair,
         progress=terminal.progress,
         listener=terminal,
@@ -146,10 +164,6 @@ def _resume_recovery(folder: Path) -> None:
     if not terminal.began:
         print(f"{folder} is complete already")
     print_recovery(recovery)
-
-
-def _bytes(chosen: argparse.Namespace) -> int | None:
-    return None if chosen.activation_memory is None else int(chosen.activation_memory * 1e9)
 
 
 def _print_result(run: Run) -> None:

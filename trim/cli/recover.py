@@ -5,9 +5,9 @@ import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from trim.cli.options import Commands, add_options, chosen_fields
+from trim.cli.options import Commands, add_options, chosen_fields, refuse
 from trim.cli.terminal import Terminal
-from trim.names import format_bytes
+from trim.names import counted, format_bytes
 from trim.pruning.events import Note
 from trim.runs.options import make_settings, options
 from trim.runs.recovery import RecoverSettings, Recovery
@@ -68,8 +68,8 @@ class RecoveryTerminal(Terminal):
                 parts = f", {event.in_one_pass} at once" if event.in_one_pass < event.windows else ""
                 again = ", blocks computed again in the backward pass" if event.checkpointing else ""
                 self.line(
-                    f"{'resumed: ' if event.resumed else ''}{event.trained:,} weights are trained, {event.windows} "
-                    f"window{'s' * (event.windows != 1)} in a step{parts}{again}; needs about "
+                    f"{'resumed: ' if event.resumed else ''}{event.trained:,} weights are trained, "
+                    f"{counted(event.windows, 'window')} in a step{parts}{again}; needs about "
                     f"{format_bytes(event.memory_bytes)} of memory"
                 )
             case Measured():
@@ -83,6 +83,8 @@ class RecoveryTerminal(Terminal):
 def _recover(chosen: argparse.Namespace) -> None:
     from trim.recovery.recover import default_path, recover
 
+    if hasattr(chosen, "minutes"):
+        refuse(chosen, ["steps"], "replaces --minutes; give one of the two")
     chosen.folder = chosen.out or default_path(chosen.sparse)
     terminal = RecoveryTerminal()
     print_recovery(
@@ -112,8 +114,9 @@ def print_recovery(recovery: Recovery) -> None:
     curve = metrics["curve"]
     first, best = curve[0], curve[metrics["best"]]
     print(
-        f"held-out perplexity {first['perplexity']:.4g} before, {best['perplexity']:.4g} after {best['step']:,} steps; "
-        f"sparsity {metrics['sparsity']:.6f}; trained {metrics['training_seconds']:.0f} s, {metrics['seconds']:.0f} s "
+        f"held-out perplexity {first['perplexity']:.4g} before, {best['perplexity']:.4g} after "
+        f"{counted(best['step'], 'step')}; sparsity {metrics['sparsity']:.6f}; "
+        f"trained {metrics['training_seconds']:.0f} s, {metrics['seconds']:.0f} s "
         "with loading and writing"
     )
     print(f"It is in {path}. Measure it: python -m trim evaluate {path}")

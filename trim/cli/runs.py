@@ -8,15 +8,16 @@ from dataclasses import asdict
 from pathlib import Path
 
 from trim import cache
-from trim.cli.options import Commands, add_json
+from trim.cli.options import Commands, add_json, refuse
 from trim.cli.recover import held_out_line
 from trim.cli.terminal import Terminal
-from trim.names import format_bytes
+from trim.errors import SettingsError
+from trim.names import counted, format_bytes, one_line
 from trim.runs.folder import Run, list_runs, open_run
 from trim.runs.listing import FolderEntry, runs_folder
 from trim.runs.recovery import Recovery, is_recovery, list_recoveries, open_recovery
 from trim.sweeps.folder import Sweep, list_sweeps, open_sweep
-from trim.sweeps.results import results_markdown
+from trim.sweeps.results import results, results_markdown
 
 
 def add_export(commands: Commands) -> None:
@@ -97,17 +98,22 @@ def _inspect(chosen: argparse.Namespace) -> None:
     from trim.runs.summary import summary
 
     if chosen.model is not None:
+        refuse(chosen, ["layer"], "is of a run; leave it out, or --model")
+        if chosen.path is not None:
+            raise SettingsError(f"inspect either {chosen.path} or the model {chosen.model}: leave one out")
         _inspect_model(chosen.model, chosen.json)
         return
     path = chosen.path or runs_folder()
-    if (path / "sweep.json").exists():
-        sweep = open_sweep(path)
-        print(results_markdown(sweep, sweep.outcomes()), end="")
+    if chosen.layer is None and (path / "sweep.json").exists():
+        _inspect_sweep(open_sweep(path), chosen.json)
         return
-    if is_recovery(path):
+    if chosen.layer is None and is_recovery(path):
         _inspect_recovery(open_recovery(path), chosen.json)
         return
-    if path.is_dir() and not (path / "config.json").exists() and chosen.layer is None:
+    # The default folder need not exist.
+    is_folder = path.is_dir() or chosen.path is None
+    if chosen.layer is None and is_folder and not (path / "config.json").exists():
+        refuse(chosen, ["json"], f"is for one run, recovery or sweep, and {path} is a folder of them")
         _list_runs(path)
         return
     run = open_run(path)
@@ -122,11 +128,19 @@ def _inspect(chosen: argparse.Namespace) -> None:
             )
         )
     else:
-        state = "complete" if run.complete else f"stopped after {len(run.blocks)} blocks"
+        state = "complete" if run.complete else f"stopped after {counted(len(run.blocks), 'block')}"
         print(f"{run.name} ({run.path}, {run.created}): {state}")
         print(summary(run))
         if not run.complete:
             print(f"Resume: python -m trim resume {shlex.quote(str(run.path))}")
+
+
+def _inspect_sweep(sweep: Sweep, as_json: bool) -> None:
+    outcomes = sweep.outcomes()
+    if as_json:
+        print(json.dumps(results(sweep, outcomes), indent=1))
+    else:
+        print(results_markdown(sweep, outcomes), end="")
 
 
 def _inspect_model(source: str, as_json: bool) -> None:
@@ -154,7 +168,8 @@ def _inspect_recovery(recovery: Recovery, as_json: bool) -> None:
     print(f"{record.pruned.title}, trained to predict what {record.dense.title} predicts")
     text = record.text
     print(
-        f"on {text.windows:,} windows of {text.length:,} tokens of {text.corpus}, {text.held_out:,} held out"
+        f"on {counted(text.windows, 'window')} of {text.length:,} tokens of {one_line(Path(text.corpus).name)}, "
+        f"{text.held_out:,} more held out"
     )
     for look in metrics.get("curve", []):
         print(held_out_line(**look))
@@ -185,7 +200,7 @@ def _list_runs(folder: Path) -> None:
 def _about(stored: Sweep | Recovery | Run) -> str:
     """Describe a stored folder in one line."""
     if isinstance(stored, Sweep):
-        return f"a sweep of {len(stored.cells)} cells"
+        return f"a sweep of {counted(len(stored.cells), 'cell')}"
     if isinstance(stored, Recovery):
         return _recovery_state(stored)
     sparsity = stored.metrics.get("sparsity", {}).get("realised")

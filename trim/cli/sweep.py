@@ -17,6 +17,7 @@ from trim.cli.options import (
 )
 from trim.cli.terminal import SweepTerminal
 from trim.errors import RunError, SettingsError
+from trim.names import counted
 from trim.runs.listing import runs_folder
 from trim.runs.options import options
 from trim.runs.settings import MACHINE, PruneSettings
@@ -46,6 +47,9 @@ examples:
     %(prog)s demo --targets 0.6 0.7 --ray
 
 on several machines: start Ray there (ray start), give --ray auto, and keep model, texts and --out on a shared disk."""
+
+
+_TEXTS = ("evaluation_corpus", "evaluation_windows", "evaluation_length", "whole_text")
 
 
 def add_sweep(commands: Commands) -> None:
@@ -93,16 +97,24 @@ def _sweep(chosen: argparse.Namespace) -> None:
     print(f"The sweep is in {sweep.path}: results.md, results.csv, results.json, and a run for each cell.")
     if terminal.failed:
         raise RunError(
-            f"{terminal.failed} of {len(sweep.cells)} cells could not be made, the table says why; to try them again: "
-            f"python -m trim sweep --resume {shlex.quote(str(sweep.path))}"
+            f"{terminal.failed} of {counted(len(sweep.cells), 'cell')} could not be made, the table says why; to "
+            f"try again: python -m trim sweep --resume {shlex.quote(str(sweep.path))}"
         )
 
 
 def _begin(chosen: argparse.Namespace) -> Sweep:
     """Create the sweep that the options describe, or open the one to resume."""
+    from trim.calibration.corpora import require_text
+    from trim.models.source import locate
+
     if chosen.resume is not None:
-        if chosen.model is not None or chosen.out is not None:
-            raise SettingsError("--resume resumes a sweep as it was begun; leave out MODEL and --out")
+        others = [
+            getattr(chosen, name) for name in ("model", "out", "name", "as_published", "keep_masks", *_TEXTS)
+        ]
+        if any(others) or chosen_grid(chosen) or chosen_fields(chosen, SHARED_OPTIONS):
+            raise SettingsError(
+                "--resume resumes a sweep as it was begun; leave out all other options but --ray"
+            )
         return open_sweep(chosen.resume)
     if chosen.model is None:
         raise SettingsError("name the model to prune, or the sweep to resume (--resume DIR)")
@@ -116,5 +128,8 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
         chosen.evaluation_corpus = [shared.get("corpus", PruneSettings.corpus)]
     texts = chosen_texts(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation-")
     settings = SweepSettings(chosen.model, grid, shared, texts)
+    locate(settings.model)
+    for text in (settings.cells[0].settings.corpus, *(each.corpus for each in texts)):
+        require_text(text)
     path = chosen.out or new_run_path(runs_folder(), chosen.name or f"sweep {Path(chosen.model).name}")
     return create_sweep(path, settings, name=chosen.name, keep_masks=chosen.keep_masks)

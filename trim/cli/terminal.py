@@ -4,6 +4,7 @@ import sys
 from typing import TextIO
 
 from trim.evaluation.entries import format_perplexity
+from trim.names import counted
 from trim.progress import Progress, format_seconds
 from trim.pruning.events import Began, BlockDone, Fact, Finished, LayerPruned, Note
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact, SweepFinished
@@ -51,8 +52,8 @@ class RunTerminal(Terminal):
                 self.began = True
                 after = f", resumed after {event.done}" if event.done else ""
                 self.line(
-                    f"{event.layers} layers in {event.blocks} blocks{after}; {event.tokens:,} tokens, {event.batch} "
-                    f"windows at once, activations in {event.activations}"
+                    f"{counted(event.layers, 'layer')} in {counted(event.blocks, 'block')}{after}; {event.tokens:,} "
+                    f"tokens, {counted(event.batch, 'window')} at once, activations in {event.activations}"
                 )
             case LayerPruned():
                 self._layers.append(event)
@@ -97,7 +98,7 @@ class SweepTerminal(Terminal):
         match event:
             case SweepBegan():
                 after = f", {event.done} of them done already" if event.done else ""
-                self.line(f"{event.cells} cells{after}")
+                self.line(f"{counted(event.cells, 'cell')}{after}")
             case DenseMeasured():
                 self.line(f"dense: perplexity {_format(event.perplexities)}")
             case Note():
@@ -108,7 +109,7 @@ class SweepTerminal(Terminal):
                 self.line(f"{event.cell.ljust(self._width)}  {result}  ({self._left})")
             case SweepFinished():
                 self.line(
-                    f"{event.done} cells done, {event.failed} failed, after {event.seconds / 60:.1f} min"
+                    f"{counted(event.done, 'cell')} done, {event.failed} failed, after {event.seconds / 60:.1f} min"
                 )
 
 

@@ -5,10 +5,12 @@ import json
 import sys
 from typing import TYPE_CHECKING
 
-from trim.cli.options import Commands, add_json, add_machine
+from trim.cli.options import Commands, add_json, add_machine, refuse
 from trim.cli.terminal import Terminal
 from trim.errors import SettingsError
+from trim.evaluation.settings import EvaluationText
 from trim.names import text_table
+from trim.seeds import require_seed
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from trim.runs.shapes import TokenFacts
 
 LOSS_WINDOWS = 4
+_WINDOWS = {"windows": 16, "length": 256, "seed": 0}  # defaults
 
 _DESCRIPTION = """\
 Find out how a checkpoint was pruned, by anybody: sparsity of its layers, rows and columns, the n:m pattern it follows
@@ -51,11 +54,9 @@ def add_xray(commands: Commands) -> None:
     text.add_argument(
         "--losses", action="store_true", help="build the checkpoint too, and compare the loss of each token"
     )
-    text.add_argument("--windows", type=int, default=16, metavar="N", help="of the text (default: 16)")
-    text.add_argument(
-        "--length", type=int, default=256, metavar="N", help="tokens in a window (default: 256)"
-    )
-    text.add_argument("--seed", type=int, default=0, help="decides which windows (default: 0)")
+    text.add_argument("--windows", type=int, metavar="N", help="of the text (default: 16)")
+    text.add_argument("--length", type=int, metavar="N", help="tokens in a window (default: 256)")
+    text.add_argument("--seed", type=int, help="decides which windows (default: 0)")
     add_machine(parser, "device")
     add_json(parser, "all of it as JSON, by layer")
     parser.set_defaults(work=_xray)
@@ -66,6 +67,7 @@ def _xray(chosen: argparse.Namespace) -> None:
         raise SettingsError(
             "--corpus needs the model that the checkpoint was made from; name it with --parent"
         )
+    _check_text(chosen)
     from trim.evaluation.diagnose_text import tokens_finding
     from trim.evaluation.xray import xray
     from trim.evaluation.xray_text import MASK_TITLES, by_kind, findings, mean_agreement, xray_to_json
@@ -93,6 +95,21 @@ def _xray(chosen: argparse.Namespace) -> None:
         print(f"{worst.name} has the largest error: {worst.error:.1%} of its output's energy on this text.")
     if tokens is not None and not chosen.json:
         print(tokens_finding(tokens))
+
+
+def _check_text(chosen: argparse.Namespace) -> None:
+    """Refuse options of a text that cannot be read, before anything slow; fill in those that were not given."""
+    from trim.calibration.corpora import require_text
+
+    if chosen.corpus is None:
+        refuse(chosen, ["losses", *_WINDOWS], "needs a text; name one with --corpus")
+        return
+    for name, value in _WINDOWS.items():
+        if getattr(chosen, name) is None:
+            setattr(chosen, name, value)
+    EvaluationText(chosen.corpus, chosen.windows, chosen.length)
+    require_seed(chosen.seed)
+    require_text(chosen.corpus)
 
 
 def _compare(chosen: argparse.Namespace, terminal: Terminal) -> "tuple[list[Agreement], TokenFacts | None]":

@@ -6,6 +6,7 @@ import numpy as np
 
 from trim.evaluation.entries import format_perplexity
 from trim.methods.signal import RowSignal
+from trim.names import counted, one_line
 from trim.runs.shapes import (
     BlockErrorDiagnosis,
     Diagnoses,
@@ -56,7 +57,7 @@ class Token:
 def format_text(text: MeasuredText) -> str:
     """Describe the text of a diagnosis in a few words."""
     name = text["corpus"].replace("\\", "/").rpartition("/")[2]
-    return f"{text['windows']:,} windows of {text['length']:,} tokens of {name}"
+    return f"{counted(text['windows'], 'window')} of {text['length']:,} tokens of {name}"
 
 
 def added_losses(facts: LayerCostDiagnosis) -> dict[str, float]:
@@ -79,7 +80,11 @@ def layers_finding(facts: LayerCostDiagnosis) -> str:
     errors = {name: float(facts["layers"][name]["standard_error"]) for name in costs}
     if known := [name for name in costs if np.isfinite(errors[name])]:
         clear = sum(costs[name] > 2 * errors[name] for name in known)
-        sentence += f" On this text {clear} of {len(known)} layers cost more than twice their standard error."
+        verb = "costs" if clear == 1 else "cost"
+        sentence += (
+            f" On this text {clear} of {counted(len(known), 'layer')} {verb} more than twice "
+            "the standard error."
+        )
     ordered = sorted((max(cost, 0.0) for cost in costs.values()), reverse=True)
     if len(ordered) >= 20 and sum(ordered) > 0:
         tenth = max(1, len(ordered) // 10)
@@ -131,10 +136,12 @@ def tokens_finding(facts: TokenFacts) -> str:
     rising = np.sort(added[added > 0])[::-1]
     tenth = max(1, len(tokens) // 10)
     share = rising[:tenth].sum() / rising.sum() if rising.size else 0.0
+    verb = "adds" if added.mean() >= 0 else "saves"
+    better, context = (added < 0).mean(), one_line(worst.before[-40:])
     return (
-        f"Pruning adds {added.mean():.3g} nats per token; {(added < 0).mean():.0%} of the tokens are predicted better "
-        f"than before. The tenth with the largest increases accounts for {share:.0%} of all increases; the largest is "
-        f"“{worst.text.strip() or repr(worst.text)}” after “…{worst.before[-40:].strip()}” (+{worst.difference:.3g})."
+        f"Pruning {verb} {abs(added.mean()):.3g} nats per token; {better:.0%} of the tokens are predicted better than "
+        f"before. The tenth with the largest increases accounts for {share:.0%} of all increases; the largest is "
+        f"“{worst.text.strip() or repr(worst.text)}” after “…{context}” (+{worst.difference:.3g})."
     )
 
 

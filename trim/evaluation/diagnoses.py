@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from torch import Tensor
 
 from trim.cache import text_sha256
+from trim.calibration.corpora import require_text
 from trim.devices import dtype_name
 from trim.errors import SettingsError
 from trim.evaluation.block_errors import block_errors
@@ -19,7 +20,7 @@ from trim.evaluation.workbench import Workbench, model_source, pruned
 from trim.models.loaded import Model
 from trim.names import select_layers
 from trim.progress import ProgressListener
-from trim.pruning.export import require_fit
+from trim.pruning.export import require_fit, require_masks
 from trim.runs.fields import number_to_json
 from trim.runs.folder import Run, open_run
 from trim.runs.shapes import (
@@ -77,6 +78,8 @@ def diagnose(
     if what not in DIAGNOSES:
         raise SettingsError(f"a diagnosis is one of {', '.join(DIAGNOSES)}, not {what!r}")
     run = run if isinstance(run, Run) else open_run(run)
+    require_masks(run)
+    require_text(text.corpus)
     chosen = select_layers(layers, run.layers)
     workbench = workbench or Workbench(progress=progress)
     model = workbench.model(model_source(run))

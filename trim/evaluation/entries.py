@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from trim.evaluation.settings import EvaluationText
+from trim.names import counted
 from trim.runs.fields import number_to_json
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ def format_bos(bos: bool | None) -> str:
 
 def format_windows(corpus: str, windows: int, length: int, bos: bool | None = None) -> str:
     """Describe the windows of a text."""
-    return f"{corpus}, {windows:,} windows of {length:,} tokens{format_bos(bos)}"
+    return f"{corpus}, {counted(windows, 'window')} of {length:,} tokens{format_bos(bos)}"
 
 
 def numbers_to_json(numbers: "DataclassInstance") -> dict:

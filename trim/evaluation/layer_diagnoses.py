@@ -13,6 +13,7 @@ from trim.cache import text_sha256
 from trim.calibration.block_states import BlockStates, embedded_text
 from trim.calibration.calibration import Calibration
 from trim.calibration.capture import LayerSample
+from trim.calibration.corpora import require_text
 from trim.calibration.input_listener import InputListener
 from trim.errors import CorpusError, SettingsError, SparsityError
 from trim.evaluation.agreement import allocated_mask
@@ -23,17 +24,19 @@ from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.counts import total_count
 from trim.models.loaded import Model
-from trim.names import block_index, select_layers
+from trim.names import block_index, one_line, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_layer_diagnoses
 from trim.runs.folder import Run, open_run
-from trim.runs.json_files import incomplete
+from trim.runs.json_files import MAX_JSON_BYTES, incomplete
 from trim.runs.record import LayerRecord
-from trim.runs.shapes import Drawn, MaskAgreementJson, TargetCounts
+from trim.runs.shapes import MAX_NAME_LENGTH, Drawn, MaskAgreementJson, TargetCounts
 
 TARGETS = np.arange(30, 95, 5) / 100
 DRAWS = 12
+MAX_VECTORS = 100_000
+_BYTES_OF_ROW = 40  # in the file of a layer, for each draw: a count and a Gini coefficient
 
 
 def diagnose_layers(
@@ -73,7 +76,7 @@ def diagnose_layers(
         The run.
 
     Raises:
-        SettingsError: the diagnosis does not exist, or there are fewer than two draws.
+        SettingsError: the diagnosis does not exist, or the draws cannot be measured or stored.
         RunError: the run is not complete or has no masks, or its folder cannot be written.
         ModelError: its model is missing, or has changed since.
         CorpusError: its text is missing, or has changed since.
@@ -81,10 +84,10 @@ def diagnose_layers(
     """
     if what not in LAYER_DIAGNOSES:
         raise SettingsError(f"a diagnosis of layers is one of {', '.join(LAYER_DIAGNOSES)}, not {what!r}")
-    if what == "signal" and draws < 2:
-        raise SettingsError(f"uncertainty needs two draws or more, not {draws}")
     run = run if isinstance(run, Run) else open_run(run)
     chosen = _select(run, layers)
+    if what == "signal":
+        _require_draws(run, chosen, draws, vectors, texts)
     for record in (run.layer(name) for name in chosen):
         if not record.pruned:
             raise SettingsError(f"{record.name} has lost no weight in {run.path}; choose other layers")
@@ -120,13 +123,41 @@ def diagnose_layers(
                 progress=progress,
             )
             if texts:
-                signal = replace(signal, titles=(run.request.corpus, *texts))
+                signal = replace(
+                    signal,
+                    titles=tuple(one_line(text, MAX_NAME_LENGTH) for text in (run.request.corpus, *texts)),
+                )
             drawn: Drawn = "texts" if texts else "windows" if windows else "vectors"
             used = own.inputs.shape[1] if again or vectors is None else vectors
             facts = signal_to_json(signal, own.weight.shape[1], drawn, vectors=used)
             update_layer_diagnoses(run.path, name, {"signal": facts})
     meter.report("Every layer is measured", len(chosen))
     return open_run(run.path)
+
+
+def _require_draws(
+    run: Run, layers: Sequence[str], draws: int, vectors: int | None, texts: Sequence[str]
+) -> None:
+    """Require draws that can be measured, and stored with the run.
+
+    Raises:
+        SettingsError: too few or too many draws, no vectors, or the run's own text among the others.
+        CorpusError: a text does not exist.
+    """
+    draws = len(texts) + 1 if texts else draws
+    if draws < 2:
+        raise SettingsError(f"uncertainty needs two draws or more, not {draws}")
+    rows, name = max((run.numbers(name)["rows"], name) for name in layers)
+    if draws > (most := MAX_JSON_BYTES // (_BYTES_OF_ROW * rows)):
+        raise SettingsError(
+            f"of the {rows:,} rows of {name} at most {most:,} draws can be stored, not {draws:,}; take fewer"
+        )
+    if vectors is not None and not 1 <= vectors <= MAX_VECTORS:
+        raise SettingsError(f"a draw has between 1 and {MAX_VECTORS:,} input vectors, not {vectors:,}")
+    for text in texts:
+        require_text(text)
+        if text == run.request.corpus:
+            raise SettingsError(f"{text} is the run's own text, which is read anyway; name other texts")
 
 
 def run_samples(

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from trim.errors import CorpusError, SettingsError
 from trim.names import CORPORA, absolute, one_line
+from trim.seeds import require_seed
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,7 @@ class Sampling:
         seed: the seed of the sampling.
 
     Raises:
-        SettingsError: `new_tokens` is below 1, or the temperature is below 0.
+        SettingsError: `new_tokens` is below 1, the temperature below 0, or the seed is invalid.
     """
 
     new_tokens: int = 64
@@ -29,6 +30,7 @@ class Sampling:
             raise SettingsError(f"write at least one token, not {self.new_tokens}")
         if not 0 <= self.temperature < float("inf"):
             raise SettingsError(f"the temperature must be 0 (greedy) or above, not {self.temperature:g}")
+        require_seed(self.seed)
 
 
 @dataclass(frozen=True)
@@ -51,10 +53,10 @@ class EvaluationText:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "corpus", absolute(self.corpus, reserved=CORPORA))
-        if (self.windows is not None and self.windows < 1) or (self.length is not None and self.length < 2):
-            raise CorpusError(
-                f"evaluate at least one window of at least 2 tokens, not {self.windows} of {self.length}"
-            )
+        if self.windows is not None and self.windows < 1:
+            raise CorpusError(f"evaluate at least one window, not {self.windows}")
+        if self.length is not None and self.length < 2:
+            raise CorpusError(f"a window has at least 2 tokens, not {self.length}")
 
     @property
     def title(self) -> str:

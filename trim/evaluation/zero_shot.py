@@ -55,6 +55,26 @@ class TaskResult:
         }
 
 
+def require_tasks(
+    tasks: Sequence[str], limit: int | None = None, batch: int = 1, folder: str | Path | None = None
+) -> None:
+    """Require the harness, and arguments that `zero_shot` can use, before a model is loaded.
+
+    Raises:
+        SettingsError: as `zero_shot`, except for tasks that do not exist.
+    """
+    if importlib.util.find_spec("lm_eval") is None:
+        raise SettingsError(
+            f"zero-shot tasks need the package lm-eval; install it: python -m pip install '{EXTRA}'"
+        )
+    if not tasks:
+        raise SettingsError(f"name at least one task, such as {', '.join(TASKS)}")
+    if (limit is not None and limit < 1) or batch < 1:
+        raise SettingsError("measure at least one example, in batches of at least one")
+    if folder is not None and not Path(folder).is_dir():
+        raise SettingsError(f"there is no folder {folder}; give one with task files (YAML)")
+
+
 def zero_shot(
     model: Model,
     tasks: Sequence[str] = TASKS,
@@ -79,16 +99,7 @@ def zero_shot(
         SettingsError: the harness is not installed, a task does not exist (closest names listed), or its data are
             missing.
     """
-    if importlib.util.find_spec("lm_eval") is None:
-        raise SettingsError(
-            f"zero-shot tasks need the package lm-eval; install it: python -m pip install '{EXTRA}'"
-        )
-    if not tasks:
-        raise SettingsError(f"name at least one task, such as {', '.join(TASKS)}")
-    if (limit is not None and limit < 1) or batch < 1:
-        raise SettingsError("measure at least one example, in batches of at least one")
-    if folder is not None and not Path(folder).is_dir():
-        raise SettingsError(f"there is no folder {folder}; give one with task files (YAML)")
+    require_tasks(tasks, limit, batch, folder)
     with _quiet():
         from lm_eval import simple_evaluate
         from lm_eval.models.huggingface import HFLM

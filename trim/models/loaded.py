@@ -19,7 +19,7 @@ from trim.models.gguf import gguf_blueprint
 from trim.models.gguf_header import read_gguf_header
 from trim.models.tensor_files import TensorFiles, weights_key
 from trim.models.weight_files import weight_files
-from trim.names import select_layers
+from trim.names import counted, select_layers
 from trim.progress import Meter, ProgressListener
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ class ModelDescription:
     def layers_text(self) -> str:
         """A sentence or two on how many layers can be pruned, how many are experts', and which parts stay dense."""
         experts = f", {self.expert_layers:,} of them experts'" if self.expert_layers else ""
-        text = f"{self.layers:,} linear layers in {self.blocks} blocks{experts}."
+        text = f"{counted(self.layers, 'linear layer')} in {counted(self.blocks, 'block')}{experts}."
         if self.dense:
             text += f" Stays dense unless it is named: {'; '.join(self.dense)}."
         return text

@@ -63,6 +63,10 @@ def weight_files(folder: Path, *, complete: bool = True) -> tuple[list[str], str
         if ggufs
         else f"; give the folder that holds {WEIGHTS}"
     )
+    if (folder / "manifest.json").is_file():
+        raise ModelError(
+            f"{folder} is a run, and this needs a model; write the run's model with: python -m trim export {folder} OUT"
+        )
     raise ModelError(f"{folder} holds no weights ({WEIGHTS}){hint}")
 
 

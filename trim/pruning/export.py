@@ -16,7 +16,7 @@ import torch
 
 from trim.devices import choose_device, dtype_name
 from trim.errors import ModelError, RunError
-from trim.files import new_folder
+from trim.files import new_folder, remedy
 from trim.hub import parse_id
 from trim.models.checkpoint import CONFIG_FILES, LEGAL_FILES, TOKENIZER_FILES
 from trim.models.conversions import StoredTensor
@@ -28,6 +28,7 @@ from trim.models.towers import auto_class
 from trim.names import local_path, one_line
 from trim.progress import Meter, ProgressListener
 from trim.runs.folder import Run, open_run
+from trim.runs.options import idle_options
 from trim.runs.recording import apply_record
 from trim.runs.summary import summary
 
@@ -71,8 +72,7 @@ def export(
     """
     run, out = run if isinstance(run, Run) else open_run(run), Path(out)
     require_masks(run)
-    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
-        raise RunError(f"{out} exists already; choose another folder, or remove it first")
+    require_new(out)
     source = run.request.model if model is None else str(model)
     fetched = fetch_model(source, progress=progress)
     streamed, title = StreamedModel(fetched.folder, device=choose_device("cpu")), fetched.title
@@ -112,6 +112,16 @@ def export(
         if out.exists():
             out.rmdir()
     return out
+
+
+def require_new(out: Path) -> None:
+    """Require a folder for a model that does not exist yet, or is empty.
+
+    Raises:
+        RunError: it exists already.
+    """
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
+        raise RunError(f"{out} exists already; choose another folder, or remove it first")
 
 
 def require_fit(run: Run, model: Model) -> None:
@@ -237,8 +247,7 @@ def disk_errors_named(out: Path) -> Iterator[None]:
     except OSError as error:
         where = error.filename or out
         raise RunError(
-            f"{where} cannot be written ({error.strerror or error}); free some space or choose another folder, then "
-            "export again"
+            f"{where} cannot be written ({error.strerror or error}); {remedy(error)}, then export again"
         ) from error
 
 
@@ -282,7 +291,8 @@ def _model_card(
             else ""
         ),
         "",
-        f"- method: {how}, budgets {Path(request.budget).name}, score {request.score}"
+        f"- method: {how}, budgets {Path(request.budget).name}"
+        + ("" if "score" in idle_options(request) else f", score {request.score}")
         + (f", {recalculated} recalculated within blocks" if request.recalculate_inputs else ""),
         f"- calibration: {run.text.tokens:,} tokens of {one_line(Path(request.corpus).name)}, "
         f"seed {request.seed}",

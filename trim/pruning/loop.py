@@ -21,7 +21,7 @@ from trim.calibration.text_pass import DensePass, TextPass
 from trim.errors import NotEnoughMemoryError
 from trim.methods.budgets import Budgets
 from trim.models.experts import RoutedLinear
-from trim.names import block_index
+from trim.names import block_index, counted
 from trim.progress import Meter
 from trim.pruning.background import Records, pruning_workers, writing
 from trim.pruning.events import Listener, Note
@@ -104,7 +104,9 @@ def prune_blocks(
                     facts["propagated"] = text.propagate(index, block)
                 if text.batch < batch_before:
                     listener(
-                        Note(f"block {index}: memory ran out, from here on {text.batch} windows at once")
+                        Note(
+                            f"block {index}: memory ran out, from here on {counted(text.batch, 'window')} at once"
+                        )
                     )
             records.take(wait=True)
             meter.report(f"Block {index}: writing", index + 1)
@@ -167,9 +169,9 @@ class _BlockPruner:
         if few:
             self.listener(
                 Note(
-                    f"block {index}: {len(few)} layers of experts, such as {few[0]}, received few tokens; of fewer "
-                    f"than {MIN_TOKENS} they are pruned by magnitude, of fewer than a layer has inputs no weight is "
-                    "solved or refitted; more windows reach more experts"
+                    f"block {index}: {counted(len(few), 'layer')} of experts, such as {few[0]}, received few tokens; "
+                    f"of fewer than {MIN_TOKENS} they are pruned by magnitude, of fewer than a layer has inputs no "
+                    "weight is solved or refitted; more windows reach more experts"
                 )
             )
         return records, vectors

@@ -35,13 +35,30 @@ def chosen_layers(patterns: tuple[str, ...], model: StreamedModel) -> dict[str, 
     return {name: model.layers[name] for name in chosen}
 
 
+def require_pattern(pattern: str | None, shapes: dict[str, tuple[int, int]]) -> None:
+    """Require layers of which a pattern divides the rows; None: there is no pattern.
+
+    Raises:
+        SettingsError: a layer does not fit the pattern.
+    """
+    if pattern is None:
+        return
+    group = Pattern.parse(pattern).group
+    for name, (_, columns) in shapes.items():
+        if columns % group:
+            raise SettingsError(
+                f"{name} has rows of {columns} weights, which groups of {group} do not divide; leave it out with "
+                "--layers, or choose another pattern"
+            )
+
+
 def plan_budgets(plan_inputs: PlanInputs, sensitivity: dict[str, Tensor] | None = None) -> Budgets:
     """Plan how many weights each layer loses.
 
     `sensitivity`: each layer's row weights, for optimal budgets; None: all rows have the same weight.
 
     Raises:
-        SettingsError: the target is out of reach, or a layer does not fit the pattern.
+        SettingsError: the target is out of reach.
         NonFiniteError: a weight or activation is NaN or infinite; the message names the layer.
     """
     model, settings, shapes = plan_inputs.model, plan_inputs.settings, plan_inputs.shapes
@@ -53,12 +70,6 @@ def plan_budgets(plan_inputs: PlanInputs, sensitivity: dict[str, Tensor] | None 
         target = sum(requested[name] * weights[name] for name in shapes) / sum(weights.values())
     if settings.pattern:
         pattern = Pattern.parse(settings.pattern)
-        for name, (_, columns) in shapes.items():
-            if columns % pattern.group:
-                raise SettingsError(
-                    f"{name} has rows of {columns} weights, which groups of {pattern.group} do not divide; leave it "
-                    "out with --layers, or choose another pattern"
-                )
         totals = {name: rows * pattern.count(columns) for name, (rows, columns) in shapes.items()}
         return Budgets.exact("pattern", totals, shapes)
     if settings.budget == "owl":

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from trim.calibration.inputs import MIN_TOKENS
 from trim.calibration.text_pass import DensePass, default_batch
-from trim.checksums import checksums, sha256_of_file
+from trim.checksums import ByteListener, checksums, sha256_of_file
 from trim.devices import fixed_threads
 from trim.errors import RunError
 from trim.methods.budgets import Budgets
@@ -30,6 +30,7 @@ from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_s
 from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
 from trim.runs.folder import Run, open_run
 from trim.runs.options import make_settings
+from trim.runs.places import require_free
 from trim.runs.settings import PruneSettings
 from trim.runs.writer import RunWriter
 
@@ -88,6 +89,7 @@ def prune(
     )
     if tokens is not None and tokens.ndim == 2:
         chosen = dataclasses.replace(chosen, windows=tokens.shape[0], length=tokens.shape[1])
+    require_free(Path(out), chosen.to_json())
     source = RunSource.open(chosen, tokens, mask, progress)
     batch = chosen.batch or default_batch(
         source.calibration, source.model.device, experts_width=experts_width(source.model.blocks)
@@ -309,8 +311,8 @@ def _damaged_blocks(run: Run, progress: ProgressListener | None) -> list[int]:
     ]
 
 
-def _sha256_if_readable(path: Path) -> str | None:
+def _sha256_if_readable(path: Path, read: ByteListener) -> str | None:
     try:
-        return sha256_of_file(path)
+        return sha256_of_file(path, read)
     except OSError:
         return None

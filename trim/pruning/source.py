@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.corpora import check_length, load_corpus
+from trim.calibration.corpora import check_length, load_corpus, require_text
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError, SettingsError
 from trim.files import write_atomically
@@ -19,7 +19,7 @@ from trim.models.heads import HeadLayout
 from trim.models.loaded import fetch_model
 from trim.models.streamed import StreamedModel
 from trim.progress import ProgressListener
-from trim.pruning.plan import chosen_layers
+from trim.pruning.plan import chosen_layers, require_pattern
 from trim.runs.facts import compute_facts, text_facts, versions
 from trim.runs.run_record import ModelFacts, RunRecord
 from trim.runs.settings import PruneSettings
@@ -90,9 +90,13 @@ class RunSource:
         Raises:
             ModelError, CorpusError, LayerNotFoundError, SettingsError: see `prune`.
         """
+        if tokens is None:
+            require_text(settings.corpus)
+        device, dtype = choose_device(settings.device), settings.dtype
         fetched = fetch_model(settings.model, progress=progress)
-        model = StreamedModel(fetched.folder, device=choose_device(settings.device), dtype=settings.dtype)
-        chosen_layers(settings.layers, model)  # refuse a pattern without a match before anything slow
+        model = StreamedModel(fetched.folder, device=device, dtype=dtype)
+        # Refuse layers that do not exist, or do not fit the pattern, before anything slow.
+        require_pattern(settings.pattern, chosen_layers(settings.layers, model))
         config = model.module.config.get_text_config()
         if tokens is None:
             check_length(fetched.title, getattr(config, "max_position_embeddings", None), settings.length)

@@ -13,6 +13,7 @@ from trim.evaluation.workbench import model_source
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
 from trim.models.loaded import Model, fetch_model, load_model
+from trim.models.source import locate
 from trim.models.tensor_files import TensorFiles
 from trim.models.tensor_names import ModelTensors
 from trim.models.towers import output_head
@@ -100,6 +101,7 @@ def open_pair(
         if parent is None:
             parent = model_source(run)
     elif parent is None:
+        locate(sparse)  # raises if there is no such checkpoint
         raise SettingsError(
             f"name the dense model that {sparse} was made from with --parent: the pruned one learns its predictions"
         )

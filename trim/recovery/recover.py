@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from trim.cache import text_sha256
-from trim.calibration.corpora import check_length, load_corpus
+from trim.calibration.corpora import check_length, load_corpus, require_text
 from trim.devices import choose_device, dtype_name
 from trim.errors import CorpusError, RunError
 from trim.models.checkpoint import load_tokenizer, read_config
@@ -26,6 +26,7 @@ from trim.runs.facts import compute_facts, versions
 from trim.runs.folder import is_run
 from trim.runs.listing import free_path, runs_folder
 from trim.runs.options import make_settings
+from trim.runs.places import require_writable
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import Recovery, RecoveryRecord, RecoveryTextFacts, open_recovery
 from trim.runs.run_record import ModelFacts
@@ -74,6 +75,10 @@ def recover(
     """
     begin = time.perf_counter()
     chosen = make_settings(RecoverSettings, ({} if settings is None else vars(settings)) | changes)
+    path = default_path(sparse) if out is None else Path(out)
+    require_writable(path)
+    if tokens is None and chosen.corpus is not None:
+        require_text(chosen.corpus)
     device = choose_device(chosen.device)
     dtype = recovery_dtype(chosen.dtype, device)
     pair = open_pair(sparse, parent, dtype, progress)
@@ -106,7 +111,6 @@ def recover(
         compute_facts(device, dtype, plan.windows, torch.get_num_threads()),
         versions(),
     )
-    path = default_path(sparse) if out is None else Path(out)
     title = name or f"{pair.title}, recovered"
     with RecoveryWriter.create(path, record, text, title) as writer:
         return run_recovery(writer, pair, plan, begin, progress, listener)

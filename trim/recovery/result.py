@@ -8,7 +8,7 @@ from safetensors.numpy import save
 from torch import Tensor
 
 from trim.devices import dtype_name
-from trim.errors import ModelError, RunError
+from trim.errors import ModelError
 from trim.files import new_folder, write_atomically
 from trim.models.architecture import blueprint, find_blocks
 from trim.models.checkpoint import read_config
@@ -16,9 +16,9 @@ from trim.models.conversions import StoredTensor
 from trim.models.loaded import Model
 from trim.models.safetensors_header import TensorPlace
 from trim.models.tensor_names import ModelTensors
-from trim.names import one_line
+from trim.names import counted, one_line
 from trim.progress import ProgressListener
-from trim.pruning.export import changed_part, copy_model, disk_errors_named, hub_card
+from trim.pruning.export import changed_part, copy_model, disk_errors_named, hub_card, require_new
 from trim.recovery.kept import KeptWeights
 from trim.recovery.pair import ModelPair
 from trim.runs.json_files import incomplete
@@ -103,10 +103,11 @@ def export_recovery(recovery: Recovery, out: str | Path) -> Path:
     out = Path(out)
     if not recovery.complete:
         raise incomplete(recovery.path)
-    if out.exists():
-        raise RunError(f"{out} exists already; choose another folder, or remove it first")
+    require_new(out)
     with disk_errors_named(out), new_folder(out.absolute()) as new:
         shutil.copytree(recovery.model, new, dirs_exist_ok=True)
+        if out.exists():
+            out.rmdir()
     return out
 
 
@@ -117,13 +118,14 @@ def model_card(recovery: Recovery, steps: int, tokens: int, trained: int) -> str
     lines = [
         f"# {one_line(record.pruned.title)}, recovered",
         "",
-        f"The kept weights, biases and norms of the blocks ({trained:,} numbers) were trained for {steps:,} steps "
-        f"over {tokens:,} tokens to predict what the dense model predicts; every zero of the pruned model stayed.",
+        f"The kept weights, biases and norms of the blocks ({trained:,} numbers) were trained for "
+        f"{counted(steps, 'step')} over {tokens:,} tokens to predict what the dense "
+        "model predicts; every zero of the pruned model stayed.",
         "",
         f"- dense model: {one_line(record.dense.title)}",
-        f"- text: {text.windows:,} windows of {text.length:,} tokens of {one_line(Path(text.corpus).name)}, "
+        f"- text: {counted(text.windows, 'window')} of {text.length:,} tokens of {one_line(Path(text.corpus).name)}, "
         f"{record.request.sampled or 0:.0%} of what was read written by the dense model itself; "
-        f"{text.held_out:,} windows stored out",
+        f"{text.held_out:,} more were held out",
         f"- trained in {record.compute.dtype} on {record.compute.device_name}",
         f"- recovery: {one_line(recovery.name)}, fingerprint {recovery.fingerprint}",
     ]

@@ -52,9 +52,9 @@ class RecoveryText:
         training = windows[len(held) :][~shared]
         if not len(training):
             raise CorpusError(
-                f"the text is too short to hold a part of it out: every one of {count - len(held):,} windows of "
-                f"{length:,} tokens shares text with the {len(held):,} held-out ones; use shorter windows (--length), "
-                "more of them (--windows), or a longer text (--corpus)"
+                "the text is too short, or repeats itself too much, to hold a part of it out: each window of "
+                f"{length:,} tokens shares text with one that is held out; use a longer text (--corpus), shorter "
+                "windows (--length), or more of them (--windows)"
             )
         return cls(training, held, windows[:0])
 

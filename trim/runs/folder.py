@@ -20,7 +20,7 @@ from safetensors import SafetensorError
 
 from trim.errors import RunError, SettingsError
 from trim.models.heads import HeadLayout
-from trim.names import closest_matches
+from trim.names import RECOVERY_FILE, closest_matches
 from trim.row_parts import RowPart, Structure
 from trim.runs.block_file import BlockFile
 from trim.runs.fields import read_fields
@@ -261,8 +261,20 @@ def open_run(path: str | Path) -> Run:
     """
     path = Path(path)
     if not path.is_dir():
+        problem = "is a file, and a run is a folder" if path.exists() else "does not exist"
+        listed = runs_folder()
+        way = (
+            f"list the runs here with: python -m trim inspect {listed}"
+            if listed.is_dir()
+            else "check the path"
+        )
+        raise RunError(f"{path} {problem}; {way}")
+    if (path / RECOVERY_FILE).is_file():
+        raise RunError(f"{path} is a recovery, and this needs a run; name the run that it was made from")
+    if (path / "sweep.json").is_file():
         raise RunError(
-            f"{path} is not a folder; list the runs here with: python -m trim inspect {runs_folder()}"
+            f"{path} is a sweep; name one of its runs in {path / 'cells'}. To resume the sweep: python -m trim sweep "
+            f"--resume {path}"
         )
     if not (path / "config.json").is_file():
         raise RunError(

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TypeVar, cast
 
 from trim.cache import fingerprint
-from trim.errors import RunError, SettingsError
+from trim.errors import ForeignFolderError, RunError, SettingsError
 from trim.names import format_bytes, one_line
 from trim.runs.fields import parse_json, read_value
 
@@ -60,8 +60,13 @@ def read_record(
 
     Raises:
         RunError: no such file, another schema, edited or damaged; the message names it.
+        ForeignFolderError: the file is of another program.
     """
     content = read_json(file, dict)
+    if "schema" not in content and file.name == "config.json":
+        raise ForeignFolderError(
+            f"{file.parent} is not a folder that TRIM Lab wrote: its {file.name} may be that of a model; choose another"
+        )
     if content.get("schema") != SCHEMA:
         raise RunError(
             f"{file} is of schema {one_line(repr(content.get('schema')))}, and this version reads schema {SCHEMA}; "
@@ -85,7 +90,13 @@ def _checked(path: Path, content: object, shape: type[T]) -> T:
 
 def damaged(path: Path, why: object) -> RunError:
     """Return the error that a file of a run is damaged."""
-    return RunError(f"{path} is damaged ({why}); prune again into another folder")
+    if path.name == "notes.json":
+        remedy = "correct it or remove it: it holds only a name and a note"
+    elif path.name == "diagnoses.json" or path.parent.name == "diagnoses":
+        remedy = "remove it, and measure again with: python -m trim diagnose"
+    else:
+        remedy = "prune again into another folder"
+    return RunError(f"{path} is damaged ({why}); {remedy}")
 
 
 def incomplete(path: Path) -> RunError:

@@ -8,7 +8,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Generic, TypeVar
 
-from trim.errors import RunError
+from trim.errors import ForeignFolderError, RunError
 from trim.runs.json_files import read_events, read_json
 from trim.runs.shapes import Notes, RecordHead
 
@@ -88,6 +88,8 @@ class FolderEntry(Generic[F]):
 def list_folders(folder: str | Path | None, file: str, open_one: Callable[[Path], F]) -> list[FolderEntry[F]]:
     """List the folders in a folder (default: `runs_folder()`) that hold a file of this name, newest first.
 
+    Folders of other programs, such as exported models, are left out.
+
     Args:
         folder: the folder to search.
         file: the file that each of them holds.
@@ -99,6 +101,8 @@ def list_folders(folder: str | Path | None, file: str, open_one: Callable[[Path]
         try:
             opened = open_one(path)
             entries.append((opened.created, FolderEntry(path, opened, None)))
+        except ForeignFolderError:
+            continue
         except RunError as error:
             entries.append(("", FolderEntry(path, None, str(error))))
     return [entry for _, entry in sorted(entries, key=lambda entry: entry[0], reverse=True)]

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from trim.errors import SettingsError
 from trim.runs.options import option
 from trim.runs.settings import DEVICE, MACHINE
+from trim.seeds import MAX_SEED, require_seed
 
 TRAINING, RECOVERY_TEXT = "training", "text"
 
@@ -86,7 +87,7 @@ class RecoverSettings:
         help="decides which windows, their order, and what the dense model writes",
         label="Seed",
         group=RECOVERY_TEXT,
-        limits=(0, 2**31 - 1),
+        limits=(0, MAX_SEED),
     )
     device: str | None = DEVICE
     dtype: str | None = option(
@@ -112,6 +113,7 @@ class RecoverSettings:
                 "a text needs at least 2 windows of 2 tokens, one to train on and one held out, not "
                 f"{self.windows} of {self.length}"
             )
+        require_seed(self.seed)
         if self.dtype == "float16":
             raise SettingsError(
                 "float16 loses small gradients; train in bfloat16 or float32 (--dtype), the recovered model has the "

@@ -1,6 +1,7 @@
 """Every option of pruning a whole model, each declared once."""
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from trim.names import closest_matches
 from trim.runs.fields import read_fields
 from trim.runs.method_settings import MethodSettings
 from trim.runs.options import option, options
+from trim.seeds import MAX_SEED, require_seed
 
 # Headings above options.
 TEXT, SEARCH, ROWS, MACHINE = "calibration text", "TRIM's search", "rows", "machine"
@@ -101,7 +103,7 @@ class PruneSettings(MethodSettings):
         help="which windows, and which input vectors of them",
         label="Seed",
         group=TEXT,
-        limits=(0, 2**31 - 1),
+        limits=(0, MAX_SEED),
         idle=lambda settings: (
             not (settings.needs_vectors or settings.needs_inputs or settings.budget == "owl")
         ),
@@ -204,17 +206,19 @@ class PruneSettings(MethodSettings):
         elif self.target is None and not self.budget.endswith(".json"):
             raise SettingsError("give the sparsity of the model: target=0.7 (--target 0.7)")
         if self.target is not None and not 0 < self.target < 1:
+            meant = f"; {self.target:g}% is {self.target / 100:g}" if 1 < self.target < 100 else ""
             raise SettingsError(
-                f"the target sparsity of the model must be above 0 and below 1, not {self.target}"
+                f"the target sparsity of the model must be above 0 and below 1, not {self.target:g}{meant}"
             )
         # Refuse a target above the row cap before anything slow starts.
         self.search_settings(self.row_cap if self.pattern or self.target is None else self.target)
-        if not 0 < self.owl_width < 0.5 or self.owl_multiple <= 0:
+        if not 0 < self.owl_width < 0.5 or not 0 < self.owl_multiple < math.inf:
             raise SettingsError("OWL's width must lie between 0 and 0.5, and its multiple above 0")
         if not 0 < self.alpha_width < 1:
             raise SettingsError("AlphaPruning's width must lie between 0 and 1")
         if self.sensitivity_windows < 1:
             raise SettingsError(f"sensitivity needs at least one window, not {self.sensitivity_windows}")
+        require_seed(self.seed)
         if self.batch is not None and self.batch < 1:
             raise SettingsError(f"a batch needs at least one window, not {self.batch}")
 

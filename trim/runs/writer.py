@@ -22,6 +22,7 @@ from trim.runs.array_files import write_arrays
 from trim.runs.folder import Run, block_file, open_run
 from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
 from trim.runs.listing import free_path
+from trim.runs.places import occupied_error, require_empty
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recovery import open_stored
 from trim.runs.shapes import (
@@ -32,9 +33,6 @@ from trim.runs.shapes import (
     LayerRecordJson,
     Manifest,
 )
-
-# The files that a folder may contain before a run begins in it.
-_ALLOWED_BEFORE = {"lock", ".lock", "manifest.json", "notes.json", ".gitignore", ".DS_Store"}
 
 
 class FolderWriter:
@@ -98,9 +96,8 @@ class RunWriter(FolderWriter):
         try:
             _remove_half_written(path)
             if (path / "config.json").exists():
-                raise _occupied_error(path, settings)
-            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in _ALLOWED_BEFORE):
-                raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder")
+                raise occupied_error(path, settings)
+            require_empty(path)
             writer = cls(path, lock, {"complete": False, "blocks": {}})
             writer._write_manifest()
             facts = {
@@ -323,29 +320,3 @@ def write_json(path: Path, content: Mapping[str, object]) -> None:
 def now() -> str:
     """Return the time in UTC, ISO 8601."""
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
-
-
-def _occupied_error(path: Path, settings: dict) -> RunError:
-    """Return the error that explains why a new run cannot begin in the folder of another."""
-    run = open_run(path)
-    if run.fingerprint == settings_fingerprint(settings):
-        state = "complete" if run.complete else "not complete"
-        return RunError(
-            f"{path} contains this very run already, {state}; resume with: python -m trim resume {path}"
-        )
-    before, after = _flat(run.settings), _flat(settings)
-    different = sorted(key for key in before | after if before.get(key) != after.get(key))
-    return RunError(
-        f"{path} holds a run with other settings ({', '.join(different[:6])}); it is not overwritten. "
-        "Choose another folder with --out"
-    )
-
-
-def _flat(settings: dict, prefix: str = "") -> dict:
-    flat: dict[str, object] = {}
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[prefix + key] = value
-    return flat

@@ -20,6 +20,7 @@ from trim.files import FolderLock, remove_temporary
 from trim.runs.folder import Run, list_runs, open_run
 from trim.runs.json_files import read_json, read_record
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders
+from trim.runs.places import require_writable
 from trim.runs.shapes import PerplexityEntry
 from trim.runs.writer import write_record
 from trim.sweeps.settings import Cell, SweepSettings
@@ -135,6 +136,7 @@ def create_sweep(
         RunError: the folder holds another sweep, or something else, or cannot be written.
     """
     path = Path(path)
+    require_writable(path)
     if (path / "sweep.json").exists():
         sweep = open_sweep(path)
         if sweep.settings.fingerprint != settings.fingerprint:
@@ -145,7 +147,7 @@ def create_sweep(
                 f"--resume {path}; or choose another folder with --out"
             )
         return sweep
-    if path.exists() and (not path.is_dir() or any(not each.name.startswith(".") for each in path.iterdir())):
+    if path.exists() and any(not each.name.startswith(".") for each in path.iterdir()):
         raise RunError(f"{path} is not empty and holds no sweep; choose another folder with --out")
     write_record(path / "sweep.json", name, settings.fingerprint, settings.to_json(), keep_masks=keep_masks)
     return open_sweep(path)

@@ -10,7 +10,7 @@ import numpy as np
 
 from trim.evaluation.entries import format_bos, format_perplexity
 from trim.files import write_atomically
-from trim.names import local_path, one_line
+from trim.names import counted, local_path, one_line
 from trim.runs.fields import number_to_json
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
@@ -132,7 +132,8 @@ def geometric_mean(values: list[float]) -> float:
 
 def _label(method: dict[str, object]) -> str:
     """Format a method: "wanda, trim, budgets owl, λ 0.08", without options that are idle or off."""
-    parts = [f"{method['score']}, {method['allocation']}, budgets {method['budget']}"]
+    score = "" if method["score"] is None else f"{method['score']}, "
+    parts = [f"{score}{method['allocation']}, budgets {method['budget']}"]
     parts += [
         options(PruneSettings)[name].short.format(value)
         for name, value in method.items()
@@ -151,9 +152,8 @@ def results_markdown(sweep: Sweep, outcomes: list[CellOutcome]) -> str:
     for index, (text, dense) in enumerate(zip(sweep.settings.texts, sweep.dense(), strict=True)):
         size = ""
         if dense:
-            size = (
-                f", {dense['windows']:,} windows of {dense['length']:,} tokens{format_bos(dense.get('bos'))}"
-            )
+            windows = counted(dense["windows"], "window")
+            size = f", {windows} of {dense['length']:,} tokens{format_bos(dense.get('bos'))}"
         dense_text = format_perplexity(float(dense["perplexity"])) if dense else "not measured"
         lines += [
             f"Perplexity on {text.title}{size}; dense: {dense_text}",

@@ -59,8 +59,8 @@ def test_prune_inspect_export_apply(llama, run, tmp_path, capsys):
 
 def test_without_a_folder_the_run_gets_one(llama, text, tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("TRIM_RUNS", str(tmp_path / "mine"))
-    assert cli.main(["inspect"]) == 2
-    assert "not a folder" in capsys.readouterr().err
+    assert cli.main(["inspect"]) == 0
+    assert "mine holds no runs; make one with" in capsys.readouterr().out
     asked = ["prune", str(llama), "--pattern", "1:2", "--allocation", "uniform", "--corpus", str(text), *FEW]
     assert cli.main([*asked, "--name", "mine <b>", "--activation-memory", "0.001"]) == 0
     (entry,) = trim.list_runs()
@@ -111,9 +111,31 @@ def test_help_calls_the_program_as_it_was_started(command, argument, program, ca
         (["prune", "demo"], "--target 0.7"),
         (["prune", "demo", "--target", "0.99"], "row cap"),
         (["prune", "demo", "--target", "0.5", "--pattern", "2:4"], "have nothing to decide"),
-        (["resume", "nowhere"], "nowhere is not a folder"),
-        (["export", "nowhere", "out"], "nowhere is not a folder"),
-        (["inspect", "nowhere"], "nowhere is not a folder"),
+        (["resume", "nowhere"], "nowhere does not exist"),
+        (["export", "nowhere", "out"], "nowhere does not exist"),
+        (["inspect", "nowhere"], "nowhere does not exist"),
+        (["inspect", "nowhere", "--model", "demo"], "leave one out"),
+        (["inspect", "--model", "demo", "--layer", "0.q"], "--layer is of a run"),
+        (["prune", "demo", "--target", "70"], "70% is 0.7"),
+        (["prune", "demo", "--target", "0.5", "--seed", "-1"], "a seed is a whole number from 0"),
+        (["prune", "demo", "--target", "0.5", "--owl-multiple", "nan"], "multiple above 0"),
+        (["prune", "demo", "--target", "0.5", "--corpus", "nowhere.txt"], "there is no file 'nowhere.txt'"),
+        (["generate", "demo", "--prompt", "a", "--seed", f"{2**64}"], "a seed is"),
+        (["evaluate", "demo", "nowhere"], "there is no model 'nowhere'"),
+        (["evaluate", "demo", "--corpus", "nowhere"], "there is no text named 'nowhere'"),
+        (["evaluate", "demo", "--limit", "3"], "--limit is of zero-shot tasks"),
+        (["evaluate", "demo", "--tasks", "--windows", "3"], "--windows is of perplexity"),
+        (["recover", "nowhere"], "there is no model 'nowhere'"),
+        (["recover", "nowhere", "--steps", "1", "--minutes", "1"], "give one of the two"),
+        (["sweep", "nowhere", "--targets", "0.5"], "there is no model 'nowhere'"),
+        (["sweep", "demo", "--targets", "0.5", "--evaluation-corpus", "nowhere.txt"], "there is no file"),
+        (["sweep", "--resume", "nowhere", "--targets", "0.5"], "leave out all other options"),
+        (["xray", "demo", "--losses"], "--losses needs a text"),
+        (["xray", "demo", "--parent", "demo", "--corpus", "demo", "--windows", "0"], "one window, not 0"),
+        (["diagnose", "blocks", "nowhere", "--layers", "0.*"], "--layers is not an option of blocks"),
+        (["diagnose", "targets", "nowhere", "--draws", "3"], "--draws is an option of signal"),
+        (["diagnose", "signal", "nowhere", "--windows", "3"], "--windows is not an option of signal"),
+        (["diagnose", "signal", "nowhere", "--texts", "demo", "--draws", "3"], "no effect beside --texts"),
     ],
 )
 def test_mistakes_are_one_paragraph(arguments, message, capsys, tmp_path, monkeypatch):
@@ -124,6 +146,13 @@ def test_mistakes_are_one_paragraph(arguments, message, capsys, tmp_path, monkey
     assert "Traceback" not in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("amount", ["nan", "inf", "-1", "much"])
+def test_memory_is_a_number(amount, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        cli.main(["prune", "demo", "--target", "0.5", "--activation-memory", amount])
+    assert "give a number of GB, 0 or more" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])

@@ -68,7 +68,7 @@ def test_results_say_how_their_windows_began_and_stay_apart(folder, tmp_path, ca
         main(["evaluate", str(folder), "--windows", "2", "--length", "16", "--no-bos", "--device", "cpu"])
         == 0
     )
-    assert "2 windows of 16, without BOS in each" in capsys.readouterr().out
+    assert "2 windows of 16 tokens, without BOS in each" in capsys.readouterr().out
 
 
 def test_a_tokenizer_that_adds_none_has_one_kind_of_result(tmp_path):

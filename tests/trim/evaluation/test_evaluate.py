@@ -163,7 +163,7 @@ def test_default_windows_are_as_long_as_the_model_reads(folder, tmp_path):
 
 
 def test_no_windows_at_all():
-    with pytest.raises(trim.CorpusError, match="not 0 of None"):
+    with pytest.raises(trim.CorpusError, match="at least one window, not 0"):
         trim.EvaluationText("demo", windows=0)
 
 

@@ -125,6 +125,15 @@ def test_what_is_damaged_or_cannot_be_measured_is_reported(run, tmp_path):
     file.unlink()
     with pytest.raises(trim.SettingsError, match="is one of signal, agreement, targets, not 'heads'"):
         trim.diagnose_layers(run, "heads", ["*"])
+    for wrong, message in (
+        ({"vectors": 0}, "between 1 and 100,000 input vectors, not 0"),
+        ({"draws": 1}, "two draws or more, not 1"),
+        ({"draws": 10**6}, r"of the \d+ rows of .* at most [\d,]+ draws can be stored"),
+        ({"texts": [run.request.corpus]}, "the run's own text"),
+    ):
+        with pytest.raises(trim.SettingsError, match=message):
+            trim.diagnose_layers(run, "signal", NAMES[:1], **wrong)
+    assert not file.exists()
     given = trim.prune(
         run.request.model, tmp_path / "given", target=0.5, layers=NAMES[:1], tokens=torch.full((2, 9), 7)
     )

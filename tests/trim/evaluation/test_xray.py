@@ -196,7 +196,7 @@ def test_the_command(folder, pruned, capsys):
     assert "50.0% of its" in shown
     assert "mlp.down_proj          3     50.0%" in shown
     assert "Wanda at the checkpoint's row counts" in shown
-    assert re.search(r"Pruning adds -?[\d.e-]+ nats per token", shown)
+    assert re.search(r"Pruning (adds|saves) [\d.e-]+ nats per token", shown)
     assert main([*command, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["layers"][0]["sparsity"] == 0.5
     assert main(["xray", str(checkpoint), "--corpus", "demo"]) == 2

@@ -121,7 +121,11 @@ def test_what_cannot_be_recovered(run, checkpoint, dense, tmp_path, monkeypatch)
         (run.path, {"minutes": 0}, "--minutes must be above 0"),
         (run.path, {"length": 256}, "at most 128 tokens"),
         (given.path, {}, "name a text with --corpus"),
-        (run.path, {"tokens": torch.zeros(8, 16, dtype=torch.int64)}, "too short to hold a part of it out"),
+        (
+            run.path,
+            {"tokens": torch.zeros(8, 16, dtype=torch.int64)},
+            "repeats itself too much, to hold a part of it out",
+        ),
     ]
     for sparse, changes, message in cases:
         with pytest.raises(trim.TrimError, match=message):

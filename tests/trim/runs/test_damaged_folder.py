@@ -1,6 +1,7 @@
 """Run folders that were damaged or edited: each fault is found when it is read, and named."""
 
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 
 import trim
 from trim.runs.folder import open_run
+from trim.runs.json_files import damaged
 
 PERPLEXITY = {"corpus": "demo", "tokens_sha256": "0", "windows": 2, "length": 16, "perplexity": 20.0}
 
@@ -38,6 +40,19 @@ def test_files_that_say_what_cannot_be(folder, file, text, message):
     (folder / f"{file}.json").write_text(text)
     with pytest.raises(trim.RunError, match=message):
         getattr(open_run(folder), file)
+
+
+@pytest.mark.parametrize(
+    ("file", "remedy"),
+    [
+        ("notes.json", "correct it or remove it"),
+        ("diagnoses.json", "measure again"),
+        ("diagnoses/2.q.json", "measure again"),
+        ("metrics.json", "prune again"),
+    ],
+)
+def test_only_what_cannot_be_made_alone_is_pruned_again(file, remedy):
+    assert remedy in str(damaged(Path(file), "why"))
 
 
 @pytest.mark.parametrize(

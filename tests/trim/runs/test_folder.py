@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
 from trim.runs.array_files import write_arrays
 from trim.runs.folder import list_runs, open_run
+from trim.runs.places import require_free, require_writable
 from trim.runs.record import CURVE_POINTS, curve_counts
 from trim.runs.recording import layer_record
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
@@ -225,6 +227,42 @@ def test_a_run_is_never_overwritten(folder):
     (folder.parent / "full" / "thesis.tex").touch()
     with pytest.raises(trim.RunError, match=r"thesis\.tex"):
         RunWriter.create(folder.parent / "full", SETTINGS)
+
+
+def test_a_place_is_checked_before_anything_is_made(folder):
+    request = SETTINGS["request"]
+    with pytest.raises(trim.RunError, match=r"other settings \(request\.target\)"):
+        require_free(folder, request | {"target": 0.6})
+    with pytest.raises(trim.RunError, match="this very run already, complete"):
+        require_free(folder, request)
+    with pytest.raises(trim.RunError, match=r"config\.json is a file, not a folder; choose"):
+        require_free(folder / "config.json", request)
+    with pytest.raises(trim.RunError, match=r"is a file, not a folder, so .*new cannot be made"):
+        require_free(folder / "config.json/new", request)
+    require_free(folder / "new/newer", request)
+    assert not (folder / "new").exists()
+
+
+def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    with pytest.raises(trim.RunError, match=r"Permission denied.*make it writable for you"):
+        require_writable(tmp_path / "run")
+
+
+def test_folders_of_others_are_named_and_not_listed(folder):
+    model = folder.parent / "model"
+    model.mkdir()
+    (model / "config.json").write_text('{"model_type": "llama"}')
+    with pytest.raises(trim.RunError, match=r"may be that of a model; choose another"):
+        open_run(model)
+    assert [entry.path for entry in trim.list_runs(folder.parent)] == [folder]
+    for file, message in (("recovery.json", "is a recovery"), ("sweep.json", "one of its runs in .*cells")):
+        (model / file).touch()
+        with pytest.raises(trim.RunError, match=message):
+            open_run(model)
+        (model / file).unlink()
+    with pytest.raises(trim.ModelError, match=r"is a run, and this needs a model.*trim export"):
+        trim.describe_model(folder)
 
 
 def test_half_a_line_of_events_is_passed_over(folder):

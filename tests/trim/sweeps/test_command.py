@@ -41,7 +41,7 @@ def test_command_line(model, tmp_path, capsys, monkeypatch):
     for wrong, message in (
         (["sweep", str(model)], "--targets"),
         (["sweep"], "--resume"),
-        ([*asked, "--resume", str(entry.path)], "leave out MODEL"),
+        ([*asked, "--resume", str(entry.path)], "leave out all other options"),
         ([*asked, "--out", str(entry.path), "--seeds", "3"], "another sweep"),
         ([*asked, "--out", str(model)], "not empty"),
         (["sweep", "--resume", str(model)], "not a sweep"),

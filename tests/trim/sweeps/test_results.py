@@ -26,6 +26,13 @@ def test_an_option_of_all_cells_is_in_their_label(model, tmp_path):
     assert "refitted" in curve["label"]
 
 
+def test_an_idle_score_is_not_in_a_label(model, tmp_path):
+    chosen = trim.SweepSettings(model, {"target": (0.5,), "allocation": ("solved",)}, SHARED, TEXTS)
+    sweep = trim.create_sweep(tmp_path / "s", chosen)
+    (curve,) = results(sweep, sweep.outcomes())["curves"]
+    assert curve["label"] == "solved, budgets uniform, row weights fisher"
+
+
 def test_what_comes_out(done):
     found = json.loads((done.path / "results.json").read_text())
     assert found == json.loads(json.dumps(results(done, done.outcomes())))
