@@ -105,7 +105,7 @@ def incomplete(path: Path) -> RunError:
 
 
 def read_events(path: Path, *, latest_first: bool = False) -> Iterator[dict]:
-    """Read the `events.jsonl` of a folder, in order or the latest first; skip a line that a killed process cut short."""
+    """Read the `events.jsonl` of a folder, in order or the latest first; a line that a kill cut short is skipped."""
     try:
         with (path / "events.jsonl").open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - MAX_JSON_BYTES))
