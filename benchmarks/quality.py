@@ -53,7 +53,7 @@ from trim.methods.least_squares import TextProducts
 from trim.methods.pattern import Pattern
 from trim.pruning import plan_optimal
 from trim.runs.fields import number_to_json
-from trim.runs.writer import now, write_json
+from trim.runs.json_files import now, write_json
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact
 
 INGREDIENTS = ("rows", "targets", "schedule", "halving")

@@ -22,9 +22,9 @@ from benchmarks.quality import evaluation_text, quality_parser
 from benchmarks.script import print_report
 from trim.evaluation.workbench import Workbench
 from trim.runs.fields import number_to_json
+from trim.runs.json_files import now, write_json
 from trim.runs.options import options
 from trim.runs.recover_settings import RecoverSettings
-from trim.runs.writer import now, write_json
 
 
 def main() -> None:

@@ -22,7 +22,7 @@ from pathlib import Path
 from benchmarks.script import script_parser
 from trim.evaluation.workbench import Workbench
 from trim.evaluation.zero_shot import TASKS, zero_shot
-from trim.runs.writer import write_json
+from trim.runs.json_files import write_json
 
 # Each task's folder in the wheel, and its file in the harness.
 TABLES = {

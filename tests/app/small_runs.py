@@ -13,14 +13,14 @@ from trim.models.heads import HeadLayout
 from trim.progress import Progress
 from trim.pruning.events import event_to_json
 from trim.runs.facts import versions
-from trim.runs.json_files import settings_fingerprint
+from trim.runs.json_files import settings_fingerprint, write_json
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import RecoveryRecord, RecoveryTextFacts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
-from trim.runs.writer import RunWriter, write_json, write_notes
+from trim.runs.writer import RunWriter, write_notes
 
 PATHS = ("self_attn.q_proj", "mlp.gate_proj")
 BLOCKS = 2

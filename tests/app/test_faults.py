@@ -28,7 +28,7 @@ from tests.app.small_runs import make_run
 from tests.processes import make
 from tests.trim import tiny
 from tests.waiting import wait_until
-from trim.runs.writer import write_json
+from trim.runs.json_files import write_json
 
 APP = """
 import sys

@@ -17,12 +17,11 @@ from trim.cli.options import (
 from trim.cli.recover import RecoveryTerminal, print_recovery
 from trim.cli.terminal import RunTerminal
 from trim.runs.folder import Run
-from trim.runs.listing import runs_folder
+from trim.runs.listing import new_run_path, runs_folder
 from trim.runs.options import make_settings, options
 from trim.runs.recovery import is_recovery
 from trim.runs.settings import MACHINE, PruneSettings
 from trim.runs.summary import summary
-from trim.runs.writer import new_run_path
 
 OPTIONS = tuple(name for name in options(PruneSettings) if name != "model")
 _PRUNE = """\

@@ -18,10 +18,9 @@ from trim.cli.options import (
 from trim.cli.terminal import SweepTerminal
 from trim.errors import RunError, SettingsError
 from trim.names import counted
-from trim.runs.listing import runs_folder
+from trim.runs.listing import new_run_path, runs_folder
 from trim.runs.options import options
 from trim.runs.settings import MACHINE, PruneSettings
-from trim.runs.writer import new_run_path
 from trim.sweeps.folder import Sweep, create_sweep, open_sweep
 from trim.sweeps.results import results_markdown
 from trim.sweeps.settings import GRID_OPTIONS, SHARED_OPTIONS, SweepSettings

@@ -16,9 +16,9 @@ from trim.recovery.kept import KeptWeights
 from trim.recovery.text import RecoveryText
 from trim.recovery.training import Training, TrainingState
 from trim.runs.fields import parse_json, read_fields
-from trim.runs.json_files import settings_fingerprint
+from trim.runs.json_files import settings_fingerprint, write_record
 from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
-from trim.runs.writer import FolderWriter, write_record
+from trim.runs.writer import FolderWriter
 
 TEXT_FILE, STATE_FILE = "text.safetensors", "state.safetensors"
 

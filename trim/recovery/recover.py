@@ -24,13 +24,12 @@ from trim.recovery.text import RecoveryText
 from trim.recovery.training import ResolvedSettings
 from trim.runs.facts import compute_facts, versions
 from trim.runs.folder import is_run
-from trim.runs.listing import free_path, runs_folder
+from trim.runs.listing import free_path, new_run_path, runs_folder
 from trim.runs.options import make_settings
 from trim.runs.places import require_writable
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import Recovery, RecoveryRecord, RecoveryTextFacts, open_recovery
 from trim.runs.run_record import ModelFacts
-from trim.runs.writer import new_run_path
 
 STEP_TOKENS = {"cpu": 512, "cuda": 8192}
 SAMPLED = {"cpu": 0.0, "cuda": 0.5}

@@ -9,9 +9,8 @@ from trim.methods.agreement import MaskAgreement
 from trim.methods.signal import RowSignal
 from trim.runs.fields import number_to_json
 from trim.runs.folder import Run
-from trim.runs.json_files import damaged, read_json
+from trim.runs.json_files import damaged, read_json, update_json
 from trim.runs.shapes import Drawn, LayerDiagnoses, MaskAgreementJson, RowSignalJson
-from trim.runs.writer import update_json
 
 FOLDER = "diagnoses"
 

@@ -1,14 +1,18 @@
-"""Read the JSON files in the folder of a run, a recovery or a sweep, and check their shape and size."""
+"""Read and write the JSON files in the folder of a run, a recovery or a sweep; what is read is checked."""
 
+import datetime
+import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar, cast
 
 from trim.cache import fingerprint
 from trim.errors import ForeignFolderError, RunError, SettingsError
+from trim.files import write_atomically
 from trim.names import format_bytes, one_line
 from trim.runs.fields import parse_json, read_value
+from trim.runs.shapes import MAX_NAME_LENGTH
 
 SCHEMA = 1
 MAX_JSON_BYTES = 20_000_000
@@ -86,6 +90,39 @@ def _checked(path: Path, content: object, shape: type[T]) -> T:
         return cast(T, read_value(content, shape, "it"))
     except SettingsError as error:
         raise damaged(path, error) from error
+
+
+def write_json(path: Path, content: Mapping[str, object]) -> None:
+    """Write a complete JSON file; NaN and infinity are refused, because other programs cannot read them."""
+    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
+
+
+def update_json(target: Path, content: Mapping[str, object]) -> None:
+    """Add to a JSON file; top-level keys are replaced.
+
+    Raises:
+        RunError: the file is damaged, or cannot be written.
+    """
+    write_json(target, {**read_json(target, dict, optional=True), **content})
+
+
+def write_record(file: Path, name: str, fingerprint: str, settings: dict, **facts: object) -> None:
+    """Write the file that makes a folder a run, a recovery or a sweep, as `read_record` reads it.
+
+    Args:
+        file: in the folder, which is made if it is missing.
+        name: the title.
+        fingerprint: the hash of the settings.
+        settings: everything that changes the result.
+        facts: further entries.
+    """
+    head = {"schema": SCHEMA, "name": one_line(name, MAX_NAME_LENGTH), "created": now()}
+    write_json(file, {**head, **facts, "fingerprint": fingerprint, "settings": settings})
+
+
+def now() -> str:
+    """Return the time in UTC, ISO 8601."""
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
 
 
 def damaged(path: Path, why: object) -> RunError:

@@ -1,7 +1,9 @@
 """The folder of the runs, and lists of the runs, recoveries or sweeps in it."""
 
+import datetime
 import os
 import re
+import unicodedata
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -69,6 +71,13 @@ def free_path(path: Path) -> Path:
     while free.exists():
         free, number = path.with_name(f"{path.name}-{number}"), number + 1
     return free
+
+
+def new_run_path(folder: Path, name: str) -> Path:
+    """Return the path of a new run: its name in plain letters, the time, and a number if that path is taken."""
+    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    plain = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "run"
+    return free_path(folder / f"{plain}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}")
 
 
 def runs_folder() -> Path:

@@ -2,11 +2,8 @@
 
 import contextlib
 import dataclasses
-import datetime
 import json
-import re
 import shutil
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Self, TextIO, cast
@@ -14,14 +11,12 @@ from typing import Self, TextIO, cast
 import numpy as np
 
 from trim.errors import RunError
-from trim.files import FolderLock, is_locked, remedy, remove_temporary, write_atomically
+from trim.files import FolderLock, is_locked, remedy, remove_temporary
 from trim.models.heads import HeadLayout
-from trim.names import one_line
 from trim.row_parts import Structure
 from trim.runs.array_files import write_arrays
 from trim.runs.folder import Run, block_file, open_run
-from trim.runs.json_files import SCHEMA, read_json, settings_fingerprint
-from trim.runs.listing import free_path
+from trim.runs.json_files import SCHEMA, now, settings_fingerprint, update_json, write_json, write_record
 from trim.runs.places import occupied_error, require_empty
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recovery import open_stored
@@ -205,20 +200,6 @@ class RunWriter(FolderWriter):
         write_json(self.path / "manifest.json", self.manifest)
 
 
-def write_record(file: Path, name: str, fingerprint: str, settings: dict, **facts: object) -> None:
-    """Write the file that makes a folder a run, a recovery or a sweep, as `read_record` reads it.
-
-    Args:
-        file: in the folder, which is made if it is missing.
-        name: the title.
-        fingerprint: the hash of the settings.
-        settings: everything that changes the result.
-        facts: further entries.
-    """
-    head = {"schema": SCHEMA, "name": one_line(name, MAX_NAME_LENGTH), "created": now()}
-    write_json(file, {**head, **facts, "fingerprint": fingerprint, "settings": settings})
-
-
 def log_event(path: Path, event: dict) -> None:
     """Add a line to a run's `events.jsonl`; it is a record, so it need not survive a crash.
 
@@ -284,15 +265,6 @@ def update_diagnoses(path: Path, diagnoses: Diagnoses) -> None:
     update_json(path / "diagnoses.json", diagnoses)
 
 
-def update_json(target: Path, content: Mapping[str, object]) -> None:
-    """Add to a JSON file; top-level keys are replaced.
-
-    Raises:
-        RunError: the file is damaged, or cannot be written.
-    """
-    write_json(target, {**read_json(target, dict, optional=True), **content})
-
-
 def write_notes(path: str | Path, *, name: str, note: str) -> None:
     """Set the name and the note of a run or a recovery, cut to their longest lengths; its record does not change.
 
@@ -303,20 +275,3 @@ def write_notes(path: str | Path, *, name: str, note: str) -> None:
         open_stored(path).path / "notes.json",
         {"name": name.strip()[:MAX_NAME_LENGTH], "note": note.strip()[:MAX_NOTE_LENGTH]},
     )
-
-
-def new_run_path(folder: Path, name: str) -> Path:
-    """Return the path of a new run: its name in plain letters, the time, and a number if that path is taken."""
-    plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    plain = re.sub(r"[^a-z0-9]+", "-", plain.lower()).strip("-")[:60] or "run"
-    return free_path(folder / f"{plain}-{datetime.datetime.now(datetime.UTC):%Y%m%d-%H%M%S}")
-
-
-def write_json(path: Path, content: Mapping[str, object]) -> None:
-    """Write a complete JSON file; NaN and infinity are refused, because other programs cannot read them."""
-    write_atomically(path, (json.dumps(content, indent=1, allow_nan=False) + "\n").encode())
-
-
-def now() -> str:
-    """Return the time in UTC, ISO 8601."""
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")

@@ -13,7 +13,8 @@ from trim.progress import ProgressListener
 from trim.pruning.events import FactListener
 from trim.pruning.prune import prune, resume
 from trim.runs.folder import Run, open_run
-from trim.runs.writer import RunWriter, write_json
+from trim.runs.json_files import write_json
+from trim.runs.writer import RunWriter
 from trim.sweeps.folder import CellOutcome, Sweep
 from trim.sweeps.settings import Cell
 

@@ -18,11 +18,10 @@ from trim.errors import RunError, SettingsError
 from trim.evaluation.entries import find_entry
 from trim.files import FolderLock, remove_temporary
 from trim.runs.folder import Run, list_runs, open_run
-from trim.runs.json_files import read_json, read_record
+from trim.runs.json_files import read_json, read_record, write_record
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders
 from trim.runs.places import require_writable
 from trim.runs.shapes import PerplexityEntry
-from trim.runs.writer import write_record
 from trim.sweeps.settings import Cell, SweepSettings
 from trim.sweeps.shapes import DenseMetrics, Problem, SweepConfig
 

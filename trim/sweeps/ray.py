@@ -14,7 +14,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from trim.errors import SettingsError, TrimError
-from trim.runs.writer import write_json
+from trim.runs.json_files import write_json
 from trim.sweeps.folder import CellOutcome, Sweep, open_sweep
 from trim.sweeps.settings import Cell
 

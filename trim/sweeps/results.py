@@ -12,9 +12,9 @@ from trim.evaluation.entries import format_bos, format_perplexity
 from trim.files import write_atomically
 from trim.names import counted, local_path, one_line
 from trim.runs.fields import number_to_json
+from trim.runs.json_files import write_json
 from trim.runs.options import options
 from trim.runs.settings import PruneSettings
-from trim.runs.writer import write_json
 from trim.sweeps.folder import CellOutcome, Sweep
 from trim.sweeps.settings import GRID_OPTIONS
 

@@ -30,9 +30,8 @@ from trim.names import format_bytes
 from trim.progress import Progress
 from trim.runs.fields import parse_json
 from trim.runs.folder import Run
-from trim.runs.listing import runs_folder
+from trim.runs.listing import new_run_path, runs_folder
 from trim.runs.recovery import Recovery, open_stored
-from trim.runs.writer import new_run_path
 
 ROOT = Path(__file__).resolve().parents[3]
 MIN_FREE_BYTES = 200_000_000

@@ -15,9 +15,9 @@ from app.services.jobs.progress import RunProgress
 from trim.errors import RunError
 from trim.files import remove_temporary
 from trim.runs.fields import Limits
-from trim.runs.json_files import read_json
+from trim.runs.json_files import read_json, write_json
 from trim.runs.listing import is_run_id
-from trim.runs.writer import remove_unstarted, write_json
+from trim.runs.writer import remove_unstarted
 
 MAX_JOBS = 50
 _MAX_MESSAGE_CHARACTERS = 2000

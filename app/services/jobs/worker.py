@@ -20,7 +20,7 @@ NICENESS = 10
 def main(arguments: Sequence[str]) -> int:
     """Run the commands until one of them fails, and store the exit code of the last in END."""
     from trim import cli
-    from trim.runs.writer import write_json
+    from trim.runs.json_files import write_json
 
     end, commands = Path(arguments[0]), json.loads(arguments[1])
     with contextlib.suppress(OSError, AttributeError):  # no such thing on Windows

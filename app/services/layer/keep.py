@@ -12,11 +12,11 @@ from app.services.server.access import SEMINAR
 from trim.errors import RunError
 from trim.runs.diagnosis_files import signal_to_json, update_layer_diagnoses
 from trim.runs.facts import versions
-from trim.runs.listing import runs_folder
+from trim.runs.listing import new_run_path, runs_folder
 from trim.runs.record import LayerRecord
 from trim.runs.recording import layer_record, record_of_search
 from trim.runs.run_record import RunRecord
-from trim.runs.writer import RunWriter, new_run_path
+from trim.runs.writer import RunWriter
 
 
 def keep(

@@ -22,8 +22,8 @@ from trim.names import RECOVERED_FOLDER, RECOVERY_FILE, format_bytes, one_line
 from trim.runs.diagnosis_files import measured_files, read_layer_diagnoses
 from trim.runs.folder import open_run
 from trim.runs.json_files import MAX_JSON_BYTES
+from trim.runs.listing import new_run_path
 from trim.runs.recovery import is_recovery, open_recovery
-from trim.runs.writer import new_run_path
 
 MAX_FILES = 2_000
 MAX_BYTES = 1_000_000_000  # unpacked

@@ -17,12 +17,13 @@ from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
 from trim.runs.array_files import write_arrays
 from trim.runs.folder import list_runs, open_run
+from trim.runs.listing import new_run_path
 from trim.runs.places import require_free, require_writable
 from trim.runs.record import CURVE_POINTS, curve_counts
 from trim.runs.recording import layer_record
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
 from trim.runs.settings import PruneSettings
-from trim.runs.writer import RunWriter, new_run_path, write_notes
+from trim.runs.writer import RunWriter, write_notes
 
 
 def with_settings(path, settings):
