@@ -20,28 +20,32 @@ if TYPE_CHECKING:
     from trim.evaluation.xray_layer import LayerXray
 
 # By the words of the control: question, what the number is, its form, and the number of a layer.
-QUANTITIES: dict[str, tuple[str, str, str, Callable[[LayerXray], float]]] = {
+QUANTITIES: dict[str, tuple[str, str, str, str, Callable[[LayerXray], float]]] = {
     "Sparsity": (
         "Where are the zeros?",
         "Share of each layer's weights that are zero.",
+        "zeros",
         ".1%",
         lambda layer: layer.sparsity,
     ),
     "Spread of rows": (
         "Where do rows differ?",
         "Standard deviation of the sparsity of a layer's rows.",
+        "spread",
         ".2%",
         lambda layer: float(layer.row_zeros.std()) / layer.shape[1],
     ),
     "Gini of kept": (
         "How concentrated is what was kept?",
         "Median over the layer's rows of the Gini of the magnitudes of their kept weights.",
+        "Gini",
         ".3f",
         lambda layer: layer.median_gini,
     ),
     "Moved": (
         "Where did kept weights move?",
         "Distance of the kept weights from the parent's, as a share of their norm.",
+        "moved",
         ".2%",
         lambda layer: float("nan") if layer.parent is None else layer.parent.moved,
     ),
@@ -55,7 +59,9 @@ FORMULA = (
 def map_card(found: Xray, file_name: str) -> None:
     """Show one number of every layer."""
 
-    def view(title: str, subtitle: str, form: str, quantity: Callable[[LayerXray], float]) -> View:
+    def view(
+        title: str, subtitle: str, measure: str, form: str, quantity: Callable[[LayerXray], float]
+    ) -> View:
         numbers = {layer.name: quantity(layer) for layer in found.layers}
         grid, blocks, kinds = layer_grid(numbers, layer_kind)
         values = np.where(np.isnan(grid), -np.inf, grid)
@@ -72,7 +78,7 @@ def map_card(found: Xray, file_name: str) -> None:
         )
         return View(
             checkpoint_map_figure(
-                grid, blocks, kinds, title=title, subtitle=subtitle, form=form, theme=theme()
+                grid, blocks, kinds, title=title, subtitle=subtitle, measure=measure, form=form, theme=theme()
             ),
             finding,
             FORMULA,

@@ -53,6 +53,21 @@ _SUBTITLES: dict[MapQuantity, str] = {
     "loss_foreseen": "Nats per token, predicted to second order from the rows' sensitivities.",
     "tokens": "Tokens of the calibration text that are routed to the expert.",
 }
+_BARS: dict[MapQuantity, str] = {  # what the colours are, above their bar
+    "median_gini": "median Gini",
+    "layer_sparsity": "sparsity",
+    "quality_gain": "gain",
+    "outcome": "η",
+    "row_variance_uniform": "variance",
+    "row_variance": "variance",
+    "row_variance_change": "variance",
+    "error_left": "error left",
+    "weights_moved": "moved",
+    "row_agreement": "Spearman",
+    "loss_added": "nats",
+    "loss_foreseen": "nats",
+    "tokens": "tokens",
+}
 
 
 @dataclass(frozen=True)
@@ -100,7 +115,7 @@ def model_map_figure(shown: ModelMap, quantity: MapQuantity, theme: Theme = "lig
         hoverinfo="skip",
         name=quantity,
         showscale=quantity != "outcome" or alike,
-        colorbar={"tickvals": colours.ticks, "ticktext": colours.labels},
+        colorbar={"tickvals": colours.ticks, "ticktext": colours.labels, "title": {"text": _BARS[quantity]}},
     )
     _marks(figure, shown, quantity, theme)
     _missing(figure, shown, theme)

@@ -18,6 +18,7 @@ def checkpoint_map_figure(
     *,
     title: str,
     subtitle: str,
+    measure: str,
     form: str,
     signed: bool = False,
     theme: Theme = "light",
@@ -30,6 +31,7 @@ def checkpoint_map_figure(
         kinds: layer types.
         title: a question.
         subtitle: what the number is.
+        measure: what the number is, in a word above the bar of colours.
         form: format of the number, as Plotly spells it: ".1%".
         signed: whether 0 is in the middle of the colours.
         theme: light or dark.
@@ -62,7 +64,7 @@ def checkpoint_map_figure(
         ygap=1,
         hovertemplate="block %{x}, %{text}: %{z:" + form + "}<extra></extra>",
         hoverongaps=False,
-        colorbar={"tickformat": form, "nticks": 4},
+        colorbar={"tickformat": form, "nticks": 4, "title": {"text": measure}},
     )
     cell_axes(figure, blocks, kinds)
     return figure

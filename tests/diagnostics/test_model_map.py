@@ -1,6 +1,7 @@
 """The numbers of a whole model, and the figures that show them."""
 
 from dataclasses import replace
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from diagnostics.figures.outcome_gini import outcome_gini_figure
 from diagnostics.figures.perplexity import PerplexityBar, perplexity_figure
 from diagnostics.figures.theme import METHOD_STYLES, PALETTES
 from diagnostics.figures.tokens_gini import tokens_gini_figure
-from diagnostics.model_map import ModelMap, family_of, layer_facts, outcome_lanes
+from diagnostics.model_map import MapQuantity, ModelMap, family_of, layer_facts, outcome_lanes
 from tests.diagnostics.figure_cases import sparsities_of, subtitle, traces, visible_texts
 
 QUANTITIES = (
@@ -188,3 +189,8 @@ def test_experts_have_maps_of_their_own():
     assert marks["customdata"][3] == "0.mlp.experts.3.up_proj"
     assert family_of("mlp.input_linear.3") == "mlp.input_linear.*"  # whose router sorts tokens by expert
     assert marks["x"][3] == 40
+
+
+@pytest.mark.parametrize("quantity", get_args(MapQuantity))
+def test_the_bar_of_colours_has_a_name(quantity):
+    assert model_map_figure(model_map(), quantity).data[0].colorbar.title.text

@@ -40,6 +40,7 @@ def moved_figure(medians: dict[str, float], theme: Theme = "light") -> go.Figure
         *layer_grid(medians),
         title="What did training move?",
         subtitle="How far the kept weights of a layer's rows moved, median over the rows.",
+        measure="moved",
         form=".1%",
         theme=theme,
     )

@@ -210,6 +210,7 @@ def _by_layer(first: Compared, other: Compared) -> View:
             *layer_grid(shares),
             title="In which layers do the masks agree?",
             subtitle="Share of the layer's kept weights that both keep (IoU).",
+            measure="IoU",
             form=".1%",
             theme=theme(),
         ),

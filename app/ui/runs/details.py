@@ -22,7 +22,7 @@ from app.ui.common.text import literal
 from app.ui.runs.own import name_and_note, offer_files, show_entry
 from app.ui.runs.table import state_text
 from diagnostics.export import arrays_npz, table_csv
-from diagnostics.format import percent
+from diagnostics.format import counted, percent
 from trim.evaluation.entries import format_perplexity
 from trim.names import format_bytes
 from trim.runs.folder import Run
@@ -69,7 +69,7 @@ def _numbers(run: Run, facts: RunFacts) -> None:
             None if dense is None or not math.isfinite(dense) else f"dense: {format_perplexity(dense)}",
             "On the text that was measured last; lower is better.",
         ),
-        ("Layers", f"{len(run.layers):,}", f"in {facts.blocks_done:,} of {blocks:,} blocks"),
+        ("Layers", f"{len(run.layers):,}", f"in {facts.blocks_done:,} of {counted(blocks, 'block')}"),
         ("On the disk", format_bytes(facts.size_bytes), facts.created[:16].replace("T", " ") + " UTC"),
     )
 
