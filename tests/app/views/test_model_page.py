@@ -137,7 +137,7 @@ def test_a_run_that_is_deleted_while_it_is_shown(three_runs):
 def test_a_damaged_run(three_runs):
     (three_runs / "trim" / "blocks" / "001.safetensors").write_bytes(b"")
     assert any("is damaged" in each.value for each in visit("model", run="trim").error)
-    (three_runs / "trim" / "config.json").write_text("{}")
+    (three_runs / "trim" / "config.json").write_text('{"schema": 9}')
     (damaged,) = visit("model", run="trim").error
     assert "schema" in damaged.value
 
