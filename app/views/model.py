@@ -46,8 +46,8 @@ from diagnostics.format import change, counted, percent
 from diagnostics.model_map import ModelMap
 from trim import TrimError
 from trim.methods.choices import LAYER_QUALITY_MEANINGS
+from trim.runs.diagnosis_shapes import TokenDiagnosis
 from trim.runs.folder import Run
-from trim.runs.shapes import TokenFacts
 
 MAX_COMPARED = 4
 PARTS = (OVERVIEW, "Perplexity", "Text", "Recover", COSTS, "Errors by block", "Tokens")
@@ -230,9 +230,9 @@ def comparison_part(part: str, run: Run, shown: ModelMap, others: list[Run], fil
         )
     else:
 
-        def show(facts: TokenFacts) -> None:
+        def show(measured: TokenDiagnosis) -> None:
             read = [(each.name, each.diagnoses["tokens"]) for each in others if "tokens" in each.diagnoses]
-            tokens.tokens_views([(run.name, facts), *read], file_name)
+            tokens.tokens_views([(run.name, measured), *read], file_name)
 
         options = functools.partial(text_options, run, "tokens")
         diagnosis(run, "tokens", "Which tokens suffer?", tokens.COST, show, options)

@@ -184,24 +184,24 @@ def _print_progress(now: Progress) -> None:
 
 
 def _layers_table(run: Run) -> list[str]:
-    facts = run.diagnoses["layers"]
-    costs = added_losses(facts)
+    measured = run.diagnoses["layers"]
+    costs = added_losses(measured)
     width = max(map(len, costs), default=0)
     lines = [
-        format_text(facts["text"]),
+        format_text(measured["text"]),
         f"{'layer'.ljust(width)}  nats per token    ± (1 s.e.)  predicted by sensitivities",
     ]
     for name in sorted(costs, key=lambda name: -costs[name]):
-        numbers = facts["layers"][name]
+        numbers = measured["layers"][name]
         error, predicted = float(numbers["standard_error"]), float(numbers["predicted"])
         lines.append(f"{name.ljust(width)}  {costs[name]:+14.5f}  {error:12.5f}  {predicted:+26.5f}")
     return lines
 
 
 def _blocks_table(run: Run) -> list[str]:
-    facts = run.diagnoses["blocks"]
-    lines = [format_text(facts["text"]), "block   error  cosine  carried   added  most by"]
-    for each in facts["blocks"]:
+    measured = run.diagnoses["blocks"]
+    lines = [format_text(measured["text"]), "block   error  cosine  carried   added  most by"]
+    for each in measured["blocks"]:
         layers = {name: float(value) for name, value in each["layers"].items()}
         worst = max(layers, key=layers.__getitem__, default="")
         error, cosine = float(each["error"]), float(each["cosine"])
@@ -211,9 +211,9 @@ def _blocks_table(run: Run) -> list[str]:
 
 
 def _tokens_table(run: Run) -> list[str]:
-    facts = run.diagnoses["tokens"]
-    lines = [format_text(facts["text"]), "   dense   pruned    added  token"]
-    for token in sorted(measured_tokens(facts), key=lambda token: -token.difference)[:TOKENS_LISTED]:
+    measured = run.diagnoses["tokens"]
+    lines = [format_text(measured["text"]), "   dense   pruned    added  token"]
+    for token in sorted(measured_tokens(measured), key=lambda token: -token.difference)[:TOKENS_LISTED]:
         context = one_line(token.before)[-48:]
         lines.append(
             f"{token.dense:8.3f} {token.pruned:8.3f} {token.difference:+8.3f}  …{context} [{one_line(token.text)}]"

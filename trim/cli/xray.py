@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from trim.evaluation.agreement import Agreement
-    from trim.runs.shapes import TokenFacts
+    from trim.runs.diagnosis_shapes import TokenDiagnosis
 
 LOSS_WINDOWS = 4
 _WINDOWS = {"windows": 16, "length": 256, "seed": 0}  # defaults
@@ -112,7 +112,9 @@ def _check_text(chosen: argparse.Namespace) -> None:
     require_text(chosen.corpus)
 
 
-def _compare(chosen: argparse.Namespace, terminal: Terminal) -> "tuple[list[Agreement], TokenFacts | None]":
+def _compare(
+    chosen: argparse.Namespace, terminal: Terminal
+) -> "tuple[list[Agreement], TokenDiagnosis | None]":
     """Compare the checkpoint's zeros with masks of its parent, and on request its losses with the parent's."""
     from trim.calibration.corpora import load_corpus
     from trim.evaluation.agreement import agreements

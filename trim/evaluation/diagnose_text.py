@@ -7,14 +7,14 @@ import numpy as np
 from trim.evaluation.entries import format_perplexity
 from trim.methods.signal import RowSignal
 from trim.names import counted, one_line
-from trim.runs.shapes import (
+from trim.runs.diagnosis_shapes import (
     BlockErrorDiagnosis,
     Diagnoses,
     LayerCostDiagnosis,
     MaskAgreementJson,
     MeasuredText,
     TargetCounts,
-    TokenFacts,
+    TokenDiagnosis,
 )
 
 DIAGNOSES = {
@@ -60,24 +60,24 @@ def format_text(text: MeasuredText) -> str:
     return f"{counted(text['windows'], 'window')} of {text['length']:,} tokens of {name}"
 
 
-def added_losses(facts: LayerCostDiagnosis) -> dict[str, float]:
+def added_losses(measured: LayerCostDiagnosis) -> dict[str, float]:
     """Return the loss per token that pruning each layer alone adds, in nats."""
-    dense = float(facts["dense_loss"])
-    return {name: float(numbers["loss"]) - dense for name, numbers in facts["layers"].items()}
+    dense = float(measured["dense_loss"])
+    return {name: float(numbers["loss"]) - dense for name, numbers in measured["layers"].items()}
 
 
-def layers_finding(facts: LayerCostDiagnosis) -> str:
+def layers_finding(measured: LayerCostDiagnosis) -> str:
     """Describe which layer costs most, how uneven costs are, and how well sensitivities predict them."""
-    costs = {name: cost for name, cost in added_losses(facts).items() if np.isfinite(cost)}
+    costs = {name: cost for name, cost in added_losses(measured).items() if np.isfinite(cost)}
     if not costs:
         return "No layer has a finite loss."
-    dense = float(facts["dense_loss"])
+    dense = float(measured["dense_loss"])
     worst = max(costs, key=costs.__getitem__)
     sentence = (
         f"Alone, {worst} costs most: it raises the loss by {costs[worst]:.3g} nats per token, perplexity "
         f"{format_perplexity(float(np.exp(dense)))} to {format_perplexity(float(np.exp(dense + costs[worst])))}."
     )
-    errors = {name: float(facts["layers"][name]["standard_error"]) for name in costs}
+    errors = {name: float(measured["layers"][name]["standard_error"]) for name in costs}
     if known := [name for name in costs if np.isfinite(errors[name])]:
         clear = sum(costs[name] > 2 * errors[name] for name in known)
         verb = "costs" if clear == 1 else "cost"
@@ -95,9 +95,9 @@ def layers_finding(facts: LayerCostDiagnosis) -> str:
     return sentence
 
 
-def blocks_finding(facts: BlockErrorDiagnosis) -> str:
+def blocks_finding(measured: BlockErrorDiagnosis) -> str:
     """Describe how large the error is in the end, and which block and layer add most of it."""
-    blocks = [each for each in facts["blocks"] if np.isfinite(float(each["added"]))]
+    blocks = [each for each in measured["blocks"] if np.isfinite(float(each["added"]))]
     if not blocks:
         return "No block has a finite error."
     last = blocks[-1]
@@ -113,11 +113,11 @@ def blocks_finding(facts: BlockErrorDiagnosis) -> str:
     return sentence + "."
 
 
-def measured_tokens(facts: TokenFacts) -> list[Token]:
+def measured_tokens(measured: TokenDiagnosis) -> list[Token]:
     """Return all tokens but the first of each window, in the order of the text."""
     tokens = []
     for window, (pieces, dense, pruned) in enumerate(
-        zip(facts["pieces"], facts["dense"], facts["pruned"], strict=True)
+        zip(measured["pieces"], measured["dense"], measured["pruned"], strict=True)
     ):
         for index, text in enumerate(pieces[1:], 1):
             before = "".join(pieces[max(0, index - CONTEXT_TOKENS) : index])
@@ -126,9 +126,9 @@ def measured_tokens(facts: TokenFacts) -> list[Token]:
     return tokens
 
 
-def tokens_finding(facts: TokenFacts) -> str:
+def tokens_finding(measured: TokenDiagnosis) -> str:
     """Describe how the loss that pruning adds is spread over tokens, and which token lost most."""
-    tokens = [token for token in measured_tokens(facts) if np.isfinite(token.difference)]
+    tokens = [token for token in measured_tokens(measured) if np.isfinite(token.difference)]
     if not tokens:
         return "No token has a finite loss."
     added = np.array([token.difference for token in tokens])

@@ -21,17 +21,17 @@ from trim.models.loaded import Model
 from trim.names import select_layers
 from trim.progress import ProgressListener
 from trim.pruning.export import require_fit, require_masks
-from trim.runs.fields import number_to_json
-from trim.runs.folder import Run, open_run
-from trim.runs.shapes import (
+from trim.runs.diagnosis_shapes import (
     BlockErrorDiagnosis,
     BlockErrorJson,
     LayerCostDiagnosis,
     LayerCostJson,
     Loss,
     MeasuredText,
-    TokenFacts,
+    TokenDiagnosis,
 )
+from trim.runs.fields import number_to_json
+from trim.runs.folder import Run, open_run
 from trim.runs.writer import update_diagnoses
 
 if TYPE_CHECKING:
@@ -85,33 +85,33 @@ def diagnose(
     model = workbench.model(model_source(run))
     require_fit(run, model)
     windows = workbench.windows(text)
-    facts = _text_facts(text.corpus, model, windows)
+    measured_text = _measured_text(text.corpus, model, windows)
     if what == "layers":
         before = run.diagnoses.get("layers")
-        costs = dict(before["layers"]) if before is not None and before["text"] == facts else {}
+        costs = dict(before["layers"]) if before is not None and before["text"] == measured_text else {}
         missing = [name for name in chosen if name not in costs] or chosen
 
         def save(measured: LayerCosts) -> None:
             last = measured.layers[-1]
             costs[last.name] = cast(LayerCostJson, numbers_to_json(last))
-            facts_so_far: LayerCostDiagnosis = {
-                "text": facts,
+            so_far: LayerCostDiagnosis = {
+                "text": measured_text,
                 "dense_loss": number_to_json(measured.dense_loss),
                 "layers": {name: costs[name] for name in run.layers if name in costs},
             }
-            update_diagnoses(run.path, {"layers": facts_so_far})
+            update_diagnoses(run.path, {"layers": so_far})
 
         layer_costs(model, run, windows, layers=missing, batch=batch, progress=progress, each=save)
     elif what == "blocks":
         errors = block_errors(model, run, windows, batch=batch, progress=progress)
         numbers = [cast(BlockErrorJson, numbers_to_json(each)) for each in errors]
-        blocks: BlockErrorDiagnosis = {"text": facts, "blocks": numbers}
+        blocks: BlockErrorDiagnosis = {"text": measured_text, "blocks": numbers}
         update_diagnoses(run.path, {"blocks": blocks})
     else:
         dense = token_losses(model, windows, batch=batch, progress=progress)
         with pruned(model, run):
             after = token_losses(model, windows, batch=batch, progress=progress)
-        update_diagnoses(run.path, {"tokens": _token_facts(model, windows, facts, dense, after)})
+        update_diagnoses(run.path, {"tokens": _token_diagnosis(model, windows, measured_text, dense, after)})
     return open_run(run.path)
 
 
@@ -123,7 +123,7 @@ def compare_tokens(
     *,
     batch: int | None = None,
     progress: ProgressListener | None = None,
-) -> TokenFacts:
+) -> TokenDiagnosis:
     """Measure which tokens suffer under a checkpoint that was made from a model, by any method.
 
     Args:
@@ -139,12 +139,12 @@ def compare_tokens(
     """
     dense = token_losses(parent, windows, batch=batch, progress=progress)
     after = token_losses(checkpoint, windows, batch=batch, progress=progress)
-    return _token_facts(parent, windows, _text_facts(corpus, parent, windows), dense, after)
+    return _token_diagnosis(parent, windows, _measured_text(corpus, parent, windows), dense, after)
 
 
-def _token_facts(
+def _token_diagnosis(
     model: Model, windows: Tensor, text: MeasuredText, dense: Tensor, after: Tensor
-) -> TokenFacts:
+) -> TokenDiagnosis:
     return {
         "text": text,
         "pieces": [token_pieces(model.tokenizer, window.tolist()) for window in windows],
@@ -153,7 +153,7 @@ def _token_facts(
     }
 
 
-def _text_facts(corpus: str, model: Model, windows: Tensor) -> MeasuredText:
+def _measured_text(corpus: str, model: Model, windows: Tensor) -> MeasuredText:
     return {
         "corpus": corpus,
         "windows": windows.shape[0],

@@ -28,10 +28,11 @@ from trim.names import block_index, one_line, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_layer_diagnoses
+from trim.runs.diagnosis_shapes import Drawn, MaskAgreementJson, TargetCounts
 from trim.runs.folder import Run, open_run
 from trim.runs.json_files import MAX_JSON_BYTES, incomplete
 from trim.runs.record import LayerRecord
-from trim.runs.shapes import MAX_NAME_LENGTH, Drawn, MaskAgreementJson, TargetCounts
+from trim.runs.shapes import MAX_NAME_LENGTH
 
 TARGETS = np.arange(30, 95, 5) / 100
 DRAWS = 12
@@ -129,8 +130,8 @@ def diagnose_layers(
                 )
             drawn: Drawn = "texts" if texts else "windows" if windows else "vectors"
             used = own.inputs.shape[1] if again or vectors is None else vectors
-            facts = signal_to_json(signal, own.weight.shape[1], drawn, vectors=used)
-            update_layer_diagnoses(run.path, name, {"signal": facts})
+            stored = signal_to_json(signal, own.weight.shape[1], drawn, vectors=used)
+            update_layer_diagnoses(run.path, name, {"signal": stored})
     meter.report("Every layer is measured", len(chosen))
     return open_run(run.path)
 

@@ -7,10 +7,10 @@ import numpy as np
 
 from trim.methods.agreement import MaskAgreement
 from trim.methods.signal import RowSignal
+from trim.runs.diagnosis_shapes import Drawn, LayerDiagnoses, MaskAgreementJson, RowSignalJson
 from trim.runs.fields import number_to_json
 from trim.runs.folder import Run
 from trim.runs.json_files import damaged, read_json, update_json
-from trim.runs.shapes import Drawn, LayerDiagnoses, MaskAgreementJson, RowSignalJson
 
 FOLDER = "diagnoses"
 

@@ -23,13 +23,14 @@ from trim.models.heads import HeadLayout
 from trim.names import RECOVERY_FILE, closest_matches
 from trim.row_parts import RowPart, Structure
 from trim.runs.block_file import BlockFile
+from trim.runs.diagnosis_shapes import Diagnoses
 from trim.runs.fields import read_fields
 from trim.runs.json_files import damaged, read_json, read_record
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders, runs_folder
 from trim.runs.record import MASK_ARRAYS, LayerRecord, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
 from trim.runs.settings import PruneSettings
-from trim.runs.shapes import BudgetsJson, Config, Diagnoses, LayerRecordJson, Manifest, Metrics
+from trim.runs.shapes import BudgetsJson, Config, LayerRecordJson, Manifest, Metrics
 
 
 @dataclass(frozen=True, eq=False)

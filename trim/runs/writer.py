@@ -15,19 +15,13 @@ from trim.files import FolderLock, is_locked, remedy, remove_temporary
 from trim.models.heads import HeadLayout
 from trim.row_parts import Structure
 from trim.runs.array_files import write_arrays
+from trim.runs.diagnosis_shapes import Diagnoses
 from trim.runs.folder import Run, block_file, open_run
 from trim.runs.json_files import SCHEMA, now, settings_fingerprint, update_json, write_json, write_record
 from trim.runs.places import occupied_error, require_empty
 from trim.runs.record import LayerRecord, to_parts
 from trim.runs.recovery import open_stored
-from trim.runs.shapes import (
-    MAX_NAME_LENGTH,
-    MAX_NOTE_LENGTH,
-    BlockEntry,
-    Diagnoses,
-    LayerRecordJson,
-    Manifest,
-)
+from trim.runs.shapes import MAX_NAME_LENGTH, MAX_NOTE_LENGTH, BlockEntry, LayerRecordJson, Manifest
 
 
 class FolderWriter:

@@ -55,8 +55,8 @@ def keep(
         writer.write_block(int(key.layer.split(".")[0]), [layer])
         if signal is not None:
             signal_key, found = signal
-            facts = signal_to_json(found, study.columns, signal_key.drawn, vectors=signal_key.vectors)
-            update_layer_diagnoses(folder, layer.name, {"signal": facts})
+            stored = signal_to_json(found, study.columns, signal_key.drawn, vectors=signal_key.vectors)
+            update_layer_diagnoses(folder, layer.name, {"signal": stored})
         writer.finish({"layer_sparsity": {"requested": settings.target_sparsity, "realised": layer.sparsity}})
     return folder
 

@@ -4,7 +4,7 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 
 from trim.methods.search_settings import SearchSettings
-from trim.runs.shapes import Drawn
+from trim.runs.diagnosis_shapes import Drawn
 
 SENSITIVITY_WINDOWS = 32  # as many as a run of the command line takes
 DEVICES = "devices"  # the key of the job that lists them

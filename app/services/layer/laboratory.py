@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
 
     from app.services.layer.study import Outcome, Study
-    from trim.runs.shapes import TokenFacts
+    from trim.runs.diagnosis_shapes import TokenDiagnosis
 
 R = TypeVar("R")
 
@@ -202,10 +202,10 @@ class Laboratory:
 
         return self._job(key, "Comparing masks", key.checkpoint, work)
 
-    def tokens(self, key: TokensKey, parent: trim.Model) -> Job[TokenFacts]:
+    def tokens(self, key: TokensKey, parent: trim.Model) -> Job[TokenDiagnosis]:
         """Start a job that measures which tokens suffer under a checkpoint."""
 
-        def work(job: Job) -> TokenFacts:
+        def work(job: Job) -> TokenDiagnosis:
             sample = key.sample
             windows = trim.load_corpus(
                 sample.corpus,

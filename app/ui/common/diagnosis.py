@@ -16,8 +16,8 @@ from app.ui.common.seminar import presenter_only
 from app.ui.common.text import literal
 from trim.evaluation.diagnose_text import format_text
 from trim.runs.diagnosis_files import read_layer_diagnoses
+from trim.runs.diagnosis_shapes import MeasuredText
 from trim.runs.folder import Run
-from trim.runs.shapes import MeasuredText
 
 WINDOWS, LENGTH = 4, 256
 POLL_SECONDS = 1.0

@@ -12,7 +12,7 @@ from diagnostics.figures.diagnoses import token_scatter_figure
 from diagnostics.figures.theme import PALETTES, faded
 from diagnostics.format import change, number
 from trim.evaluation.diagnose_text import measured_tokens, tokens_finding
-from trim.runs.shapes import TokenFacts
+from trim.runs.diagnosis_shapes import TokenDiagnosis
 
 COST = "The text goes once through the dense and once through the pruned model."
 FORMULA = r"""
@@ -28,17 +28,17 @@ MAX_TOKENS_LISTED = 2000
 TEXT_HEIGHT = 300
 
 
-def token_card(facts: TokenFacts, file_name: str) -> None:
+def token_card(measured: TokenDiagnosis, file_name: str) -> None:
     """Show the losses of all tokens."""
 
     def view() -> View:
-        tokens = measured_tokens(facts)
+        tokens = measured_tokens(measured)
         dense, pruned = (np.array([getattr(each, name) for each in tokens]) for name in ("dense", "pruned"))
         return View(
             token_scatter_figure(
                 dense, pruned, [f"…{each.before[-30:]}[{each.text}]" for each in tokens], theme()
             ),
-            tokens_finding(facts),
+            tokens_finding(measured),
             FORMULA,
             "Scatter of tokens' losses",
             lambda: {
@@ -54,12 +54,14 @@ def token_card(facts: TokenFacts, file_name: str) -> None:
     card("tokens", {"Losses": view}, file_name=file_name)
 
 
-def coloured_text(facts: TokenFacts, window: int) -> str:
+def coloured_text(measured: TokenDiagnosis, window: int) -> str:
     """Return a window as HTML: tokens that lost are brown and underlined, those that gained are teal."""
     palette = PALETTES[theme()]
-    pieces = facts["pieces"][window]
+    pieces = measured["pieces"][window]
     spans = [html.escape(pieces[0])]
-    for text, dense, pruned in zip(pieces[1:], facts["dense"][window], facts["pruned"][window], strict=True):
+    for text, dense, pruned in zip(
+        pieces[1:], measured["dense"][window], measured["pruned"][window], strict=True
+    ):
         added = float(pruned) - float(dense)
         strength = min(abs(np.nan_to_num(added, nan=MAX_COLOURED_NATS)) / MAX_COLOURED_NATS, 1.0)
         style = f"background:{faded(palette.loss if added > 0 else palette.gain, round(0.6 * strength, 2))}"
@@ -71,7 +73,7 @@ def coloured_text(facts: TokenFacts, window: int) -> str:
     return f'<div style="white-space:pre-wrap;line-height:1.7;overflow-wrap:anywhere">{body}</div>'
 
 
-def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
+def token_texts(runs: Sequence[tuple[str, TokenDiagnosis]]) -> None:
     """Show a window of the text coloured for each run, side by side."""
     first = runs[0][1]
     window = 0
@@ -82,22 +84,24 @@ def token_texts(runs: Sequence[tuple[str, TokenFacts]]) -> None:
             format_func=lambda index: f"{index + 1}",
             key="tokens_window",
         )
-    for column, (name, facts) in zip(st.columns(len(runs)), runs, strict=True):
-        added = np.array(facts["pruned"][window], dtype=float) - np.array(facts["dense"][window], dtype=float)
+    for column, (name, measured) in zip(st.columns(len(runs)), runs, strict=True):
+        added = np.array(measured["pruned"][window], dtype=float) - np.array(
+            measured["dense"][window], dtype=float
+        )
         with column:
             st.caption(f"{literal(name)}: {change(added.mean(), 3)} nats per token in this window")
             with st.container(
-                border=True, height=TEXT_HEIGHT, key=f"tokens-text-{runs.index((name, facts))}"
+                border=True, height=TEXT_HEIGHT, key=f"tokens-text-{runs.index((name, measured))}"
             ):
-                st.html(coloured_text(facts, window))
+                st.html(coloured_text(measured, window))
     st.caption(
         "Brown and underlined: predicted worse than by the dense model; teal: better. Point at a token for its losses."
     )
 
 
-def token_table(facts: TokenFacts) -> None:
+def token_table(measured: TokenDiagnosis) -> None:
     """List tokens with the text before them, those that lost most first; a click on a heading sorts."""
-    tokens = sorted(measured_tokens(facts), key=lambda each: -np.nan_to_num(each.difference, nan=np.inf))
+    tokens = sorted(measured_tokens(measured), key=lambda each: -np.nan_to_num(each.difference, nan=np.inf))
     st.dataframe(
         [
             {
@@ -124,12 +128,12 @@ def token_table(facts: TokenFacts) -> None:
     )
 
 
-def tokens_views(shown: Sequence[tuple[str, TokenFacts]], file_name: str) -> None:
+def tokens_views(shown: Sequence[tuple[str, TokenDiagnosis]], file_name: str) -> None:
     """Show all views of the first, and its text next to that of the second, if that was measured on the same text."""
-    facts = shown[0][1]
-    token_texts([(name, each) for name, each in shown if each["text"] == facts["text"]][:2])
+    measured = shown[0][1]
+    token_texts([(name, each) for name, each in shown if each["text"] == measured["text"]][:2])
     left, right = st.columns([4, 5])  # the table is not cut on a page of 1,280 pixels
     with left:
-        token_card(facts, file_name)
+        token_card(measured, file_name)
     with right:
-        token_table(facts)
+        token_table(measured)

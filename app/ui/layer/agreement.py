@@ -26,7 +26,7 @@ from trim.runs.diagnosis_files import agreement_from_json
 if TYPE_CHECKING:
     from app.services.layer.study import Outcome, Study
     from app.ui.layer.more import ShownLayer
-    from trim.runs.shapes import MaskAgreementJson
+    from trim.runs.diagnosis_shapes import MaskAgreementJson
 
 Choice = tuple[str, str]  # a score and an allocation, or "" and a solver, which uses no score
 COST = (
@@ -69,14 +69,14 @@ def _stored_section(shown: ShownLayer) -> None:
 
     def show(found: list[MaskAgreementJson]) -> None:
         st.caption(literal(agreements_finding(found)))
-        facts = st.selectbox(
+        measured = st.selectbox(
             "The run's mask and that of",
             sorted(found, key=lambda each: -each["whole"]),
             format_func=lambda each: f"{_label((each['score'], each['allocation']))}: {each['whole']:.1%}",
             key="mask_other",
         )
         views = agreement_views(
-            agreement_from_json(facts), "The run", _label((facts["score"], facts["allocation"]))
+            agreement_from_json(measured), "The run", _label((measured["score"], measured["allocation"]))
         )
         card("masks_agree", views, file_name=shown.file_name, brief=True)
 

@@ -18,7 +18,7 @@ from app.ui.layer.live import is_live
 from diagnostics.figures.signal import rate_draws_figure, row_signal_figure
 from trim.evaluation.diagnose_text import signal_finding
 from trim.runs.diagnosis_files import signal_from_json
-from trim.runs.shapes import Drawn, RowSignalJson
+from trim.runs.diagnosis_shapes import Drawn, RowSignalJson
 
 if TYPE_CHECKING:
     import trim
@@ -59,11 +59,13 @@ def signal_section(shown: ShownLayer) -> None:
     run, name = shown.stored
     columns = shown.view.columns
 
-    def show(facts: RowSignalJson) -> None:
-        found = signal_from_json(facts, columns)
-        of = ", ".join(found.titles) if facts["drawn"] == "texts" else KINDS[facts["drawn"]].lower()
+    def show(measured: RowSignalJson) -> None:
+        found = signal_from_json(measured, columns)
+        of = ", ".join(found.titles) if measured["drawn"] == "texts" else KINDS[measured["drawn"]].lower()
         st.caption(
-            literal(f"Drawn again: {of}; {facts['vectors']:,} vectors in each of {len(found.rates)} draws.")
+            literal(
+                f"Drawn again: {of}; {measured['vectors']:,} vectors in each of {len(found.rates)} draws."
+            )
         )
         signal_card(found, shown.rows, shown.file_name)
 

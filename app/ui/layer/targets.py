@@ -21,7 +21,7 @@ from diagnostics.targets import TargetPaths, target_paths
 
 if TYPE_CHECKING:
     from app.ui.layer.more import ShownLayer
-    from trim.runs.shapes import TargetCounts
+    from trim.runs.diagnosis_shapes import TargetCounts
 
 HIGHEST = 0.9  # beyond it rows reach their caps, and all ridges would be squeezed
 

@@ -14,8 +14,8 @@ from diagnostics.format import change
 from diagnostics.model_map import ModelMap
 from diagnostics.numeric import rank_correlation
 from trim.evaluation.diagnose_text import added_losses, layers_finding
+from trim.runs.diagnosis_shapes import LayerCostDiagnosis
 from trim.runs.folder import Run
-from trim.runs.shapes import LayerCostDiagnosis
 
 COST = (
     "The text goes through the dense model once; then each layer alone is pruned, and only its block and those after "
@@ -33,9 +33,9 @@ AGAINST = {
 def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
     """Show the layer costs, or offer to measure them."""
 
-    def show(facts: LayerCostDiagnosis) -> None:
-        with_costs = costed(shown, facts)
-        measured_on(facts["text"])
+    def show(measured: LayerCostDiagnosis) -> None:
+        with_costs = costed(shown, measured)
+        measured_on(measured["text"])
         left, right = st.columns(2)
         with left:
             quantities = {"Cost": "loss_added", "Predicted": "loss_foreseen"}
@@ -45,7 +45,7 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
             }
             selectable_card("map_cost", variants, file_name, with_costs)
         with right:
-            _scatter_card(with_costs, facts, file_name)
+            _scatter_card(with_costs, measured, file_name)
 
     def options() -> list[str]:
         chosen = st.multiselect(
@@ -60,14 +60,14 @@ def layer_costs_part(run: Run, shown: ModelMap, file_name: str) -> None:
     diagnosis(run, "layers", "What does each layer cost, pruned alone?", COST, show, options)
 
 
-def costed(shown: ModelMap, facts: LayerCostDiagnosis) -> ModelMap:
+def costed(shown: ModelMap, measured: LayerCostDiagnosis) -> ModelMap:
     """Return a map with the costs of its layers."""
-    costs = added_losses(facts)
+    costs = added_losses(measured)
     layers = tuple(
         replace(
             each,
             loss_added=costs[each.name],
-            loss_foreseen=float(facts["layers"][each.name]["predicted"]),
+            loss_foreseen=float(measured["layers"][each.name]["predicted"]),
         )
         if each.name in costs
         else each
@@ -76,18 +76,18 @@ def costed(shown: ModelMap, facts: LayerCostDiagnosis) -> ModelMap:
     return replace(shown, layers=layers)
 
 
-def _scatter_card(shown: ModelMap, facts: LayerCostDiagnosis, file_name: str) -> None:
+def _scatter_card(shown: ModelMap, measured: LayerCostDiagnosis, file_name: str) -> None:
     layers = shown.costed
     if not layers:
         st.info("No layer has a finite cost on this text.", icon=":material/info:")
         return
     costs = np.array([each.loss_added for each in layers])
-    errors = np.array([float(facts["layers"][each.name]["standard_error"]) for each in layers])
+    errors = np.array([float(measured["layers"][each.name]["standard_error"]) for each in layers])
 
     def view(axis: str, field: str) -> View:
         values = np.array([getattr(each, field) for each in layers], dtype=float)
         found = rank_correlation(values, costs)
-        finding = layers_finding(facts)
+        finding = layers_finding(measured)
         if found is not None:
             finding += f" Cost and {axis.partition(' (')[0]}: Spearman {change(found.coefficient)}."
         return View(

@@ -27,7 +27,7 @@ from tests.app.small_runs import make_recovery, make_run, record, refitted, sett
 from trim.errors import RunError
 from trim.files import FolderLock
 from trim.runs.diagnosis_files import read_layer_diagnoses, signal_from_json, update_layer_diagnoses
-from trim.runs.shapes import TargetCounts
+from trim.runs.diagnosis_shapes import TargetCounts
 from trim.runs.writer import RunWriter
 
 TARGETS: list[TargetCounts] = [{"method": "trim", "targets": [0.5], "counts": [[20] * 12]}]
