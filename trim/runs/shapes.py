@@ -1,6 +1,6 @@
 """The shapes of the JSON files of runs: types, ranges and lengths, checked whenever they are read.
 
-A shape has the name of its file, or that of the class that it stores, with "Json" at the end.
+The shape of a file has the name of the file; that of a class has the name of the class, with "Json" at the end.
 """
 
 import datetime

@@ -22,7 +22,7 @@ State = Literal["complete", "unfinished", "being written", "damaged"]
 
 @dataclass(frozen=True)
 class RunFacts:
-    """One line of the table.
+    """A run in a few values: a line of the table of runs.
 
     Attributes:
         id: the run's id.
