@@ -10,7 +10,7 @@ import streamlit as st
 
 from app.ui.common.cards import View, card, theme
 from diagnostics.figures.xray import checkpoint_map_figure, zeros_figure
-from diagnostics.format import percent
+from diagnostics.format import counted, percent
 from diagnostics.model_map import layer_grid
 from trim.evaluation.xray_text import MASK_TITLES, layer_kind, mean_agreement
 
@@ -102,8 +102,8 @@ def layer_card(layer: LayerXray, file_name: str) -> None:
         finding = (
             f"Rows lost from {percent(rows.min())} to {percent(rows.max())} of their weights, columns "
             f"from {percent(columns.min())} "
-            f"to {percent(columns.max())}; {layer.dead_rows:,} rows and {layer.dead_columns:,} "
-            f"columns are zero throughout."
+            f"to {percent(columns.max())}; {counted(layer.dead_rows, 'row')} and "
+            f"{counted(layer.dead_columns, 'column')} are zero throughout."
         )
         return View(
             zeros_figure(rows, columns, theme()),

@@ -26,12 +26,14 @@ def ask() -> XrayKey | None:
         checkpoint = left.text_input(
             "Pruned checkpoint",
             key="xray_checkpoint",
+            bind="query-params",
             placeholder="a folder with safetensors, or a Hub id",
             max_chars=1000,
         )
         parent = right.text_input(
             "The model it was made from, if you have it",
             key="xray_parent",
+            bind="query-params",
             placeholder="a folder, a Hub id, or demo",
             max_chars=1000,
         )

@@ -33,17 +33,19 @@ def _findings(xray: Xray) -> Iterator[str]:
     weights = f"{xray.weights:,} weights in {len(xray.layers):,} layers"
     if pruned:
         sparsities = [layer.sparsity for layer in xray.layers]
-        yield (
-            f"{xray.sparsity:.1%} of its {weights} are zero; a layer has from {min(sparsities):.1%} to "
-            f"{max(sparsities):.1%}."
+        least, most = f"{min(sparsities):.1%}", f"{max(sparsities):.1%}"
+        yield f"{xray.sparsity:.1%} of its {weights} are zero; " + (
+            f"every layer has {least}." if least == most else f"a layer has from {least} to {most}."
         )
         yield _rows(pruned)
         yield _pattern(pruned)
         dead = {
             kind: sum(getattr(layer, f"dead_{kind}") for layer in xray.layers) for kind in ("rows", "columns")
         }
-        if some := [f"{count:,} {kind}" for kind, count in dead.items() if count]:
-            yield f"{' and '.join(some)} are zero throughout."
+        if some := [
+            f"{count:,} {kind[:-1] if count == 1 else kind}" for kind, count in dead.items() if count
+        ]:
+            yield f"{' and '.join(some)} {'is' if sum(dead.values()) == 1 else 'are'} zero throughout."
         saving, packing = 1 - xray.bytes_packed / xray.bytes_on_disk, "packing would save nothing."
         if saving > 0:
             packing = (
