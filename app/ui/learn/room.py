@@ -125,7 +125,7 @@ def follow_or_look_around() -> None:
             st.rerun()
         else:
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.caption(f":material/groups: The room is at step {place.step + 1}.")
+                st.caption(f":material/groups: The room is at step {place.step + 1}.", width="content")
                 st.button("Back to the room", icon=":material/undo:", key="back_to_room", on_click=_back)
 
     watch()
