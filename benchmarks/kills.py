@@ -29,6 +29,8 @@ from types import SimpleNamespace
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
+import psutil
+
 import tests.rehearsed  # noqa: F401, prunes, so that forks find that done
 from app.services.jobs import manager, worker
 from app.services.runs import files, importing
@@ -38,14 +40,13 @@ from benchmarks.script import print_report, script_parser
 from tests.app.small_runs import make_run
 from tests.trim import rough
 from trim import cli
-from trim.files import is_locked
 from trim.recovery import run as recovery_run
 
 AGAIN = 0.6  # probability that resumed work is killed again
 MAX_KILLS = 3  # kills of one folder
 PATIENCE_SECONDS = 120
 _TEMPORARY = re.compile(r"\.(.+-[0-9a-f]{12}|importing-.*|activations-.*)")
-_JOB_ID = re.compile(r"job-\d{8}-\d{6}")
+_JOB_ID = re.compile(r"job-\d{8}-\d{6}(-\d+)?")  # numbered if two are begun in one second
 _TIMES = re.compile(r'"(created|time|seconds|load_seconds|training_seconds)": ("[^"]*"|[-+.e0-9]+)')
 
 
@@ -65,6 +66,8 @@ class ForkedPopen:
             return worker.main(command[command.index("app.services.jobs.worker") + 1 :])
 
         self.pid = fork(work, Path(stdout.name))
+        with _workers(WORKER.folder).open("a") as file:
+            file.write(f"{self.pid}\n")
 
     def wait(self) -> int:
         """Wait for the end of the worker."""
@@ -213,7 +216,7 @@ class App(Kind):
         )
 
         def work() -> int | None:
-            WORKER.folder, WORKER.operation = folder, operation if what == "job" else 0
+            WORKER.operation = operation if what == "job" else 0
             if what == "app" and operation:
                 arm(folder, operation, die)
             if what == "both" and operation:
@@ -229,7 +232,7 @@ class App(Kind):
         jobs = manager.RunJobs(lambda: folder)
         deadline = time.monotonic() + PATIENCE_SECONDS
         # A job outlives the app, as it should; a job that the app was just starting when it was killed has no record.
-        while jobs.running() is not None or any(map(is_locked, folder.glob("job-*"))):
+        while jobs.running() is not None or any(map(_works, _started(folder))):
             if time.monotonic() > deadline:
                 raise BadEndError("the job does not end")
             time.sleep(0.01)
@@ -239,6 +242,7 @@ class App(Kind):
 
     def begin(self, folder: Path) -> int:
         """List the runs, as every page does, and do the remaining work; return 3 if the job was killed."""
+        WORKER.folder = folder
         manager.subprocess = SimpleNamespace(Popen=ForkedPopen, DEVNULL=-3, STDOUT=-2)
         manager.MIN_FREE_BYTES = importing.UNLOCKED_SECONDS = 0
         folder.mkdir(exist_ok=True)
@@ -260,7 +264,27 @@ class App(Kind):
                 files.delete(entry)
         while jobs.running() is not None:
             time.sleep(0.01)
-        return 0 if jobs.end(job)[0] == 0 else 3
+        code, message = jobs.end(job)
+        if code != 0:
+            print(f"the job ended with {code}: {message}")
+        return 0 if code == 0 else 3
+
+
+def _workers(folder: Path) -> Path:
+    return folder.with_suffix(".workers")
+
+
+def _started(folder: Path) -> list[int]:
+    """Return the processes of the jobs that were started in a folder."""
+    file = _workers(folder)
+    return [int(pid) for pid in file.read_text().split()] if file.exists() else []
+
+
+def _works(pid: int) -> bool:
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
 
 
 def kill_job(folder: Path) -> None:
