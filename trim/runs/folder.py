@@ -146,6 +146,14 @@ class Run(StoredFolder):
         """Return the names of the layers of all complete blocks, in the model's order."""
         return [name for block in self.blocks for name in self.manifest["blocks"][str(block)]["layers"]]
 
+    def __contains__(self, layer: str) -> bool:
+        """Return whether a layer of this name is in a complete block."""
+        return layer in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(self.layers)
+
     def block(self, index: int) -> dict[str, LayerRecord]:
         """Read every layer of a block.
 
@@ -208,17 +216,13 @@ class Run(StoredFolder):
         return (self._numbers.get(path) or self._file_of(name).numbers)[name]
 
     @cached_property
-    def _known(self) -> frozenset[str]:
-        return frozenset(self.layers)
-
-    @cached_property
     def _numbers(self) -> dict[Path, dict[str, LayerRecordJson]]:
         """The numbers of the blocks that were opened."""
         return {}
 
     def _find(self, name: str) -> tuple[Path, tuple[int, int]]:
         """Find the file of a layer's block, and its inode and time of change, after a check of its size."""
-        if name not in self._known:
+        if name not in self:
             raise RunError(
                 f"{self.path} holds no layer {name!r}; closest names: {closest_matches(name, self.layers)}"
             )

@@ -70,7 +70,7 @@ def agreement_map(run: Run, other: Run) -> ModelMap:
     shown = model_map(run, other.name)
     layers = []
     for facts in shown.layers:
-        if facts.name in other.layers:
+        if facts.name in other:
             both = [each.array(facts.name, "counts") for each in (run, other)]
             if both[0].shape == both[1].shape:
                 facts = replace(facts, row_agreement=row_agreement(*both))
@@ -143,7 +143,7 @@ def sensitivity_rows(run: Run, measured: Run) -> list[LayerRows]:
             run.array(name, "counts") / run.numbers(name)["columns"],
         )
         for name in run.layers
-        if name in measured.layers
+        if name in measured
     ]
 
 
@@ -155,7 +155,7 @@ def masks_by_layer(run: Run, other: Run) -> dict[str, float]:
     """
     shares = {}
     for name in run.layers:
-        if name in other.layers:
+        if name in other:
             one, another = (each.array(name, "packed_mask") for each in (run, other))
             if one.shape != another.shape:
                 raise RunError(f"{name} has another shape in the other run")

@@ -209,6 +209,8 @@ def test_new_runs_get_folders_of_their_own(tmp_path):
 
 def test_unknown_layers_and_blocks(folder):
     run = open_run(folder)
+    assert "2.mlp.up_proj" in run
+    assert "2.mlp.up" not in run
     with pytest.raises(trim.RunError, match=r"closest names: 2\.mlp\.up_proj"):
         run.layer("2.mlp.up")
     with pytest.raises(trim.RunError, match="resume"):
