@@ -21,8 +21,11 @@ def test_a_run_is_recovered_through_its_page(tmp_path, monkeypatch):
     launch = RunJobs._launch
 
     def with_steps(self, job_id, kind, title, commands, after):
-        few = ["--steps", "60", "--windows", "16", "--device", "cpu"] if kind == "recover" else []
-        launch(self, job_id, kind, title, [[*commands[0], *(few if "--out" in commands[0] else [])]], after)
+        command = list(commands[0])
+        if "--minutes" in command:
+            place = command.index("--minutes")
+            command[place : place + 2] = ["--steps", "60", "--windows", "16", "--device", "cpu"]
+        launch(self, job_id, kind, title, [command], after)
 
     monkeypatch.setattr(RunJobs, "_launch", with_steps)
     test = visit("model", run="first", model_part="Recover")
