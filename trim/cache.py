@@ -159,8 +159,8 @@ def store(files: Iterable[tuple[Path, bytes]]) -> None:
             _shrink_if_grown(size, keep=_entry(path))
     except OSError as error:
         warnings.warn(
-            f"results cannot be cached in {cache_folder()} ({type(error).__name__}), so the next use makes them again; "
-            "make room on that disk, or set TRIM_CACHE to a folder on another one",
+            f"results cannot be cached in {cache_folder()} ({error.strerror or error}), so the next use makes them "
+            "again; make room on that disk, or set TRIM_CACHE to a folder on another one",
             CacheWarning,
             stacklevel=2,
         )

@@ -14,6 +14,7 @@ from typing import IO, Self
 from filelock import FileLock, Timeout
 
 from trim.errors import RunError, RunLockedError
+from trim.names import RECOVERY_FILE
 
 _LOCK = ".lock"  # the file in a folder that the operating system locks
 
@@ -89,10 +90,21 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
             yield file
     except OSError as error:
         raise RunError(
-            f"{path} cannot be written ({error.strerror or error}); what was written before is safe: {remedy(error)}. "
-            "A run resumes with: "
-            f"python -m trim resume {path.parent.parent if path.parent.name == 'blocks' else path.parent}"
+            f"{path} cannot be written ({error.strerror or error}); {remedy(error)}{_resume_advice(path)}"
         ) from error
+
+
+def _resume_advice(path: Path) -> str:
+    """Return how to resume what has begun in the folder of a file; "" where nothing has."""
+    folder = path.parent.parent if path.parent.name == "blocks" else path.parent
+    for record, command in (
+        ("config.json", "resume"),
+        (RECOVERY_FILE, "resume"),
+        ("sweep.json", "sweep --resume"),
+    ):
+        if (folder / record).exists():
+            return f". What was written before is safe; it resumes with: python -m trim {command} {folder}"
+    return ""
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -145,13 +157,18 @@ class FolderLock:
             RunLockedError: another process holds it.
             RunError: the folder cannot be written to.
         """
-        holder = folder / "lock"  # the id of the process that took the lock last
+        holder, taken = folder / "lock", None  # the id of the process that took the lock last
+        is_new = not folder.exists()
         try:
             folder.mkdir(parents=True, exist_ok=True)
             taken = _try_lock(folder)
             if taken is not None:
                 holder.write_text(f"{os.getpid()}\n")
         except OSError as error:
+            if taken is not None:
+                taken.release()
+            if is_new:
+                shutil.rmtree(folder, ignore_errors=True)
             raise RunError(
                 f"{folder} cannot be written to ({error.strerror or error}); {remedy(error)}"
             ) from error

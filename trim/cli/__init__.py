@@ -9,8 +9,10 @@ import contextlib
 import shlex
 import signal
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from trim import __version__
 from trim.cli.diagnose import add_diagnose
@@ -20,7 +22,7 @@ from trim.cli.recover import add_recover
 from trim.cli.runs import add_apply, add_cache, add_export, add_inspect
 from trim.cli.sweep import add_sweep
 from trim.cli.xray import add_xray
-from trim.errors import TrimError
+from trim.errors import CacheWarning, TrimError
 from trim.runs.recovery import is_recovery
 
 _DESCRIPTION = """\
@@ -38,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = make_parser()
     chosen = parser.parse_args(arguments)
     try:
-        with _terminated_like_interrupted():
+        with _terminated_like_interrupted(), _plain_warnings():
             chosen.work(chosen)
     except TrimError as error:
         print(f"trim: {error}", file=sys.stderr)
@@ -91,6 +93,24 @@ def _terminated_like_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def _plain_warnings() -> Iterator[None]:
+    """Show the warnings of TRIM Lab as lines like its errors, without a place in the code."""
+
+    def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
+        if issubclass(category, CacheWarning):
+            print(f"trim: {message}", file=sys.stderr)
+        else:
+            before(message, category, *place, **more)
+
+    before = warnings.showwarning
+    warnings.showwarning = show
+    try:
+        yield
+    finally:
+        warnings.showwarning = before
 
 
 def _how_to_resume(chosen: argparse.Namespace) -> str:
