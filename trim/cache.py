@@ -160,7 +160,7 @@ def store(files: Iterable[tuple[Path, bytes]]) -> None:
     except OSError as error:
         warnings.warn(
             f"results cannot be cached in {cache_folder()} ({error.strerror or error}), so the next use makes them "
-            "again; make room on that disk, or set TRIM_CACHE to a folder on another one",
+            "again; make room there or make it writable for you, or set TRIM_CACHE to another folder",
             CacheWarning,
             stacklevel=2,
         )

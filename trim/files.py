@@ -97,6 +97,8 @@ def atomic_file(path: Path) -> Iterator[IO[bytes]]:
 def _resume_advice(path: Path) -> str:
     """Return how to resume what has begun in the folder of a file; "" where nothing has."""
     folder = path.parent.parent if path.parent.name == "blocks" else path.parent
+    if path.name in ("notes.json", "diagnoses.json") or path.parent.name == "diagnoses":
+        return ""  # of what is complete
     for record, command in (
         ("config.json", "resume"),
         (RECOVERY_FILE, "resume"),

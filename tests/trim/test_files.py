@@ -33,7 +33,8 @@ def test_a_full_disk_keeps_what_was_there(tmp_path, monkeypatch):
     write_atomically(path, b"whole")
     monkeypatch.setattr(os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
     with pytest.raises(
-        trim.RunError, match=r"manifest\.json cannot be written \(No space left on device\); free some space there$"
+        trim.RunError,
+        match=r"manifest\.json cannot be written \(No space left on device\); free some space there$",
     ):
         write_atomically(path, b"half")
     assert path.read_bytes() == b"whole"

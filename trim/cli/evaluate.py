@@ -17,6 +17,7 @@ from trim.evaluation.settings import EvaluationText, Sampling
 from trim.names import counted, one_line
 from trim.progress import Progress
 from trim.runs.folder import is_run, open_run
+from trim.runs.places import require_storable
 from trim.runs.recovery import is_recovery
 from trim.runs.writer import update_metrics
 
@@ -161,6 +162,8 @@ def _check_targets(chosen: argparse.Namespace) -> None:
             continue
         run = open_run(target)
         require_masks(run)
+        if chosen.model is None and chosen.work is not _generate:
+            require_storable(run.path)
         if chosen.model is None:
             model_source(run)
 

@@ -32,6 +32,7 @@ from trim.runs.diagnosis_shapes import (
 )
 from trim.runs.fields import number_to_json
 from trim.runs.folder import Run, open_run
+from trim.runs.places import require_storable
 from trim.runs.writer import update_diagnoses
 
 if TYPE_CHECKING:
@@ -79,6 +80,7 @@ def diagnose(
         raise SettingsError(f"a diagnosis is one of {', '.join(DIAGNOSES)}, not {what!r}")
     run = run if isinstance(run, Run) else open_run(run)
     require_masks(run)
+    require_storable(run.path)
     require_text(text.corpus)
     chosen = select_layers(layers, run.layers)
     workbench = workbench or Workbench(progress=progress)

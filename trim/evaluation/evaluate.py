@@ -13,6 +13,7 @@ from trim.evaluation.settings import EvaluationText
 from trim.evaluation.workbench import Workbench
 from trim.progress import ProgressListener
 from trim.runs.folder import is_run
+from trim.runs.places import require_storable
 from trim.runs.recovery import is_recovery, open_stored
 from trim.runs.writer import update_metrics
 
@@ -83,6 +84,9 @@ def evaluate(
         ModelError, RunError, CorpusError, NotEnoughMemoryError: with advice.
     """
     workbench = workbench or Workbench()
+    is_stored = is_recovery(target) or (model is None and is_run(target))
+    if is_stored:
+        require_storable(Path(target))
     with workbench.opened(target, source=model) as opened:
         cut = [workbench.windows(text) for text in texts]  # a bad text is found before anything slow starts
         results = []
@@ -101,7 +105,7 @@ def evaluate(
                     time.perf_counter() - begin,
                 )
             )
-    if is_recovery(target) or (model is None and is_run(target)):
+    if is_stored:
         stored = open_stored(target)
         new = [result.to_json() for result in results]
         identities = [_identity(entry) for entry in new]

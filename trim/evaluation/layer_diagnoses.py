@@ -31,6 +31,7 @@ from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_
 from trim.runs.diagnosis_shapes import Drawn, MaskAgreementJson, TargetCounts
 from trim.runs.folder import Run, open_run
 from trim.runs.json_files import MAX_JSON_BYTES, incomplete
+from trim.runs.places import require_storable
 from trim.runs.record import LayerRecord
 from trim.runs.shapes import MAX_NAME_LENGTH
 
@@ -87,6 +88,7 @@ def diagnose_layers(
         raise SettingsError(f"a diagnosis of layers is one of {', '.join(LAYER_DIAGNOSES)}, not {what!r}")
     run = run if isinstance(run, Run) else open_run(run)
     chosen = _select(run, layers)
+    require_storable(run.path)
     if what == "signal":
         _require_draws(run, chosen, draws, vectors, texts)
     for record in (run.layer(name) for name in chosen):

@@ -78,8 +78,9 @@ def dequantized_folder(path: Path, sha256: str, progress: ProgressListener, *, p
         return cached_folder(target, lambda folder: _dequantize(header, folder, progress))
     except (OSError, SafetensorError) as error:
         raise CacheError(
-            f"the dequantized weights of {path.name} cannot be cached in {target.parent}; make room on that disk, or "
-            "set TRIM_CACHE to a folder on another one"
+            f"the dequantized weights of {path.name} cannot be cached in {target.parent} "
+            f"({getattr(error, 'strerror', None) or error}); make room there or make it writable for you, or set "
+            "TRIM_CACHE to another folder"
         ) from error
 
 

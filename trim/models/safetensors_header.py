@@ -61,6 +61,8 @@ def read_safetensors_header(path: Path) -> tuple[dict, int]:
             header = json.loads(file.read(length))
         if not isinstance(header, dict):
             raise ValueError("its header is not a JSON object")
+    except PermissionError as error:
+        raise ModelError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except (OSError, ValueError, struct.error, RecursionError) as error:
         raise _damaged(path, str(error)) from error
     return header, 8 + length

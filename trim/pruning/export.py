@@ -29,6 +29,7 @@ from trim.names import local_path, one_line
 from trim.progress import Meter, ProgressListener
 from trim.runs.folder import Run, open_run
 from trim.runs.options import idle_options
+from trim.runs.places import require_writable
 from trim.runs.recording import apply_record
 from trim.runs.summary import summary
 
@@ -115,11 +116,12 @@ def export(
 
 
 def require_new(out: Path) -> None:
-    """Require a folder for a model that does not exist yet, or is empty.
+    """Require a folder for a model that does not exist yet, or is empty, and can be written to.
 
     Raises:
-        RunError: it exists already.
+        RunError: it exists already, or may not be written to.
     """
+    require_writable(out.parent)
     if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise RunError(f"{out} exists already; choose another folder, or remove it first")
 

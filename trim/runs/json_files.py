@@ -46,6 +46,8 @@ def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
         raise RunError(
             f"{path} is missing; this is not a complete run, prune again into another folder"
         ) from None
+    except PermissionError as error:
+        raise RunError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     return _checked(path, content, shape)

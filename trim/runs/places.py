@@ -23,9 +23,26 @@ def require_writable(path: Path) -> None:
     if not nearest.is_dir():
         inside = "" if nearest == path else f", so {path} cannot be made"
         raise RunError(f"{nearest} is a file, not a folder{inside}; choose another folder")
-    if not os.access(nearest, os.W_OK | os.X_OK):
+    if not _may_write(nearest):
         denied = PermissionError(errno.EACCES, os.strerror(errno.EACCES))
         raise RunError(f"{path} cannot be written to ({denied.strerror}); {remedy(denied)}")
+
+
+def require_storable(path: Path) -> None:
+    """Require a run's or a recovery's folder in which measurements can be stored.
+
+    Raises:
+        RunError: it may not be written to.
+    """
+    if not _may_write(path):
+        raise RunError(
+            f"what is measured cannot be stored in {path} ({os.strerror(errno.EACCES)}); make it writable for you, or "
+            "measure a copy of it"
+        )
+
+
+def _may_write(folder: Path) -> bool:
+    return os.access(folder, os.W_OK | os.X_OK)
 
 
 def require_free(path: Path, request: dict) -> None:

@@ -1,8 +1,10 @@
 """The run folder: what is written is what is read, and whatever happens to it has a clear outcome."""
 
+import errno
 import hashlib
 import json
 import os
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +20,7 @@ from trim.models.heads import HeadLayout
 from trim.runs.array_files import write_arrays
 from trim.runs.folder import list_runs, open_run
 from trim.runs.listing import new_run_path
-from trim.runs.places import require_free, require_writable
+from trim.runs.places import require_free, require_storable, require_writable
 from trim.runs.record import CURVE_POINTS, curve_counts
 from trim.runs.recording import layer_record
 from trim.runs.run_record import Compute, ModelFacts, TextFacts
@@ -250,6 +252,17 @@ def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(trim.RunError, match=r"Permission denied.*make it writable for you"):
         require_writable(tmp_path / "run")
+    with pytest.raises(trim.RunError, match=r"cannot be stored in .*make it writable for you"):
+        require_storable(tmp_path)
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(folder, monkeypatch):
+    def denied(*_: object) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(trim.RunError, match=r"cannot be read \(Permission denied\); check its permissions"):
+        open_run(folder)
 
 
 def test_folders_of_others_are_named_and_not_listed(folder):
