@@ -22,9 +22,11 @@ _STYLE = """
 /* Without a line, the link that has the keyboard is a shade of grey. */
 :is([data-testid=stSidebarNavLink], [data-testid=stPageLink] a):focus-visible { outline: 2px solid currentColor;
   outline-offset: -2px; }
-/* A link to a page is as high as a button beside it. */
-[data-testid=stPageLink] a { min-height: 2.5rem; margin: 0; }
-[data-testid=stHorizontalBlock] > :has(> [data-testid=stPageLink]) { margin: 0 !important; }
+/* Beside a box, a link to a page is as high as a button. */
+[data-testid=stHorizontalBlock]:has(> * > [data-testid=stSelectbox]) > :has(> [data-testid=stPageLink]) {
+  margin: 0 !important; }
+[data-testid=stHorizontalBlock]:has(> * > [data-testid=stSelectbox]) [data-testid=stPageLink] a { min-height: 2.5rem;
+  margin: 0; }
 /* A card's formula and figure are a sign each beside its title; what a sign is called is seen when it is pointed at. */
 [class*=st-key-signs-] { flex-wrap: nowrap; }
 [class*=st-key-signs-] > :first-child { flex: 1; min-width: 0; }
