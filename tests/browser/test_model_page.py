@@ -66,10 +66,10 @@ def test_the_run_that_came_with_the_app(page, colour_scheme):
     settled(page)
     assert "run=demo-trim-70" in page.url
     # The system becomes light meanwhile: the charts do, too. An open figure stays open before they follow.
-    ink = "([...document.querySelectorAll('.js-plotly-plot')].pop()._fullLayout.font.color)"
+    ink = "([...document.querySelectorAll('.js-plotly-plot')].pop()?._fullLayout?.font.color)"  # for a moment none is there
     dark = page.evaluate(ink)
     page.emulate_media(color_scheme="light")
-    page.wait_for_function(f"{ink} !== '{dark}'", timeout=PATIENCE)
+    page.wait_for_function(f"{ink} && {ink} !== '{dark}'", timeout=PATIENCE)
     settled(page)
     card(page, "map_gini").get_by_role("button", name="Save").click()
     studio = page.get_by_role("dialog")
