@@ -65,8 +65,9 @@ def test_the_run_that_came_with_the_app(page, colour_scheme):
     expect(card(page, "map_gini").locator(".main-svg").first).to_be_visible(timeout=PATIENCE)
     settled(page)
     assert "run=demo-trim-70" in page.url
-    # The system becomes light meanwhile: the charts do, too. An open figure stays open before they follow.
-    ink = "([...document.querySelectorAll('.js-plotly-plot')].pop()?._fullLayout?.font.color)"  # for a moment none is there
+    # The system becomes light meanwhile: the charts do, too. An open figure stays open before they follow. For a moment
+    # no chart is there.
+    ink = "([...document.querySelectorAll('.js-plotly-plot')].pop()?._fullLayout?.font.color)"
     dark = page.evaluate(ink)
     page.emulate_media(color_scheme="light")
     page.wait_for_function(f"{ink} && {ink} !== '{dark}'", timeout=PATIENCE)
