@@ -187,10 +187,10 @@ def show_facts(*facts: tuple[str, str, str | None] | tuple[str, str, str | None,
     """
     with st.container(key="facts"):
         st.html(
-            "<style>@media (max-width: 640px) {"
+            "<style>.st-key-facts [data-testid=stMetricDelta] * { white-space: normal; }"
+            "@media (max-width: 640px) {"
             ".st-key-facts [data-testid=stHorizontalBlock] { flex-wrap: wrap; }"
-            ".st-key-facts [data-testid=stColumn] { flex: 1 1 40%; min-width: 40%; }"
-            ".st-key-facts [data-testid=stMetricDelta] * { white-space: normal; } }</style>"
+            ".st-key-facts [data-testid=stColumn] { flex: 1 1 40%; min-width: 40%; } }</style>"
         )
         for column, (label, value, note, *more) in zip(st.columns(4), facts, strict=False):
             column.metric(
