@@ -104,6 +104,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
 def _begin(chosen: argparse.Namespace) -> Sweep:
     """Create the sweep that the options describe, or open the one to resume."""
     from trim.calibration.corpora import require_text
+    from trim.methods.budgets import read_budget_file
     from trim.models.source import locate
 
     if chosen.resume is not None:
@@ -130,5 +131,8 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
     locate(settings.model)
     for text in (settings.cells[0].settings.corpus, *(each.corpus for each in texts)):
         require_text(text)
+    for budget in {cell.settings.budget for cell in settings.cells}:
+        if budget.endswith(".json"):
+            read_budget_file(Path(budget))
     path = chosen.out or new_run_path(runs_folder(), chosen.name or f"sweep {Path(chosen.model).name}")
     return create_sweep(path, settings, name=chosen.name, keep_masks=chosen.keep_masks)

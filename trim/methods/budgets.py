@@ -166,19 +166,20 @@ def layer_ratios(
     return dict(zip(shapes, apply(ratio, correction(mean)).tolist(), strict=True))
 
 
-def read_budgets(path: Path, shapes: Shapes) -> dict[str, float]:
-    """Read sparsities from a JSON file: {layer name or shell pattern: sparsity}, later entries before earlier ones.
-
-    A run's `budgets.json` can be read too.
+def read_budget_file(path: Path) -> dict[str, float]:
+    """Read the entries of a budget file, or of a run's `budgets.json`, before its model is known.
 
     Raises:
-        SettingsError: the file cannot be read, holds something else, or gives a layer no budget.
-        LayerNotFoundError: a name matches no layer.
+        SettingsError: the file cannot be read, or holds something else.
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise SettingsError(f"{path} cannot be read as JSON: {error}") from error
+    except OSError as error:
+        raise SettingsError(
+            f"the budget file {path} cannot be read ({error.strerror}); check the path"
+        ) from error
+    except (ValueError, RecursionError) as error:
+        raise SettingsError(f"the budget file {path} is not JSON ({error})") from error
     if isinstance(content, dict) and isinstance(content.get("layers"), dict):
         content = content["layers"]
     if not isinstance(content, dict) or not all(
@@ -188,6 +189,19 @@ def read_budgets(path: Path, shapes: Shapes) -> dict[str, float]:
         raise SettingsError(
             f'{path} must hold an object like {{"0.*": 0.5, "1.mlp.up_proj": 0.7}}, values from 0 to 1'
         )
+    return content
+
+
+def read_budgets(path: Path, shapes: Shapes) -> dict[str, float]:
+    """Read sparsities from a JSON file: {layer name or shell pattern: sparsity}, later entries before earlier ones.
+
+    A run's `budgets.json` can be read too.
+
+    Raises:
+        SettingsError: the file cannot be read, holds something else, or gives a layer no budget.
+        LayerNotFoundError: a name matches no layer.
+    """
+    content = read_budget_file(path)
     budgets: dict[str, float] = {}
     for pattern, names in match_layers(content, shapes, f"{path}: no layer matches").items():
         budgets |= dict.fromkeys(names, float(content[pattern]))

@@ -13,7 +13,7 @@ from trim.calibration.corpora import check_length, load_corpus, require_text
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError, SettingsError
 from trim.files import write_atomically
-from trim.methods.budgets import read_budgets
+from trim.methods.budgets import read_budget_file, read_budgets
 from trim.models.checkpoint import load_tokenizer
 from trim.models.heads import HeadLayout
 from trim.models.loaded import fetch_model
@@ -92,6 +92,8 @@ class RunSource:
         """
         if tokens is None:
             require_text(settings.corpus)
+        if settings.budget.endswith(".json"):
+            read_budget_file(Path(settings.budget))
         device, dtype = choose_device(settings.device), settings.dtype
         fetched = fetch_model(settings.model, progress=progress)
         model = StreamedModel(fetched.folder, device=device, dtype=dtype)

@@ -111,8 +111,8 @@ def export_recovery(recovery: Recovery, out: str | Path) -> Path:
     return out
 
 
-def model_card(recovery: Recovery, steps: int, tokens: int, trained: int) -> str:
-    """Return the README.md of the recovered model, with front matter for the Hub."""
+def model_card(recovery: Recovery, steps: int, tokens: int, trained: int, loads: str) -> str:
+    """Return the README.md of the recovered model, which the class `loads` of `transformers` loads."""
     record = recovery.record
     text = record.text
     lines = [
@@ -129,4 +129,4 @@ def model_card(recovery: Recovery, steps: int, tokens: int, trained: int) -> str
         f"- trained in {record.compute.dtype} on {record.compute.device_name}",
         f"- recovery: {one_line(recovery.name)}, fingerprint {recovery.fingerprint}",
     ]
-    return hub_card("pruned, sparse, distilled, trim", record.parent, lines, "AutoModelForCausalLM")
+    return hub_card("pruned, sparse, distilled, trim", record.parent, lines, loads)

@@ -16,6 +16,7 @@ from trim.errors import RunError
 from trim.models.fusion import fused
 from trim.models.loaded import Model
 from trim.models.replaced import replaced
+from trim.models.towers import auto_class
 from trim.progress import Progress, ProgressListener
 from trim.pruning.events import Finished, Note, end_reported, logged
 from trim.recovery import events
@@ -96,7 +97,8 @@ def run_recovery(
             write_moved(writer.path, student, kept, before, training.best)
             # A process that was killed later may have left one.
             shutil.rmtree(recovery.model, ignore_errors=True)
-            card = model_card(recovery, state.done, seen, len(kept))
+            loads = auto_class(student.module.config).__name__
+            card = model_card(recovery, state.done, seen, len(kept), loads)
             zeros = write_model(recovery.model, pair, kept, before, training.best, card, progress)
             seconds = earlier + time.perf_counter() - begin
             metrics = _metrics(training) | RecoveryMetrics(

@@ -121,6 +121,11 @@ def test_help_calls_the_program_as_it_was_started(command, argument, program, ca
         (["prune", "demo", "--target", "0.5", "--owl-multiple", "nan"], "multiple above 0"),
         (["prune", "demo", "--target", "0.5", "--corpus", "nowhere.txt"], "there is no file 'nowhere.txt'"),
         (["generate", "demo", "--prompt", "a", "--seed", f"{2**64}"], "a seed is"),
+        (["prune", "demo", "--target", "0.5", "--budget", "no.json"], "no.json cannot be read (No such file"),
+        (
+            ["sweep", "demo", "--targets", "0.5", "--budgets", "no.json"],
+            "no.json cannot be read (No such file",
+        ),
         (["evaluate", "demo", "nowhere"], "there is no model 'nowhere'"),
         (["evaluate", "demo", "--corpus", "nowhere"], "there is no text named 'nowhere'"),
         (["evaluate", "demo", "--limit", "3"], "--limit is of zero-shot tasks"),

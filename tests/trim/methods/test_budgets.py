@@ -167,7 +167,7 @@ def test_budgets_from_a_file(tmp_path):
 @pytest.mark.parametrize(
     ("content", "error", "message"),
     [
-        ("{", trim.SettingsError, "as JSON"),
+        ("{", trim.SettingsError, "is not JSON"),
         ("[1]", trim.SettingsError, "an object like"),
         ('{"*": 1.5}', trim.SettingsError, "from 0 to 1"),
         ('{"*": "half"}', trim.SettingsError, "from 0 to 1"),
