@@ -28,7 +28,7 @@ LONG = {
         what: ["--windows", "128", "--length", "128", "--batch", "1"]
         for what in ("layers", "blocks", "tokens")
     },
-    "signal": ["--draws", "100000"],
+    "signal": ["--draws", "10000"],
     "agreement": [],
     "targets": [],
 }
