@@ -75,7 +75,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         )
         return 1
     code = given or new_code()
-    hosts = list(dict.fromkeys([*parsed.host, *own_addresses()]))
+    # Where it listens at one address of IPv4, readers find it there alone.
+    listening = [] if parsed.listen == "0.0.0.0" or ":" in parsed.listen else [parsed.listen]
+    hosts = list(dict.fromkeys([*parsed.host, *listening, *own_addresses()]))
     print(f"Readers open        http://{hosts[0]}:{parsed.port}")
     print(f"Presenter's code    {'the one in ' + CODE if given else code}")
     print("Enter it in the side bar, before you give out the address. It is needed once for each tab.")
