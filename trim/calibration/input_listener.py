@@ -264,8 +264,8 @@ class InputListener:
             ModelError: a layer was never called.
         """
         result: dict[str, LayerInputs] = {}
-        chosen = list(self.layers if layers is None else layers)
-        groups = [group for group in self.groups if not set(chosen).isdisjoint(group)]
+        chosen = dict.fromkeys(self.layers if layers is None else layers)
+        groups = [group for group in self.groups if not chosen.keys().isdisjoint(group)]
         count = windows or self.calibration.windows
         names = [group[0] for group in groups]
         norms = input_norms({name: self._squares[name] for name in names}, count)
