@@ -79,7 +79,7 @@ def test_a_second_process_is_refused(own_llama, stopped):
 
 
 def test_resume_of_what_is_not_a_complete_model(tmp_path):
-    with pytest.raises(trim.RunError, match="not a folder"):
+    with pytest.raises(trim.RunError, match="missing does not exist; check the path"):
         trim.resume(tmp_path / "missing")
     assert not (tmp_path / "missing").exists()
     with run_writer.RunWriter.create(tmp_path / "layer", SETTINGS, kind="layer"):
