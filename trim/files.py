@@ -122,7 +122,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 def remove_temporary(folder: Path) -> None:
     """Remove the temporary files that killed processes left in a folder to which only this process writes."""
     for leftover in folder.glob(".*-*"):
-        if not _TEMPORARY.fullmatch(leftover.name):
+        if not is_temporary(leftover.name):
             continue
         if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
@@ -130,7 +130,9 @@ def remove_temporary(folder: Path) -> None:
             leftover.unlink(missing_ok=True)
 
 
-_TEMPORARY = re.compile(r"\..+-[0-9a-f]{12}")
+def is_temporary(name: str) -> bool:
+    """Return whether a file or folder has a temporary name."""
+    return re.fullmatch(r"\..+-[0-9a-f]{12}", name) is not None
 
 
 def _temporary(path: Path) -> Path:

@@ -2,10 +2,11 @@
 
 import errno
 import os
+from collections.abc import Collection
 from pathlib import Path
 
 from trim.errors import RunError
-from trim.files import remedy
+from trim.files import is_temporary, remedy
 from trim.runs.folder import open_run
 from trim.runs.json_files import settings_fingerprint
 
@@ -57,14 +58,16 @@ def require_free(path: Path, request: dict) -> None:
     require_empty(path)
 
 
-def require_empty(path: Path) -> None:
-    """Require a folder without other files than those that a run may find; a missing one is empty.
+def require_empty(path: Path, allowed: Collection[str] = _ALLOWED_BEFORE) -> None:
+    """Require a folder without other files than those `allowed`; a missing one is empty.
+
+    Temporary files of a killed process do not count: whoever begins there removes them.
 
     Raises:
         RunError: it holds others.
     """
     names = sorted(entry.name for entry in path.iterdir()) if path.is_dir() else []
-    if foreign := [name for name in names if name not in _ALLOWED_BEFORE]:
+    if foreign := [name for name in names if name not in allowed and not is_temporary(name)]:
         raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder")
 
 

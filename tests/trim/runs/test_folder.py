@@ -248,6 +248,17 @@ def test_a_place_is_checked_before_anything_is_made(folder):
     assert not (folder / "new").exists()
 
 
+def test_a_run_begins_where_another_was_killed_before_it_began(folder):
+    new = folder.parent / "new"
+    new.mkdir()
+    for name in ("manifest.json", ".lock", ".config.json-0123456789ab"):
+        (new / name).touch()
+    require_free(new, SETTINGS["request"])
+    with RunWriter.create(new, SETTINGS):
+        pass
+    assert {path.name for path in new.iterdir()} == {"manifest.json", "config.json", "lock", ".lock"}
+
+
 def test_a_folder_that_may_not_be_written_to(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "access", lambda *_: False)
     with pytest.raises(trim.RunError, match=r"Permission denied.*make it writable for you"):
