@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from trim.cache import fingerprint
-from trim.checksums import cached_sha256_of_file, checksums
+from trim.checksums import ByteListener, cached_sha256_of_file, checksums
 from trim.errors import ModelError
 from trim.models.safetensors_header import DTYPES, TensorPlace, find_tensors
 from trim.models.weight_files import read_weight_map, weight_files
@@ -176,11 +176,7 @@ class TensorFiles:
         """
         title = "Computing the checksums of the model's files"
         names = [path.relative_to(self.folder).as_posix() for path in self.files]
-        try:
-            found = checksums(self.files, cached_sha256_of_file, title, progress)
-        except OSError as error:
-            raise _unreadable(error.filename, error) from error
-        return dict(zip(names, found, strict=True))
+        return dict(zip(names, checksums(self.files, _checksum, title, progress), strict=True))
 
     def require(self, name: str) -> None:
         """Require that the folder holds all tensors.
@@ -233,7 +229,14 @@ def joined_in_chunks(places: Mapping[str, TensorPlace]) -> list[dict[str, Tensor
     return chunks
 
 
-def _unreadable(path: Path | str, error: OSError) -> ModelError:
+def _checksum(path: Path, read: ByteListener) -> str:
+    try:
+        return cached_sha256_of_file(path, read)
+    except OSError as error:
+        raise _unreadable(path, error) from error
+
+
+def _unreadable(path: Path, error: OSError) -> ModelError:
     return ModelError(f"{path} cannot be read any more ({error.strerror}); put the model's files back")
 
 

@@ -15,6 +15,7 @@ from trim.models.safetensors_header import TensorPlace
 from trim.models.streamed import Prefetcher, StreamedModel
 from trim.models.tensor_files import TensorFiles, joined_in_chunks
 from trim.models.tensor_names import ModelTensors
+from trim.progress import Progress
 
 CPU = torch.device("cpu")
 NAMES = [f"model.layers.0.self_attn.{leaf}_proj.weight" for leaf in "qkvo"]
@@ -55,8 +56,16 @@ def test_an_error_reaches_whoever_takes(tensors, tmp_path):
 def test_a_file_that_is_gone_has_no_checksum(tmp_path, own_cache):
     files = TensorFiles(tiny.folder(tmp_path / "llama"))
     (tmp_path / "llama/model.safetensors").unlink()
-    with pytest.raises(ModelError, match="cannot be read any more"):
+    with pytest.raises(ModelError, match=r"model\.safetensors cannot be read any more"):
         files.checksums()
+
+
+def test_an_error_of_who_listens_to_checksums_is_not_the_files(tmp_path, own_cache):
+    def listener(step: Progress) -> None:
+        raise BrokenPipeError("the terminal is gone")
+
+    with pytest.raises(BrokenPipeError):
+        TensorFiles(tiny.folder(tmp_path / "llama")).checksums(listener)
 
 
 @pytest.mark.parametrize("most", [1, 20_000, 2**20])
