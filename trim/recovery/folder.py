@@ -17,10 +17,13 @@ from trim.recovery.text import RecoveryText
 from trim.recovery.training import Training, TrainingState
 from trim.runs.fields import parse_json, read_fields
 from trim.runs.json_files import settings_fingerprint, write_record
+from trim.runs.places import require_empty, require_writable
 from trim.runs.recovery import Recovery, RecoveryRecord, open_recovery
 from trim.runs.writer import FolderWriter
 
 TEXT_FILE, STATE_FILE = "text.safetensors", "state.safetensors"
+# The files that a folder may contain before a recovery begins in it.
+_ALLOWED_BEFORE = {"lock", ".lock", TEXT_FILE, ".DS_Store"}
 
 
 class RecoveryWriter(FolderWriter):
@@ -39,12 +42,7 @@ class RecoveryWriter(FolderWriter):
         """
         writer = cls(path)
         try:
-            harmless = {"lock", ".lock", TEXT_FILE, ".DS_Store"}
-            if foreign := sorted(entry.name for entry in path.iterdir() if entry.name not in harmless):
-                hint = (
-                    f"; resume with: python -m trim resume {path}" if (path / RECOVERY_FILE).exists() else ""
-                )
-                raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder{hint}")
+            require_free(path)
             writer.write_text(text)
             settings = dataclasses.asdict(record)
             write_record(path / RECOVERY_FILE, name or path.name, settings_fingerprint(settings), settings)
@@ -119,6 +117,20 @@ class RecoveryWriter(FolderWriter):
         for name in (STATE_FILE, TEXT_FILE):
             (self.path / name).unlink(missing_ok=True)
         return self.recovery
+
+
+def require_free(path: Path) -> None:
+    """Require a folder in which a recovery can begin; nothing is made here.
+
+    Raises:
+        RunError: it cannot be written to, holds a recovery already, or is not empty.
+    """
+    require_writable(path)
+    if (path / RECOVERY_FILE).exists():
+        raise RunError(
+            f"{path} holds a recovery already; choose another folder, or resume it with: python -m trim resume {path}"
+        )
+    require_empty(path, _ALLOWED_BEFORE)
 
 
 def has_leftovers(path: Path) -> bool:

@@ -16,7 +16,7 @@ from trim.names import CORPORA, absolute
 from trim.progress import ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.recovery.events import FactListener
-from trim.recovery.folder import RecoveryWriter, has_leftovers
+from trim.recovery.folder import RecoveryWriter, has_leftovers, require_free
 from trim.recovery.memory import plan_memory
 from trim.recovery.pair import ModelPair, open_pair, recovery_dtype
 from trim.recovery.run import run_recovery
@@ -26,7 +26,6 @@ from trim.runs.facts import compute_facts, versions
 from trim.runs.folder import is_run
 from trim.runs.listing import free_path, new_run_path, runs_folder
 from trim.runs.options import make_settings
-from trim.runs.places import require_writable
 from trim.runs.recover_settings import RecoverSettings
 from trim.runs.recovery import Recovery, RecoveryRecord, RecoveryTextFacts, open_recovery
 from trim.runs.run_record import ModelFacts
@@ -75,7 +74,7 @@ def recover(
     begin = time.perf_counter()
     chosen = make_settings(RecoverSettings, ({} if settings is None else vars(settings)) | changes)
     path = default_path(sparse) if out is None else Path(out)
-    require_writable(path)
+    require_free(path)
     if tokens is None and chosen.corpus is not None:
         require_text(chosen.corpus)
     device = choose_device(chosen.device)

@@ -74,7 +74,11 @@ def test_the_commands(run, checkpoint, dense, tmp_path, capsys):
     assert main(["resume", str(out)]) == 0
     assert "complete already" in capsys.readouterr().out
     assert main(["recover", str(run.path), "--out", str(out), *options]) == 2
+    assert "holds a recovery already" in capsys.readouterr().err
+    before = sorted(path.name for path in dense.iterdir())
+    assert main(["recover", str(run.path), "--out", str(dense), *options, "--corpus", "demo"]) == 2
     assert "is not empty" in capsys.readouterr().err
+    assert sorted(path.name for path in dense.iterdir()) == before
 
 
 def test_a_checkpoint_with_its_parent_is_recovered_as_its_run(tmp_path):
