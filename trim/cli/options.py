@@ -32,7 +32,8 @@ def refuse(chosen: argparse.Namespace, names: Iterable[str], why: str) -> None:
         why: the end of the message, which begins with the first such option.
     """
     for name in names:
-        if getattr(chosen, name, None) not in (None, False):
+        value = getattr(chosen, name, None)
+        if value is not None and value is not False:  # 0 was given
             raise SettingsError(f"--{name.replace('_', '-')} {why}")
 
 

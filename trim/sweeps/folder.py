@@ -142,7 +142,7 @@ def create_sweep(
             before, after = sweep.settings.to_json(), settings.to_json()
             different = ", ".join(key for key in before if before[key] != after[key])
             raise RunError(
-                f"{path} holds another sweep (its {different} differs); resume that one: python -m trim sweep "
+                f"{path} holds another sweep (other {different}); resume that one: python -m trim sweep "
                 f"--resume {path}; or choose another folder with --out"
             )
         return sweep

@@ -138,6 +138,7 @@ def test_help_calls_the_program_as_it_was_started(command, argument, program, ca
         (["xray", "demo", "--losses"], "--losses needs a text"),
         (["xray", "demo", "--parent", "demo", "--corpus", "demo", "--windows", "0"], "one window, not 0"),
         (["diagnose", "blocks", "nowhere", "--layers", "0.*"], "--layers is not an option of blocks"),
+        (["xray", "demo", "--seed", "0"], "--seed needs a text"),
         (["diagnose", "targets", "nowhere", "--draws", "3"], "--draws is an option of signal"),
         (["diagnose", "signal", "nowhere", "--windows", "3"], "--windows is not an option of signal"),
         (["diagnose", "signal", "nowhere", "--texts", "demo", "--draws", "3"], "no effect beside --texts"),
