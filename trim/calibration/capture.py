@@ -2,7 +2,7 @@
 
 import contextlib
 import functools
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import cast
@@ -32,6 +32,7 @@ from trim.progress import Meter, ProgressListener
 # Tokens in one forward pass on the CPU: larger passes are not faster per token, and report progress less often.
 CPU_PASS_TOKENS = 1024
 FIRST_WINDOWS = 8  # windows that suffice for a first result
+STORED_AT_ONCE = 500  # layers that are stored between two reports; a mixture of experts has thousands
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,7 +174,7 @@ def capture(
             if len(wanted) == len(missing):
                 raise
             received = capture_some(missing)  # perhaps only a later layer overflows
-        store((files[name], _pack(layer)) for name, layer in received.items())
+        store((files[name], content) for name, content in _packed(received, progress))
         inputs |= received
     return {name: _sample(model, name, inputs[name]) for name in names}
 
@@ -288,6 +289,17 @@ def _parse(content: bytes) -> LayerInputs:
     return LayerInputs(
         tensors["inputs"], tensors["input_norm"], tokens=None if tokens is None else int(tokens)
     )
+
+
+def _packed(
+    received: dict[str, LayerInputs], progress: ProgressListener | None
+) -> Iterator[tuple[str, bytes]]:
+    """Yield the content of the file of each layer, and report the progress of their storing."""
+    meter = Meter(progress, of=len(received))
+    for number, (name, layer) in enumerate(received.items()):
+        if number and number % STORED_AT_ONCE == 0:
+            meter.report(f"Storing the inputs of {len(received):,} layers", number)
+        yield name, _pack(layer)
 
 
 def _pack(received: LayerInputs) -> bytes:

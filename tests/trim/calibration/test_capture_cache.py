@@ -21,6 +21,14 @@ def test_layers_captured_along_cost_no_further_pass(toy):
     assert list(trim.capture(toy, toy_windows(), ["*.fc2"])) == ["0.fc2", "1.fc2", "2.fc2"]
 
 
+def test_the_storing_of_many_layers_is_reported(toy, monkeypatch):
+    monkeypatch.setattr("trim.calibration.capture.STORED_AT_ONCE", 2)
+    told = []
+    trim.capture(toy, toy_windows(), ["*.fc?"], progress=told.append)
+    storing = [(step.done, step.of) for step in told if step.what == "Storing the inputs of 6 layers"]
+    assert storing == [(2, 6), (4, 6)]
+
+
 def test_the_cache_knows_what_changes_the_result(toy):
     def passes(**changed: object) -> int:
         toy.module.shapes.clear()
