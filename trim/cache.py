@@ -16,6 +16,7 @@ import os
 import shutil
 import struct
 import sys
+import threading
 import time
 import warnings
 import zlib
@@ -39,6 +40,7 @@ ABANDONED_SECONDS = 24 * 3600  # after this, a temporary file or folder was left
 MEASURE_SECONDS = 60
 # For each cache and limit: the time of the last measurement, and the bytes that still fit.
 _room: dict[tuple[Path, int], tuple[float, int]] = {}
+_measuring = threading.Lock()  # several threads store at once
 _CHECK = struct.Struct("<I")  # at the end of every file: the CRC-32 of its other bytes
 
 T = TypeVar("T")
@@ -204,11 +206,12 @@ def clear() -> int:
 def _shrink_if_grown(size: int, keep: Path) -> None:
     """Shrink the cache if new bytes may not fit; its size is measured once a minute, because that reads folders."""
     cache = cache_folder(), limit_bytes()
-    measured, room = _room.get(cache, (-math.inf, 0))
-    if size > room or time.monotonic() - measured > MEASURE_SECONDS:
-        _room[cache] = time.monotonic(), shrink_to_limit(keep)
-    else:
-        _room[cache] = measured, room - size
+    with _measuring:
+        measured, room = _room.get(cache, (-math.inf, 0))
+        if size > room or time.monotonic() - measured > MEASURE_SECONDS:
+            _room[cache] = time.monotonic(), shrink_to_limit(keep)
+        else:
+            _room[cache] = measured, room - size
 
 
 def shrink_to_limit(keep: Path | None = None) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -70,6 +71,21 @@ def test_what_does_not_fit_makes_room_and_what_fits_is_not_measured_again(monkey
     assert old.exists()
     cache.store([(paths[2], bytes(400))])
     assert [path.exists() for path in (old, *paths)] == [False, True, True, True]
+
+
+def test_threads_that_store_at_once_measure_once(monkeypatch):
+    measured = []
+
+    def measure(keep: object) -> int:
+        measured.append(keep)
+        time.sleep(0.05)
+        return 10_000
+
+    monkeypatch.setattr(cache, "shrink_to_limit", measure)
+    paths = [cache.entry_path("checksums", {"file": number}) for number in range(4)]
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(lambda path: cache.store([(path, b"sum")]), paths))
+    assert len(measured) == 1
 
 
 def test_clear_leaves_what_is_not_ours():
