@@ -10,6 +10,7 @@ from trim.pruning.events import Began, BlockDone, Fact, Finished, LayerPruned, N
 from trim.sweeps.events import CellDone, DenseMeasured, SweepBegan, SweepFact, SweepFinished
 from trim.sweeps.folder import Sweep
 
+_PLACES = {"gpu": "on the GPU", "ram": "in memory", "disk": "on the disk"}  # of activations
 MAX_SIGNS = 16  # in a line; a block of experts has hundreds of layers
 
 
@@ -53,7 +54,7 @@ class RunTerminal(Terminal):
                 after = f", resumed after {event.done}" if event.done else ""
                 self.line(
                     f"{counted(event.layers, 'layer')} in {counted(event.blocks, 'block')}{after}; {event.tokens:,} "
-                    f"tokens, {counted(event.batch, 'window')} at once, activations in {event.activations}"
+                    f"tokens, {counted(event.batch, 'window')} at once, activations {_PLACES[event.activations]}"
                 )
             case LayerPruned():
                 self._layers.append(event)

@@ -22,7 +22,7 @@ class Began:
         done: number of blocks that are complete already.
         tokens: number of calibration tokens, without padding.
         batch: windows in one forward pass.
-        activations: where hidden states are stored, such as "memory".
+        activations: where hidden states are stored: "gpu", "ram" or "disk".
     """
 
     blocks: int

@@ -1,11 +1,24 @@
 """Lines that a run prints."""
 
+import pytest
+
 from trim.cli.terminal import RunTerminal
-from trim.pruning.events import BlockDone, LayerPruned
+from trim.pruning.events import Began, BlockDone, LayerPruned
 
 
 def layer(block: int, gain: float, rate: float | None) -> LayerPruned:
     return LayerPruned(f"{block}.mlp.up_proj", block, 0.7, 0.5, 0.5 + gain, rate, 2, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("place", "words"), [("gpu", "on the GPU"), ("ram", "in memory"), ("disk", "on the disk")]
+)
+def test_a_run_says_where_its_activations_are(place, words, capsys):
+    RunTerminal()(Began(1, 7, 0, 1024, 1, place))
+    assert (
+        capsys.readouterr().out
+        == f"7 layers in 1 block; 1,024 tokens, 1 window at once, activations {words}\n"
+    )
 
 
 def test_a_block_that_is_written_late_has_its_own_layers(capsys):

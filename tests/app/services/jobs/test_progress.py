@@ -10,7 +10,7 @@ from trim.progress import Progress
 from trim.pruning.events import Began, Finished, Note, Stopped, event_to_json
 
 NOON = datetime.datetime(2026, 11, 1, 12, 0, 0, tzinfo=datetime.UTC)
-BEGAN = event_to_json(Began(10, 70, 0, 32, 2, "memory"))
+BEGAN = event_to_json(Began(10, 70, 0, 32, 2, "ram"))
 
 
 def progress_of(events: list[dict], now: datetime.datetime) -> RunProgress:
