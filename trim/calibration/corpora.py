@@ -88,8 +88,7 @@ def load_corpus(
 def _check_request(source: str | Path, split: str, windows: int | None, length: int) -> None:
     if split not in SPLITS:
         raise CorpusError(f"a text has the parts {', '.join(SPLITS)}, not {split!r}")
-    if length < 2 or (windows is not None and windows < 1):
-        raise CorpusError(f"request at least one window of at least 2 tokens, not {windows} of {length}")
+    require_windows(windows, length)
     if windows is None and split == "calibration":
         raise CorpusError("give the number of calibration windows to draw")
     if split == "whole" and str(source) in CORPORA:
@@ -271,6 +270,18 @@ def require_text(source: str | Path) -> None:
     """
     if str(source) not in CORPORA:
         _text_file(source)
+
+
+def require_windows(windows: int | None, length: int) -> None:
+    """Require a number of windows (None: all), and of tokens in each, that can be cut out of a text.
+
+    Raises:
+        CorpusError: there are too few.
+    """
+    if windows is not None and windows < 1:
+        raise CorpusError(f"request at least one window, not {windows}")
+    if length < 2:
+        raise CorpusError(f"a window has at least 2 tokens, not {length}")
 
 
 def _text_file(source: str | Path) -> Path:

@@ -103,7 +103,7 @@ def _sweep(chosen: argparse.Namespace) -> None:
 
 def _begin(chosen: argparse.Namespace) -> Sweep:
     """Create the sweep that the options describe, or open the one to resume."""
-    from trim.calibration.corpora import require_text
+    from trim.calibration.corpora import require_text, require_windows
     from trim.methods.budgets import read_budget_file
     from trim.models.source import locate
 
@@ -129,8 +129,10 @@ def _begin(chosen: argparse.Namespace) -> Sweep:
     texts = chosen_texts(chosen, bos=bool(shared.get("bos", PruneSettings.bos)), prefix="evaluation-")
     settings = SweepSettings(chosen.model, grid, shared, texts)
     locate(settings.model)
-    for text in (settings.cells[0].settings.corpus, *(each.corpus for each in texts)):
+    first = settings.cells[0].settings  # cells share the text and the number of its windows
+    for text in (first.corpus, *(each.corpus for each in texts)):
         require_text(text)
+    require_windows(first.windows, first.length)
     for budget in {cell.settings.budget for cell in settings.cells}:
         if budget.endswith(".json"):
             read_budget_file(Path(budget))

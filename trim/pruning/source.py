@@ -9,7 +9,7 @@ from safetensors.torch import load, save
 from torch import Tensor
 
 from trim.calibration.calibration import Calibration
-from trim.calibration.corpora import check_length, load_corpus, require_text
+from trim.calibration.corpora import check_length, load_corpus, require_text, require_windows
 from trim.devices import choose_device
 from trim.errors import CorpusError, RunError, SettingsError
 from trim.files import write_atomically
@@ -92,6 +92,7 @@ class RunSource:
         """
         if tokens is None:
             require_text(settings.corpus)
+            require_windows(settings.windows, settings.length)
         if settings.budget.endswith(".json"):
             read_budget_file(Path(settings.budget))
         device, dtype = choose_device(settings.device), settings.dtype
@@ -103,10 +104,6 @@ class RunSource:
         if tokens is None:
             check_length(fetched.title, getattr(config, "max_position_embeddings", None), settings.length)
             tokens = corpus_windows(settings, load_tokenizer(fetched.folder), progress)
-        if int(tokens.max()) >= (size := config.vocab_size):
-            raise CorpusError(
-                f"the text holds tokens beyond the model's vocabulary of {size:,}; use this model's tokenizer"
-            )
         calibration = Calibration.of(
             tokens,
             mask,
@@ -114,6 +111,10 @@ class RunSource:
             input_vectors=settings.input_vectors,
             seed=settings.seed,
         )
+        if int(tokens.max()) >= (size := config.vocab_size):
+            raise CorpusError(
+                f"the text holds tokens beyond the model's vocabulary of {size:,}; use this model's tokenizer"
+            )
         if settings.tune and not settings.needs_dense_pass:
             raise SettingsError(
                 "--tune continues from weights that were refitted, or solved to the outputs of the dense model; leave "

@@ -100,8 +100,9 @@ def open_pair(
         require_masks(run)
         if parent is None:
             parent = model_source(run)
-    elif parent is None:
-        locate(sparse)  # raises if there is no such checkpoint
+    else:
+        locate(sparse)  # raises if there is no such checkpoint, before the dense model is read
+    if parent is None:
         raise SettingsError(
             f"name the dense model that {sparse} was made from with --parent: the pruned one learns its predictions"
         )

@@ -108,11 +108,12 @@ class RecoverSettings:
                 f"between 0 and 0.9 of the windows can be the dense model's own, not {self.sampled:g}; the others "
                 "come from the text"
             )
-        if self.windows < 2 or (self.length is not None and self.length < 2):
+        if self.windows < 2:
             raise SettingsError(
-                "a text needs at least 2 windows of 2 tokens, one to train on and one held out, not "
-                f"{self.windows} of {self.length}"
+                f"a text needs at least 2 windows, one to train on and one held out, not {self.windows}"
             )
+        if self.length is not None and self.length < 2:
+            raise SettingsError(f"a window has at least 2 tokens, not {self.length}")
         require_seed(self.seed)
         if self.dtype == "float16":
             raise SettingsError(

@@ -120,6 +120,9 @@ def test_help_calls_the_program_as_it_was_started(command, argument, program, ca
         (["prune", "demo", "--target", "0.5", "--seed", "-1"], "a seed is a whole number from 0"),
         (["prune", "demo", "--target", "0.5", "--owl-multiple", "nan"], "multiple above 0"),
         (["prune", "demo", "--target", "0.5", "--corpus", "nowhere.txt"], "there is no file 'nowhere.txt'"),
+        (["prune", "nowhere", "--target", "0.5", "--windows", "0"], "at least one window, not 0"),
+        (["prune", "nowhere", "--target", "0.5", "--length", "1"], "a window has at least 2 tokens, not 1"),
+        (["sweep", "demo", "--targets", "0.5", "--windows", "0"], "at least one window, not 0"),
         (["generate", "demo", "--prompt", "a", "--seed", f"{2**64}"], "a seed is"),
         (["prune", "demo", "--target", "0.5", "--budget", "no.json"], "no.json cannot be read (No such file"),
         (
@@ -132,6 +135,8 @@ def test_help_calls_the_program_as_it_was_started(command, argument, program, ca
         (["evaluate", "demo", "--tasks", "--windows", "3"], "--windows is of perplexity"),
         (["recover", "nowhere"], "there is no model 'nowhere'"),
         (["recover", "nowhere", "--steps", "1", "--minutes", "1"], "give one of the two"),
+        (["recover", "nowhere", "--windows", "1"], "2 windows, one to train on and one held out, not 1"),
+        (["recover", "nowhere", "--length", "1"], "a window has at least 2 tokens, not 1"),
         (["sweep", "nowhere", "--targets", "0.5"], "there is no model 'nowhere'"),
         (["sweep", "demo", "--targets", "0.5", "--evaluation-corpus", "nowhere.txt"], "there is no file"),
         (["sweep", "--resume", "nowhere", "--targets", "0.5"], "leave out all other options"),

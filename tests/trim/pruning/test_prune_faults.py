@@ -182,6 +182,8 @@ def test_texts_that_do_not_fit_the_model(own_llama, tmp_path):
         trim.prune(own_llama, tmp_path / "run", target=0.5, length=200, windows=2, device="cpu")
     with pytest.raises(trim.CorpusError, match="beyond the model's vocabulary"):
         pruned(own_llama, tmp_path / "run", tokens=torch.full((2, 8), 5000))
+    with pytest.raises(trim.SettingsError, match="not empty"):
+        pruned(own_llama, tmp_path / "run", tokens=torch.empty((0, 8), dtype=torch.int64))
     with pytest.raises(trim.SettingsError, match="input vectors"):
         pruned(own_llama, tmp_path / "run", vectors_per_sequence=17)
     assert not (tmp_path / "run").exists()
