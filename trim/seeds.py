@@ -13,3 +13,8 @@ def require_seed(seed: int) -> None:
     """
     if not 0 <= seed <= MAX_SEED:
         raise SettingsError(f"a seed is a whole number from 0 to {MAX_SEED:,}, not {seed}")
+
+
+def following_seeds(seed: int, count: int) -> list[int]:
+    """Return a seed and those that follow it; 0 follows the largest."""
+    return [(seed + number) % (MAX_SEED + 1) for number in range(count)]

@@ -24,7 +24,7 @@ from trim.methods.agreement import mask_agreement
 from trim.methods.choices import ALLOCATIONS, SCORES
 from trim.methods.counts import total_count
 from trim.models.loaded import Model
-from trim.names import block_index, one_line, select_layers
+from trim.names import block_index, select_layers
 from trim.progress import Meter, ProgressListener
 from trim.pruning.source import corpus_windows
 from trim.runs.diagnosis_files import agreement_to_json, signal_to_json, update_layer_diagnoses
@@ -33,7 +33,7 @@ from trim.runs.folder import Run, open_run
 from trim.runs.json_files import MAX_JSON_BYTES, incomplete
 from trim.runs.places import require_storable
 from trim.runs.record import LayerRecord
-from trim.runs.shapes import MAX_NAME_LENGTH
+from trim.seeds import following_seeds
 
 TARGETS = np.arange(30, 95, 5) / 100
 DRAWS = 12
@@ -102,7 +102,7 @@ def diagnose_layers(
     if what == "signal" and texts:
         read += [(text, run.request.seed) for text in texts]
     elif what == "signal" and windows:
-        read = [(None, run.request.seed + draw) for draw in range(draws)]
+        read = [(None, seed) for seed in following_seeds(run.request.seed, draws)]
     samples = [
         run_samples(model, run, chosen, corpus=text, seed=seed, progress=progress) for text, seed in read
     ]
@@ -126,10 +126,7 @@ def diagnose_layers(
                 progress=progress,
             )
             if texts:
-                signal = replace(
-                    signal,
-                    titles=tuple(one_line(text, MAX_NAME_LENGTH) for text in (run.request.corpus, *texts)),
-                )
+                signal = replace(signal, titles=(run.request.corpus, *texts))
             drawn: Drawn = "texts" if texts else "windows" if windows else "vectors"
             used = own.inputs.shape[1] if again or vectors is None else vectors
             stored = signal_to_json(signal, own.weight.shape[1], drawn, vectors=used)

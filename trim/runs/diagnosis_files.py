@@ -7,10 +7,12 @@ import numpy as np
 
 from trim.methods.agreement import MaskAgreement
 from trim.methods.signal import RowSignal
+from trim.names import one_line
 from trim.runs.diagnosis_shapes import Drawn, LayerDiagnoses, MaskAgreementJson, RowSignalJson
 from trim.runs.fields import number_to_json
 from trim.runs.folder import Run
 from trim.runs.json_files import damaged, read_json, update_json
+from trim.runs.shapes import MAX_NAME_LENGTH
 
 FOLDER = "diagnoses"
 
@@ -83,7 +85,7 @@ def signal_to_json(signal: RowSignal, columns: int, drawn: Drawn, *, vectors: in
         "counts": np.rint(signal.sparsity * columns).astype(int).tolist(),
         "gini": [[number_to_json(value) for value in draw] for draw in gini.tolist()],
         "rates": list(signal.rates),
-        "titles": list(signal.titles),
+        "titles": [one_line(title, MAX_NAME_LENGTH) for title in signal.titles],  # they may be paths
     }
 
 

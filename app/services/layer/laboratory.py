@@ -30,6 +30,7 @@ from app.services.server.lane import Lane
 from app.services.server.memory import freeze_gc
 from trim.methods.search_settings import SearchSettings
 from trim.progress import Progress
+from trim.seeds import following_seeds
 
 if TYPE_CHECKING:  # torch is imported by the jobs that compute with it
     from torch import Tensor
@@ -244,7 +245,7 @@ class Laboratory:
                     one = capture(sample)
                     samples = trim.resampled(one, key.draws, vectors=key.vectors, seed=sample.seed)
                 elif key.drawn == "windows":
-                    seeds = range(sample.seed, sample.seed + key.draws)
+                    seeds = following_seeds(sample.seed, key.draws)
                     samples = (capture(dataclasses.replace(sample, seed=seed)) for seed in seeds)
                 else:
                     texts = (sample.corpus, *key.texts)
