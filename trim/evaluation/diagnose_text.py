@@ -73,10 +73,13 @@ def layers_finding(measured: LayerCostDiagnosis) -> str:
         return "No layer has a finite loss."
     dense = float(measured["dense_loss"])
     worst = max(costs, key=costs.__getitem__)
-    sentence = (
-        f"Alone, {worst} costs most: it raises the loss by {costs[worst]:.3g} nats per token, perplexity "
-        f"{format_perplexity(float(np.exp(dense)))} to {format_perplexity(float(np.exp(dense + costs[worst])))}."
-    )
+    if costs[worst] > 0:
+        sentence = (
+            f"Alone, {worst} costs most: it raises the loss by {costs[worst]:.3g} nats per token, perplexity "
+            f"{format_perplexity(float(np.exp(dense)))} to {format_perplexity(float(np.exp(dense + costs[worst])))}."
+        )
+    else:
+        sentence = "No layer raises the loss alone."
     errors = {name: float(measured["layers"][name]["standard_error"]) for name in costs}
     if known := [name for name in costs if np.isfinite(errors[name])]:
         clear = sum(costs[name] > 2 * errors[name] for name in known)
@@ -134,13 +137,17 @@ def tokens_finding(measured: TokenDiagnosis) -> str:
     added = np.array([token.difference for token in tokens])
     worst = tokens[int(added.argmax())]
     rising = np.sort(added[added > 0])[::-1]
-    tenth = max(1, len(tokens) // 10)
-    share = rising[:tenth].sum() / rising.sum() if rising.size else 0.0
     verb = "adds" if added.mean() >= 0 else "saves"
     better, context = (added < 0).mean(), one_line(worst.before[-40:])
-    return (
+    sentence = (
         f"Pruning {verb} {abs(added.mean()):.3g} nats per token; {better:.0%} of the tokens are predicted better than "
-        f"before. The tenth with the largest increases accounts for {share:.0%} of all increases; the largest is "
+        "before"
+    )
+    if not rising.size:
+        return f"{sentence}, and none worse."
+    share = rising[: max(1, len(tokens) // 10)].sum() / rising.sum()
+    return (
+        f"{sentence}. The tenth with the largest increases accounts for {share:.0%} of all increases; the largest is "
         f"“{worst.text.strip() or repr(worst.text)}” after “…{context}” (+{worst.difference:.3g})."
     )
 
