@@ -174,7 +174,7 @@ def _evaluate(chosen: argparse.Namespace) -> None:
     from trim.evaluation.zero_shot import TASKS, require_tasks
 
     if chosen.tasks is None:
-        refuse(chosen, ["limit", "task_folder"], "is of zero-shot tasks; name them with --tasks")
+        refuse(chosen, ["limit", "task_folder"], "is an option of zero-shot tasks; name them with --tasks")
         if chosen.corpus is None:
             chosen.corpus = [EvaluationText.corpus]
         texts = chosen_texts(chosen, bos=chosen.bos)
@@ -182,7 +182,9 @@ def _evaluate(chosen: argparse.Namespace) -> None:
             require_text(text.corpus)
     else:
         refuse(
-            chosen, ["corpus", "windows", "length", "whole_text"], "is of perplexity, and --tasks replaces it"
+            chosen,
+            ["corpus", "windows", "length", "whole_text"],
+            "is an option of perplexity, which --tasks replaces",
         )
         require_tasks(chosen.tasks or TASKS, chosen.limit, chosen.batch or 1, chosen.task_folder)
     workbench = _workbench(chosen)

@@ -136,7 +136,7 @@ def _resume(chosen: argparse.Namespace) -> None:
         refuse(
             chosen,
             ["repair", "activation_memory"],
-            f"is of runs, and {chosen.folder} is a recovery; leave it out",
+            f"is an option of runs, and {chosen.folder} is a recovery; leave it out",
         )
         _resume_recovery(chosen.folder)
         return

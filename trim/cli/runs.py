@@ -98,7 +98,7 @@ def _inspect(chosen: argparse.Namespace) -> None:
     from trim.runs.summary import summary
 
     if chosen.model is not None:
-        refuse(chosen, ["layer"], "is of a run; leave it out, or --model")
+        refuse(chosen, ["layer"], "is an option of runs; leave it out, or --model")
         if chosen.path is not None:
             raise SettingsError(f"inspect either {chosen.path} or the model {chosen.model}: leave one out")
         _inspect_model(chosen.model, chosen.json)
