@@ -97,11 +97,11 @@ def _terminated_like_interrupted() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _plain_warnings() -> Iterator[None]:
-    """Show the warnings of TRIM Lab as lines like its errors, without a place in the code."""
+    """Show the warnings of TRIM Lab as lines without a place in the code; one that begins "trim: " is an error."""
 
     def show(message: Warning | str, category: type[Warning], *place: Any, **more: Any) -> None:
         if issubclass(category, CacheWarning):
-            print(f"trim: {message}", file=sys.stderr)
+            print(f"warning: {message}", file=sys.stderr)
         else:
             before(message, category, *place, **more)
 

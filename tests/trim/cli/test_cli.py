@@ -4,6 +4,7 @@ import json
 import signal
 import subprocess
 import sys
+import warnings
 
 import pytest
 import torch
@@ -157,6 +158,15 @@ def test_mistakes_are_one_paragraph(arguments, message, capsys, tmp_path, monkey
     assert "Traceback" not in error
     assert error.count("\n") == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_a_warning_is_a_line_and_not_the_reason_for_the_end(capsys):
+    """A job of the app ends with the last line that begins "trim: "."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        with cli._plain_warnings():
+            warnings.warn("the cache is full", trim.CacheWarning, stacklevel=1)
+    assert capsys.readouterr().err == "warning: the cache is full\n"
 
 
 @pytest.mark.parametrize("amount", ["nan", "inf", "-1", "much"])
