@@ -11,7 +11,7 @@ from trim import cache
 from trim.cli.options import Commands, add_json, refuse
 from trim.cli.recover import held_out_line
 from trim.cli.terminal import Terminal
-from trim.errors import SettingsError
+from trim.errors import RunError, SettingsError
 from trim.names import counted, format_bytes, one_line
 from trim.runs.folder import Run, list_runs, open_run
 from trim.runs.listing import FolderEntry, runs_folder
@@ -190,7 +190,11 @@ def _list_runs(folder: Path) -> None:
         *list_sweeps(folder), *list_recoveries(folder), *list_runs(folder)
     ]  # fmt: skip
     for entry in entries:
-        print(f"{entry.path.name}: {entry.problem if entry.opened is None else _about(entry.opened)}")
+        try:
+            about = entry.problem if entry.opened is None else _about(entry.opened)
+        except RunError as error:  # in one of the files that opening does not read
+            about = str(error)
+        print(f"{entry.path.name}: {about}")
     if not entries:
         print(
             f"{folder} holds no runs; make one with: python -m trim prune demo --target 0.7 --out {folder}/first"

@@ -29,6 +29,7 @@ from trim.pruning.plan_inputs import PlanInputs
 from trim.pruning.plan_optimal import SENSITIVITY_FILE, load_sensitivity, plan_sensitivity, save_sensitivity
 from trim.pruning.source import TEXT_FILE, RunSource, read_text, require_same, write_text
 from trim.runs.folder import Run, open_run
+from trim.runs.json_files import unreadable
 from trim.runs.options import make_settings
 from trim.runs.places import require_free
 from trim.runs.settings import PruneSettings
@@ -314,5 +315,7 @@ def _damaged_blocks(run: Run, progress: ProgressListener | None) -> list[int]:
 def _sha256_if_readable(path: Path, read: ByteListener) -> str | None:
     try:
         return sha256_of_file(path, read)
+    except PermissionError as error:
+        raise unreadable(path, error) from error
     except OSError:
         return None

@@ -41,6 +41,7 @@ class BlockFile:
             OSError, SafetensorError, KeyError, ValueError: it is damaged.
         """
         self.path, self.stamp = path, stamp
+        path.open("rb").close()  # `safe_open` says of a file that may not be read that there is none
         self._content = safe_open(path, "np")
         self.arrays: dict[str, list[str]] = {}
         for key in self._content.keys():  # noqa: SIM118

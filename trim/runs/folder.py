@@ -25,7 +25,7 @@ from trim.row_parts import RowPart, Structure
 from trim.runs.block_file import BlockFile
 from trim.runs.diagnosis_shapes import Diagnoses
 from trim.runs.fields import read_fields
-from trim.runs.json_files import damaged, read_json, read_record
+from trim.runs.json_files import damaged, read_json, read_record, unreadable
 from trim.runs.listing import FolderEntry, StoredFolder, list_folders, runs_folder
 from trim.runs.record import MASK_ARRAYS, LayerRecord, from_parts
 from trim.runs.run_record import Compute, ModelFacts, RunRecord, TextFacts
@@ -230,6 +230,8 @@ class Run(StoredFolder):
         path = self.path / entry["file"]
         try:
             status = path.stat()
+        except PermissionError as error:
+            raise unreadable(path, error) from error
         except OSError as error:
             raise self._damaged(path, error) from error
         if status.st_size != entry["bytes"]:
@@ -244,6 +246,8 @@ class Run(StoredFolder):
             layers = self.manifest["blocks"][name.partition(".")[0]]["layers"]
             try:
                 last = BlockFile(path, stamp, layers, self._numbers.get(path))
+            except PermissionError as error:
+                raise unreadable(path, error) from error
             except (SafetensorError, OSError, KeyError, ValueError) as error:
                 raise self._damaged(path, error) from error
             self.__dict__["_last_file"], self._numbers[path] = last, last.numbers

@@ -47,7 +47,7 @@ def read_json(path: Path, shape: type[T], *, optional: bool = False) -> T:
             f"{path} is missing; this is not a complete run, prune again into another folder"
         ) from None
     except PermissionError as error:
-        raise RunError(f"{path} cannot be read ({error.strerror}); check its permissions") from error
+        raise unreadable(path, error) from error
     except (OSError, ValueError) as error:
         raise damaged(path, error) from error
     return _checked(path, content, shape)
@@ -136,6 +136,11 @@ def damaged(path: Path, why: object) -> RunError:
     else:
         remedy = "prune again into another folder"
     return RunError(f"{path} is damaged ({why}); {remedy}")
+
+
+def unreadable(path: Path, error: PermissionError) -> RunError:
+    """Return the error that a file of a run may not be read."""
+    return RunError(f"{path} cannot be read ({error.strerror}); check its permissions")
 
 
 def incomplete(path: Path) -> RunError:

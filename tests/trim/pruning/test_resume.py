@@ -1,5 +1,6 @@
 """Runs that stopped: they end as if they had not, and what was edited or damaged is named."""
 
+import errno
 import os
 import shutil
 
@@ -67,6 +68,17 @@ def test_damaged_blocks_are_named_and_repaired(own_llama, tmp_path, damage):
     repaired = trim.resume(run.path, repair=True, tokens=rough.random_tokens())
     assert repaired.complete
     rough.assert_same_blocks(run.path, tmp_path / "whole")
+
+
+def test_a_block_that_may_not_be_read_is_not_made_again(stopped, monkeypatch):
+    def denied(*_: object) -> str:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    blocks = trim.open_run(stopped).blocks
+    monkeypatch.setattr("trim.pruning.prune.sha256_of_file", denied)
+    with pytest.raises(trim.RunError, match=r"000\.safetensors cannot be read \(Permission denied\); check"):
+        trim.resume(stopped, repair=True)
+    assert trim.open_run(stopped).blocks == blocks
 
 
 def test_a_second_process_is_refused(own_llama, stopped):

@@ -14,6 +14,7 @@ from safetensors.numpy import save
 import trim
 from diagnostics import concentration, similarity
 from tests.trim.runs.conftest import SETTINGS, make_layer, make_record
+from trim.cli import main
 from trim.files import is_locked
 from trim.methods.gini import gini
 from trim.models.heads import HeadLayout
@@ -274,6 +275,26 @@ def test_a_file_that_may_not_be_read_is_not_called_damaged(folder, monkeypatch):
     monkeypatch.setattr(Path, "read_bytes", denied)
     with pytest.raises(trim.RunError, match=r"cannot be read \(Permission denied\); check its permissions"):
         open_run(folder)
+
+
+def test_a_block_that_may_not_be_read_is_not_called_damaged(folder, monkeypatch):
+    def denied(path: Path, *mode: str, **more: object) -> object:
+        if path.suffix == ".safetensors":
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *mode, **more)
+
+    opened, run = Path.open, open_run(folder)
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(trim.RunError, match=r"safetensors cannot be read \(Permission denied\); check"):
+        run.layer(run.layers[0])
+    monkeypatch.undo()
+    assert run.layer(run.layers[0]).name == run.layers[0]
+
+
+def test_one_damaged_file_does_not_end_a_list(folder, capsys):
+    (folder / "notes.json").write_text("{")
+    assert main(["inspect", str(folder.parent)]) == 0
+    assert "notes.json is damaged" in capsys.readouterr().out
 
 
 def test_folders_of_others_are_named_and_not_listed(folder):
