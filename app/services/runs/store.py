@@ -12,7 +12,7 @@ from app.services.runs.layer import LayerView
 from app.services.runs.shipped import shipped_folder
 from app.services.server.faults import explain
 from app.services.server.lru import SharedCache, cached
-from trim.errors import RunError
+from trim.errors import ForeignFolderError, RunError
 from trim.runs.folder import Run, open_run
 from trim.runs.listing import is_run_id, runs_folder
 from trim.runs.record import LayerRecord
@@ -75,7 +75,7 @@ class RunStore:
         self, folder: Callable[[], Path] = runs_folder, shipped: Callable[[], Path] = shipped_folder
     ) -> None:
         self._folder, self._shipped = folder, shipped
-        self._runs: dict[str, tuple[tuple, StoredRun]] = {}
+        self._runs: dict[str, tuple[tuple, StoredRun | None]] = {}
         self._sweeps: OrderedDict[tuple, StoredSweep] = OrderedDict()
         self._layers: SharedCache[tuple, LayerRecord] = SharedCache(LAYER_CACHE_SIZE)
         self._views: SharedCache[tuple[Run, str], LayerView] = SharedCache(LAYER_CACHE_SIZE)
@@ -170,7 +170,7 @@ class RunStore:
         return folders
 
     def _read(self, folder: str, shipped: bool) -> StoredRun | None:
-        """Return the run in a folder, even a damaged one; None: there is no run."""
+        """Return the run in a folder, even a damaged one; None: there is no run, or another program's folder."""
         stamp = _stamp(folder)
         if stamp[0] is None:
             return None
@@ -179,12 +179,15 @@ class RunStore:
         if cached_run is not None and cached_run[0] == stamp:
             return cached_run[1]
         path = Path(folder)
+        entry: StoredRun | None
         try:
-            run, problem = open_run(path), None
+            run = open_run(path)
             _ = run.notes, run.metrics, run.budgets  # read now, so that a damaged one shows here
+            entry = StoredRun(path.name, path, shipped, run, None)
+        except ForeignFolderError:  # such as an exported model
+            entry = None
         except Exception as error:  # a bad run must not hide the others
-            run, problem = None, explain(error)
-        entry = StoredRun(path.name, path, shipped, run, problem)
+            entry = StoredRun(path.name, path, shipped, None, explain(error))
         with self._lock:
             self._runs[folder] = stamp, entry
         return entry

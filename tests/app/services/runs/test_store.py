@@ -97,6 +97,15 @@ def test_damaged_and_foreign_runs_are_listed_with_the_reason(store, folders):
     assert len(store.runs()) == 7
 
 
+def test_models_among_the_runs_are_not_runs(store, folders):
+    (folders[0] / "exported").mkdir()
+    (folders[0] / "exported" / "config.json").write_text('{"model_type": "llama"}')
+    for _ in range(2):  # the second time from the cache
+        assert [entry.id for entry in store.runs()] == ["first", "came-along"]
+        with pytest.raises(RunError, match="There is no run 'exported'"):
+            store.find("exported")
+
+
 def test_without_the_shipped_runs_the_users_are_there(folders):
     def broken() -> Path:
         raise RunError("cannot be unpacked")
