@@ -11,6 +11,7 @@ diagnoses/          later measurements of single layers, a file for each (see `d
 notes.json          name and note, free to edit
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -178,7 +179,7 @@ class Run(StoredFolder):
         """
         file = self._file_of(name)
         keys = [key for key in file.arrays[name] if mask or key not in MASK_ARRAYS]
-        arrays = self.arrays(name, *keys)
+        arrays = self._read(file, name, keys)
         try:
             return from_parts(name, arrays, file.numbers[name])
         except RunError as error:
@@ -201,6 +202,9 @@ class Run(StoredFolder):
         file = self._file_of(name)
         if missing := [key for key in keys if key not in file.arrays[name]]:
             raise RunError(f"{file.path} keeps no {missing[0]} of {name}")
+        return self._read(file, name, keys)
+
+    def _read(self, file: BlockFile, name: str, keys: Iterable[str]) -> dict[str, np.ndarray]:
         try:
             return {key: file.read(name, key) for key in keys}
         except (SafetensorError, OSError, RunError) as error:

@@ -55,7 +55,7 @@ def test_options_in_the_address():
     ],
 )
 def test_nonsense_in_the_address_is_reported_and_the_page_works(nonsense):
-    page = LayerPage(**nonsense, utm_source="mail")  # an unknown parameter is no matter
+    page = LayerPage(**nonsense, utm_source="mail")  # an unknown parameter does not matter
     assert page.test.title[0].value == r"29\.self\_attn\.v\_proj"
     assert list(page.charts) == FOUR_CHARTS
     assert page.metrics["Pruned"] == "70.00%"
