@@ -7,7 +7,7 @@ from pathlib import Path
 
 from trim.errors import RunError
 from trim.files import is_temporary, remedy
-from trim.runs.folder import open_run
+from trim.runs.folder import Run, open_run
 from trim.runs.json_files import settings_fingerprint
 
 # The files that a folder may contain before a run begins in it.
@@ -54,7 +54,8 @@ def require_free(path: Path, request: dict) -> None:
     """
     require_writable(path)
     if (path / "config.json").is_file():
-        raise occupied_error(path, {**open_run(path).settings, "request": request})
+        run = open_run(path)
+        raise occupied_error(run, {**run.settings, "request": request})
     require_empty(path)
 
 
@@ -71,18 +72,17 @@ def require_empty(path: Path, allowed: Collection[str] = _ALLOWED_BEFORE) -> Non
         raise RunError(f"{path} is not empty (it holds {foreign[0]}); choose another folder")
 
 
-def occupied_error(path: Path, settings: dict) -> RunError:
-    """Return the error that explains why a new run cannot begin in the folder of another."""
-    run = open_run(path)
+def occupied_error(run: Run, settings: dict) -> RunError:
+    """Return the error that explains why a run with these settings cannot begin in the folder of another."""
     if run.fingerprint == settings_fingerprint(settings):
         state = "complete" if run.complete else "not complete"
         return RunError(
-            f"{path} contains this very run already, {state}; resume with: python -m trim resume {path}"
+            f"{run.path} contains this very run already, {state}; resume with: python -m trim resume {run.path}"
         )
     before, after = _flat(run.settings), _flat(settings)
     different = sorted(key for key in before | after if before.get(key) != after.get(key))
     return RunError(
-        f"{path} holds a run with other settings ({', '.join(different[:6])}); it is not overwritten. "
+        f"{run.path} holds a run with other settings ({', '.join(different[:6])}); it is not overwritten. "
         "Choose another folder with --out"
     )
 

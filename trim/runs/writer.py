@@ -85,7 +85,7 @@ class RunWriter(FolderWriter):
         try:
             _remove_half_written(path)
             if (path / "config.json").exists():
-                raise occupied_error(path, settings)
+                raise occupied_error(open_run(path), settings)
             require_empty(path)
             writer = cls(path, lock, {"complete": False, "blocks": {}})
             writer._write_manifest()
